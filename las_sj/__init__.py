@@ -1,0 +1,1 @@
+"""Lossless conversion of pre-trained transformers into spiking neural networks."""

@@ -1,0 +1,198 @@
+"""The multi-threshold code: what a neuron with thresholds α·2^-t and n levels emits for a membrane potential.
+
+Everything here works on the membrane potential in units of θ(1)/n, w = v·2n/α, so that level j of step t is the
+integer n + j times 2^-(t-1), and scaling by powers of two is exact.
+
+`emit_steps` is the dynamics as defined, step by step; `accumulate` gives its sum without visiting the steps: it
+visits the spikes, of which there are few (at most ⌈T/5⌉ with 15 levels). The first is the oracle of the second.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MAX_TIME_STEPS = 24  # the mantissa of fp32
+ROUNDINGS = ("nearest", "floor")
+
+_NEVER = 2.0**60  # a spike size so large that nothing rounds to it
+_EXPONENT_BITS = {torch.float32: (torch.int32, 0xFF << 23), torch.float64: (torch.int64, 0x7FF << 52)}
+
+
+@dataclass(frozen=True)
+class MultiThresholdCode:
+    """Settings of the code (LAS, arXiv 2505.09659, section on the multi-threshold neuron).
+
+    At step t the thresholds are θ(t)·(1 + j/n), j = 0 … n−1, with θ(t) = α·2^-t.
+    "floor": the highest threshold that |v| reaches fires and is subtracted.
+    "nearest": the neuron fires when |v| ≥ θ(t)(1 − 1/4n) (at the last step |v| ≥ θ(T)/2), at the level nearest to
+    |v| (2θ(1) too at step 1; ties to even), and the remainder may be negative.
+
+    Args:
+        time_steps: T, 1 … 24.
+        levels: n ≥ 1.
+        rounding: "nearest" or "floor".
+        max_spikes: spikes allowed per window (refractory after the last), or None.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    time_steps: int
+    levels: int = 1
+    rounding: str = "nearest"
+    max_spikes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_int(self.time_steps) or not 1 <= self.time_steps <= MAX_TIME_STEPS:
+            raise ValueError(f"time_steps must be an integer in 1…{MAX_TIME_STEPS}, got {self.time_steps!r}")
+        if not _is_int(self.levels) or not 1 <= self.levels <= 127:
+            raise ValueError(f"levels must be an integer in 1…127, got {self.levels!r}")
+        if self.rounding not in ROUNDINGS:
+            raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
+        if self.max_spikes is not None and (not _is_int(self.max_spikes) or self.max_spikes < 1):
+            raise ValueError(f"max_spikes must be None or an integer >= 1, got {self.max_spikes!r}")
+
+    @property
+    def nearest(self) -> bool:
+        return self.rounding == "nearest"
+
+    @property
+    def fire_at(self) -> float:
+        """The potential, in units of θ(t)/n, from which a neuron fires at step t < T."""
+        return self.levels - 0.25 if self.nearest else float(self.levels)
+
+    @property
+    def fire_at_last(self) -> float:
+        """The same at step T."""
+        return self.levels / 2 if self.nearest else float(self.levels)
+
+    @property
+    def spike_bound(self) -> int:
+        """The most spikes an input in range can cause before the last step's special rule, max_spikes aside.
+
+        A spike at step t leaves |v| ≤ θ(t)/2n ("nearest") or < θ(t)/n ("floor"), which fixes how many steps pass
+        before the next.
+        """
+        if self.nearest:
+            gap = math.ceil(math.log2(2 * self.fire_at))
+        else:
+            gap = math.floor(math.log2(self.levels)) + 1
+        return math.ceil(self.time_steps / gap)
+
+    def error_bound(self, v: Tensor, alpha: Tensor | float) -> Tensor:
+        """Largest |v − Σ| for |v| ≤ α (las.md, section 2): max((1/2n)^k·|v|, α·2^-(T+1)), doubled for "floor"."""
+        doubled = 1.0 if self.nearest else 2.0
+        smallest = torch.as_tensor(alpha, dtype=v.dtype) * 2.0 ** -(self.time_steps + 1) * doubled
+        if self.max_spikes is None:
+            return smallest.expand_as(v)
+        return torch.maximum(v.abs() * (doubled / (2 * self.levels)) ** self.max_spikes, smallest)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def emit_steps(w: Tensor, code: MultiThresholdCode) -> Iterator[Tensor]:
+    """Fire step by step.
+
+    Args:
+        w: membrane potential in units of θ(1)/n, [...], fp32 or fp64; not changed.
+        code: the settings.
+
+    Yields:
+        T tensors [...]: what each step emits, in the same units; 0 where nothing fires.
+    """
+    n = code.levels
+    spikes_left = None if code.max_spikes is None else torch.full_like(w, code.max_spikes)
+    w = w.clone()
+    for t in range(code.time_steps):
+        is_last = t == code.time_steps - 1
+        fire_at = w.new_tensor(code.fire_at_last if is_last else code.fire_at)
+        spike = w.abs()
+        F.threshold_(spike, float(torch.nextafter(fire_at, fire_at.new_tensor(0.0))), 0.0)  # silent below fire_at
+        if is_last and code.nearest:
+            spike.copy_(torch.where(spike > 0, spike.clamp(min=n), spike))
+        spike = spike.round_() if code.nearest else spike.floor_()
+        spike.clamp_(max=2 * n if code.nearest and t == 0 else 2 * n - 1).copysign_(w)
+        if spikes_left is not None:
+            spike.mul_(spikes_left > 0)
+            spikes_left.sub_(spike.sign().abs_())
+        yield spike * 2.0**-t
+        w.sub_(spike).mul_(2)
+
+
+def accumulate(w: Tensor, code: MultiThresholdCode, counts: Tensor | None = None) -> Tensor:
+    """The sum of `emit_steps` over the window.
+
+    Args:
+        w: membrane potential in units of θ(1)/n, [...], contiguous, fp32 or fp64; not changed.
+        code: the settings.
+        counts: int8 [...], receives the number of spikes, or None.
+
+    Returns:
+        The sum [...] in the same units.
+    """
+    if w.numel() == 0:
+        return w.clone()
+    if code.levels == 1 and code.max_spikes is None and counts is None:
+        return _accumulate_binary(w, code)
+    total = w - _spike_by_spike(w, counts, code)
+    if not bool(w.abs().amax() < 2 * code.levels):  # saturated, or NaN: the dynamics itself
+        outside = ~(w.abs() < 2 * code.levels)
+        steps = torch.stack(list(emit_steps(w[outside], code)))
+        total[outside] = steps.sum(0)
+        if counts is not None:
+            counts[outside] = (steps != 0).sum(0).to(counts.dtype)
+    return total
+
+
+def _accumulate_binary(w: Tensor, code: MultiThresholdCode) -> Tensor:
+    """One level: the sum is w on the grid of the last step, up to the largest sum that T spikes give."""
+    last = 2.0 ** (code.time_steps - 1)
+    total = w * last
+    if code.nearest:
+        total.add_(torch.copysign(total.new_tensor(0.5), total))
+    largest = (3.0 if code.nearest else 2.0) - 1 / last
+    return total.trunc_().div_(last).clamp_(-largest, largest)
+
+
+def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) -> Tensor:
+    """Subtract one spike after the other; for inputs in range, returns what is left of the potential."""
+    smallest = 2.0 ** (1 - code.time_steps)
+    integer, exponent = _EXPONENT_BITS[w.dtype]
+    w = w.clone()
+    size, spike = torch.empty_like(w), torch.empty_like(w)
+    if counts is not None:
+        counts.zero_()
+    spikes = code.spike_bound if code.max_spikes is None else min(code.spike_bound, code.max_spikes)
+    for index in range(spikes):
+        # The step at which |w| fires first: the largest power of two, at most 1, with |w| ≥ fire_at · size.
+        torch.abs(w, out=size).div_(code.fire_at).view(integer).bitwise_and_(exponent)
+        if index == 0:
+            size.clamp_(max=1.0)
+        F.threshold_(size, smallest * 0.75, _NEVER)
+        torch.div(w, size, out=spike)
+        w.sub_((spike.round_() if code.nearest else spike.trunc_()).mul_(size))
+        if counts is not None:
+            counts += size < _NEVER
+    if code.nearest:
+        _fire_last(w, size, spike, counts, code, exhausted=spikes == code.max_spikes)
+    return w
+
+
+def _fire_last(
+    w: Tensor, size: Tensor, spike: Tensor, counts: Tensor | None, code: MultiThresholdCode, exhausted: bool
+) -> None:
+    """Step T of "nearest" rounding: |v| from θ(T)/2 to θ(T) fires θ(T) where a spike is left."""
+    smallest = 2.0 ** (1 - code.time_steps)
+    below = torch.nextafter(w.new_tensor(code.fire_at_last * smallest), w.new_tensor(0.0))
+    spike.copy_(F.hardshrink(w, float(below))).sign_()
+    if exhausted:
+        spike.mul_(size == _NEVER)
+    if counts is not None:
+        counts += spike != 0
+    w.sub_(spike, alpha=code.levels * smallest)

@@ -1,0 +1,184 @@
+"""Closed-form fits of HG neurons, each with a proven bound of its error.
+
+Sub-neuron m owns (a_m, a_{m+1}], of width Δ_m. It codes r = x − a_m in binary with T steps, so that r is known up
+to half a step, Δ_m·2^-(T+1), and emits a line in r. The chord of f misses it by at most Δ_m²·max|f''|/8. The line
+used is the least-squares one over the coded values; its distance from the chord is largest at an end, and f lies
+on one side of its chord where f'' keeps its sign, which together bound its error.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
+
+MAX_TAIL_NEURONS = 256  # per side
+_SAMPLES = 64  # points of a sub-range that the least-squares line is fitted to
+_FP32 = 2.0**-23
+
+
+@dataclass(frozen=True)
+class Lines:
+    """One line per sub-neuron: x in (start, start + width] goes to bias + amplitude·(coded share of the width).
+
+    The half step that truncation loses on average is part of `bias`. Tensors [M], fp64.
+    """
+
+    start: Tensor
+    width: Tensor
+    bias: Tensor
+    amplitude: Tensor
+    bound: Tensor  # absolute error of each sub-neuron
+    relative_bound: Tensor  # the same over the smallest |f| in the sub-range
+
+
+@dataclass(frozen=True)
+class GridFit:
+    """Sub-neurons over the core of a `GridFunction`, on a grid of cells 2^-j wide."""
+
+    lines: Lines
+    cell_width: float
+    cells: Tensor  # int16 [cells]: which sub-neuron owns a cell
+    tail_width: float  # width of a sub-neuron of a sloped tail
+
+
+@dataclass(frozen=True)
+class OctaveFit:
+    """Sub-neurons of one period of an `OctaveFunction`, `per_octave` equal ones in each octave."""
+
+    lines: Lines
+    per_octave: int
+
+
+@lru_cache(maxsize=64)
+def fit_grid(name: str, time_steps: int, tolerance: float, reach: float) -> GridFit:
+    """Fit a `GridFunction`.
+
+    Args:
+        name: its key in `FUNCTIONS`.
+        time_steps: T.
+        tolerance: error of a chord that a sub-range is grown to.
+        reach: largest |x| that the tails must cover.
+    """
+    function = FUNCTIONS[name]
+    assert isinstance(function, GridFunction)
+    low, high = function.core
+    cell_width = _cell_width(function, tolerance)
+    edges = torch.arange(round((high - low) / cell_width) + 1, dtype=torch.float64) * cell_width + low
+    values, curvature = function.exact(edges), function.curvature(edges).abs()
+    worst = torch.maximum(curvature[:-1], curvature[1:]) + function.third * cell_width / 2  # [cells]
+    smallest = torch.minimum(values[:-1].abs(), values[1:].abs())
+    allowed = tolerance * smallest if function.relative else torch.full_like(worst, tolerance)
+    owner = _grow(worst.tolist(), allowed.tolist(), cell_width)
+    cells = torch.tensor(owner, dtype=torch.int16)
+    first = torch.searchsorted(cells.long(), torch.arange(owner[-1] + 2))
+    lines = _fit_lines(function, edges[first[:-1]], edges[first[1:]], _block_max(worst, cells), time_steps)
+    return GridFit(lines, cell_width, cells, _tail_width(function, time_steps, tolerance, reach))
+
+
+def _cell_width(function: GridFunction, tolerance: float) -> float:
+    """A power of two well below the narrowest sub-range, dividing the core."""
+    grid = torch.linspace(*function.core, 4097, dtype=torch.float64)
+    curvature = function.curvature(grid).abs()
+    if function.relative:
+        curvature = curvature / function.exact(grid).abs()
+    narrowest = (8 * tolerance / curvature.max().clamp(min=8 * tolerance * 64)).sqrt()
+    return 2.0 ** float(torch.floor(torch.log2(narrowest / 8)).clamp(min=-11, max=-3))
+
+
+def _grow(worst: list[float], allowed: list[float], cell_width: float) -> list[int]:
+    """Give each cell to a sub-neuron, left to right, each sub-range as long as its chord's error allows."""
+    owner, index, start, peak, limit = [], 0, 0, 0.0, float("inf")
+    for cell, (curvature, tolerance) in enumerate(zip(worst, allowed, strict=True)):
+        peak, limit = max(peak, curvature), min(limit, tolerance)
+        width = (cell + 1 - start) * cell_width
+        if cell > start and (width * width * peak / 8 > limit or width > 1):
+            index, start, peak, limit = index + 1, cell, curvature, tolerance
+        owner.append(index)
+    return owner
+
+
+def _block_max(values: Tensor, owner: Tensor) -> Tensor:
+    """The largest of `values` ([cells]) for each owner, [M]."""
+    largest = values.new_zeros(int(owner[-1]) + 1)
+    return largest.scatter_reduce(0, owner.long(), values, "amax")
+
+
+def _fit_lines(
+    function: GridFunction | OctaveFunction, start: Tensor, end: Tensor, worst: Tensor, time_steps: int
+) -> Lines:
+    """Least-squares line of each sub-range, and its bound.
+
+    Args:
+        function: what to fit.
+        start, end: a_m and a_{m+1}, [M].
+        worst: an upper bound of |f''| in each sub-range, [M].
+        time_steps: T.
+    """
+    width = end - start
+    share = (torch.arange(_SAMPLES, dtype=torch.float64) + 0.5) / _SAMPLES  # [K], of the width
+    values = function.exact(start[:, None] + width[:, None] * share)  # [M, K]
+    centred = share - share.mean()
+    amplitude = (values * centred).sum(1) / centred.square().sum()
+    bias = values.mean(1) - amplitude * share.mean()
+    left, right = function.exact(start), function.exact(end)
+    to_left, to_right = bias - left, bias + amplitude - right  # line minus chord, at the ends
+    chord_error = width.square() * worst / 8
+    bends_up, bends_down = _bends(function, start, end)
+    # f minus chord lies in [−chord_error, 0] where f'' > 0, in [0, chord_error] where f'' < 0.
+    lowest = -torch.where(bends_down, 0.0, chord_error) - torch.maximum(to_left, to_right)
+    highest = torch.where(bends_up, 0.0, chord_error) - torch.minimum(to_left, to_right)
+    half_step = amplitude.abs() * 2.0 ** -(time_steps + 1)
+    rounding = 2 * _FP32 * (bias.abs() + amplitude.abs()) + _FP32 * amplitude.abs() / width * end.abs()
+    bound = torch.maximum(lowest.abs(), highest.abs()) + half_step + rounding
+    smallest = torch.minimum(left.abs(), right.abs())
+    bias = bias + amplitude * 2.0 ** -(time_steps + 1)
+    return Lines(start, width, bias, amplitude, bound, bound / smallest)
+
+
+def _bends(function: GridFunction | OctaveFunction, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Where f'' is surely positive, surely negative throughout a sub-range."""
+    left, right = function.curvature(start), function.curvature(end)
+    swing = function.third * (end - start) if isinstance(function, GridFunction) else 0.0
+    return torch.minimum(left, right) > swing, torch.maximum(left, right) < -swing
+
+
+def _tail_width(function: GridFunction, time_steps: int, tolerance: float, reach: float) -> float:
+    """A power of two: half a step within tolerance, but no more than MAX_TAIL_NEURONS to get to `reach`."""
+    wanted = 2 * tolerance * 2.0**time_steps
+    needed = max(reach, 1.0) / MAX_TAIL_NEURONS
+    return 2.0 ** float(torch.ceil(torch.log2(torch.tensor(max(needed, min(wanted, 1.0))))))
+
+
+@lru_cache(maxsize=64)
+def fit_octaves(name: str, time_steps: int, tolerance: float) -> OctaveFit:
+    """Fit an `OctaveFunction` to a relative tolerance; arguments as in `fit_grid`."""
+    function = FUNCTIONS[name]
+    assert isinstance(function, OctaveFunction)
+    per_octave = 2
+    while True:
+        starts = []
+        for octave in range(function.period):
+            starts.append(2.0**octave * (1 + torch.arange(per_octave, dtype=torch.float64) / per_octave))
+        start = torch.cat(starts)
+        end = torch.cat([start[1:], start.new_tensor([2.0**function.period])])
+        worst = torch.maximum(function.curvature(start), function.curvature(end))
+        chord = (end - start).square() * worst / 8 / torch.minimum(function.exact(start), function.exact(end))
+        if bool((chord <= tolerance).all()) or per_octave == 1024:
+            return OctaveFit(_fit_lines(function, start, end, worst, time_steps), per_octave)
+        per_octave *= 2
+
+
+def tail_bound(function: GridFunction, fit: GridFit, time_steps: int) -> float:
+    """Absolute error outside the core, up to the reach: the asymptote's own error and half a step."""
+    low, high = function.core
+    ends = torch.tensor([low, high], dtype=torch.float64)
+    exact = function.exact(ends)
+    bound = 0.0
+    for tail, x, y in ((function.below, low, exact[0]), (function.above, high, exact[1])):
+        if isinstance(tail, Tail):
+            step = abs(tail.slope) * fit.tail_width * 2.0 ** -(time_steps + 1)
+            bound = max(bound, abs(tail.intercept + tail.slope * x - float(y)) + step)
+    return bound

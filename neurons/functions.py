@@ -1,0 +1,137 @@
+"""The unary functions that HG neurons approximate, with what a proof of the error needs to know of each."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Unary = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Outside its core a function is replaced by the line intercept + slope·x."""
+
+    intercept: float = 0.0
+    slope: float = 0.0
+
+
+@dataclass(frozen=True)
+class GridFunction:
+    """A function with all its curvature in a core interval and straight lines outside.
+
+    Args:
+        name: the key in `FUNCTIONS`.
+        exact: the function, on tensors of any floating dtype.
+        curvature: its second derivative.
+        third: an upper bound of |f'''| over the core, so that |f''| between grid points is bounded too; 0 where
+            f'' is monotone, since its ends bound it then.
+        core: (low, high), multiples of 1/8; the lines of the tails differ from f by less than 2e-5 outside.
+        below, above: the tails; None holds the value of the core's end.
+        relative: whether the tolerance is relative to |f|.
+    """
+
+    name: str
+    exact: Unary
+    curvature: Unary
+    third: float
+    core: tuple[float, float]
+    below: Tail | None = Tail()
+    above: Tail | None = Tail(slope=1.0)
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class OctaveFunction:
+    """A power law: f(2^(period·e)·m) = 2^(gain·e)·f(m), so one period's sub-neurons serve every octave.
+
+    Args:
+        name: the key in `FUNCTIONS`.
+        exact: the function, for positive arguments.
+        curvature: its second derivative, monotone and positive.
+        period: octaves after which the parameters repeat.
+        gain: octaves that f changes by in one period.
+        even: whether f(−x) = f(x), with mirrored sub-neurons; otherwise only positive inputs are in range.
+    """
+
+    name: str
+    exact: Unary
+    curvature: Unary
+    period: int
+    gain: int
+    even: bool = False
+
+
+HGFunction = GridFunction | OctaveFunction
+
+_INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
+_TANH_SCALE = math.sqrt(2 / math.pi)
+
+
+def _second_derivative(function: Unary) -> Unary:
+    """f'' by automatic differentiation, for element-wise f."""
+
+    def curvature(x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (first,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+            (second,) = torch.autograd.grad(first.sum(), x)
+        return second.detach()
+
+    return curvature
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return 0.5 * x * (1 + torch.tanh(_TANH_SCALE * (x + 0.044715 * x**3)))
+
+
+FUNCTIONS: dict[str, HGFunction] = {
+    function.name: function
+    for function in (
+        GridFunction(
+            "gelu",
+            F.gelu,
+            lambda x: (2 - x * x) * torch.exp(-x * x / 2) * _INV_SQRT_2PI,
+            third=0.9,
+            core=(-6.0, 6.0),
+        ),
+        GridFunction(
+            "gelu_tanh",
+            lambda x: F.gelu(x, approximate="tanh"),
+            _second_derivative(_gelu_tanh),
+            third=1.0,
+            core=(-6.0, 6.0),
+        ),
+        GridFunction(
+            "quick_gelu",
+            _quick_gelu,
+            _second_derivative(_quick_gelu),
+            third=1.1,
+            core=(-10.0, 10.0),
+        ),
+        GridFunction("silu", F.silu, _second_derivative(lambda x: x * torch.sigmoid(x)), third=0.4, core=(-16.0, 16.0)),
+        GridFunction("relu", F.relu, torch.zeros_like, third=0.0, core=(0.0, 0.125)),
+        GridFunction(
+            "tanh",
+            torch.tanh,
+            lambda x: -2 * torch.tanh(x) / torch.cosh(x) ** 2,
+            third=2.1,
+            core=(-7.0, 7.0),
+            below=Tail(-1.0),
+            above=Tail(1.0),
+        ),
+        GridFunction(
+            "exp", torch.exp, torch.exp, third=0.0, core=(-20.0, 0.0), below=Tail(), above=None, relative=True
+        ),
+        OctaveFunction("reciprocal", torch.reciprocal, lambda x: 2 / x**3, period=1, gain=-1),
+        OctaveFunction("rsqrt", torch.rsqrt, lambda x: 0.75 * x**-2.5, period=2, gain=-1),
+        OctaveFunction("square", torch.square, lambda x: torch.full_like(x, 2.0), period=1, gain=2, even=True),
+    )
+}

@@ -1,0 +1,222 @@
+"""The hierarchically gated neuron: a unary non-linearity by gated few-spikes sub-neurons."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from las_sj.neurons.fitting import GridFit, OctaveFit, fit_grid, fit_octaves, tail_bound
+from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
+from las_sj.neurons.surrogate import SlopeOfSubNeuron
+from las_sj.neurons.window import WindowNode
+
+_LAYOUT = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
+OCTAVES = 40  # least number of octaves that an octave function's range covers
+
+
+class HGNode(WindowNode):
+    """HG(x) = Σ_m g_m(x)·FS_m(x), with g_m(x) = 1 where a_m < x ≤ a_{m+1} (LAS, arXiv 2505.09659).
+
+    FS_m codes r = x − a_m in binary, θ(t) = h(t) = Δ_m·2^-t, with output weights d(t) = slope_m·θ(t) and a bias
+    that it emits at the first step. See `neurons.fitting` for the fit and its bound.
+    Step mode "s": [B, ...] to [B, ...]; "m": [T_in, B, ...] to [T, B, ...].
+
+    Args:
+        function: a key of `neurons.functions.FUNCTIONS`.
+        time_steps: T, 1 … 24.
+        low, high: the range of inputs seen in calibration, with headroom. Inputs outside are counted in
+            `out_of_range`; the neuron extrapolates along the function's tails (gelu, silu: 0 and identity;
+            tanh: ±1; exp: 0 below) or, for powers, with further octaves.
+        tolerance: error of a chord, absolute, or relative for exp and powers.
+        step_mode: "s" or "m".
+
+    Attributes:
+        bound, relative_bound: proven bounds of the error within the range (absolute, relative to f).
+        sub_neurons: M.
+
+    Raises:
+        ValueError: an unknown function, or a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        time_steps: int,
+        low: float | None = None,
+        high: float | None = None,
+        tolerance: float = 1e-5,
+        step_mode: str = "s",
+    ) -> None:
+        super().__init__(time_steps, step_mode)
+        if function not in FUNCTIONS:
+            raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
+        if time_steps > 24:
+            raise ValueError(f"time_steps must be an integer in 1…24, got {time_steps!r}")
+        if not 1e-7 <= tolerance <= 0.1:
+            raise ValueError(f"tolerance must lie in 1e-7…0.1, got {tolerance!r}")
+        self.function = FUNCTIONS[function]
+        self.tolerance = tolerance
+        with torch.device("cpu"):
+            if isinstance(self.function, GridFunction):
+                self._build_grid(self.function, low, high)
+            else:
+                self._build_octaves(self.function, low, high)
+
+    def _build_grid(self, function: GridFunction, low: float | None, high: float | None) -> None:
+        core_low, core_high = function.core
+        self.low = min(core_low, core_low if low is None else low)
+        self.high = max(core_high, core_high if high is None else high)
+        fit = fit_grid(function.name, self.time_steps, self.tolerance, max(-self.low, self.high))
+        self._fit: GridFit | OctaveFit = fit
+        self._register_lines()
+        self.register_buffer("cells", fit.cells.clone())
+        self.register_buffer("start", fit.lines.start.float())
+        self.register_buffer("inverse_width", (1 / fit.lines.width).float())
+        self.bound = float(max(fit.lines.bound.max(), tail_bound(function, fit, self.time_steps)))
+        self.relative_bound = float(fit.lines.relative_bound.max()) if function.relative else math.inf
+        tails = ((function.below, core_low - self.low), (function.above, self.high - core_high))
+        self.sub_neurons = len(fit.lines.start) + sum(
+            max(1, math.ceil(reach / fit.tail_width)) if tail is not None and tail.slope else 1
+            for tail, reach in tails
+            if tail is not None
+        )
+
+    def _build_octaves(self, function: OctaveFunction, low: float | None, high: float | None) -> None:
+        top = math.ceil(math.log2(high)) if high else OCTAVES // 2
+        bottom = min(math.floor(math.log2(low)) if low else top - OCTAVES, top - OCTAVES)
+        self.low, self.high = 2.0**bottom, 2.0**top
+        fit = fit_octaves(function.name, self.time_steps, self.tolerance)
+        self._fit = fit
+        self._register_lines()
+        self.relative_bound = float(fit.lines.relative_bound.max())
+        ends = torch.tensor([self.low, self.high], dtype=torch.float64)
+        self.bound = self.relative_bound * float(function.exact(ends).max())
+        self.sub_neurons = (top - bottom) * fit.per_octave * (2 if function.even else 1)
+
+    def _register_lines(self) -> None:
+        self.register_buffer("bias", self._fit.lines.bias.float())
+        self.register_buffer("amplitude", self._fit.lines.amplitude.float())
+
+    def _exact(self, v: Tensor) -> Tensor:
+        return self.function.exact(v)
+
+    def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        if torch.is_grad_enabled() and v.requires_grad:
+            return SlopeOfSubNeuron.apply(v, self._select(v)[3], encode)
+        return encode(v)
+
+    def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
+        share, bias, amplitude, _ = self._select(v)
+        code = (share * 2.0**self.time_steps).floor_().clamp_(max=2.0**self.time_steps - 1)
+        if counts is not None:
+            counts.copy_(_count_ones(code, self.time_steps))
+        torch.addcmul(bias, code, amplitude, value=2.0**-self.time_steps, out=total)
+
+    def _steps(self, v: Tensor, counts: Tensor | None) -> Iterator[Tensor]:
+        """Binary digits of the membrane potential of the open sub-neuron in units of its width, largest first."""
+        share, bias, amplitude, _ = self._select(v)
+        for t in range(1, self.time_steps + 1):
+            spike = share.clone().ge_(2.0**-t)
+            share.sub_(spike, alpha=2.0**-t)
+            if counts is not None:
+                counts += spike.bool()
+            current = spike.mul_(amplitude.mul_(0.5))
+            yield current.add_(bias) if t == 1 else current
+
+    def _select(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The open sub-neuron of each element: coded share of its width, bias, amplitude, slope, each [...]."""
+        with torch.no_grad():
+            if isinstance(self.function, GridFunction):
+                return self._select_on_grid(v.detach(), self.function)
+            return self._select_octave(v.detach(), self.function)
+
+    def _select_on_grid(self, v: Tensor, function: GridFunction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        assert isinstance(self._fit, GridFit)
+        core_low, core_high = function.core
+        inside = v.clamp(core_low, core_high)
+        cell_width = self._fit.cell_width
+        cell = (inside * (1 / cell_width)).ceil_().sub_(1 + core_low / cell_width).clamp_(0, len(self.cells) - 1)
+        sub_neuron = _look_up(self.cells, cell.nan_to_num_(0.0).long(), v).long()
+        inverse_width = _look_up(self.inverse_width, sub_neuron, v)
+        share = inside.sub_(_look_up(self.start, sub_neuron, v)).mul_(inverse_width)
+        bias, amplitude = _look_up(self.bias, sub_neuron, v), _look_up(self.amplitude, sub_neuron, v)
+        slope = amplitude * inverse_width
+        share.clamp_(0, 1)
+        if v.numel():
+            selected = (share, bias, amplitude, slope)
+            lowest, highest = (float(extreme) for extreme in torch.aminmax(v))
+            if not lowest >= core_low:
+                self._select_tail(v, function.below, v < core_low, self.low, selected)
+            if not highest <= core_high:
+                self._select_tail(v, function.above, v > core_high, self.high, selected)
+        return share, bias, amplitude, slope
+
+    def _select_tail(
+        self, v: Tensor, tail: Tail | None, outside: Tensor, limit: float, selected: tuple[Tensor, ...]
+    ) -> None:
+        """Overwrite `selected` where `outside`; counts what lies beyond the range of a tail that is not flat."""
+        assert isinstance(self._fit, GridFit)
+        share, bias, amplitude, slope = selected
+        x = v[outside]
+        if tail is None:
+            slope[outside] = 0.0
+            self.out_of_range += int((x.abs() > abs(limit) + 1e-3).sum())
+            return
+        width = self._fit.tail_width
+        start = ((x / width).ceil() - 1) * width if tail.slope else torch.zeros_like(x)
+        in_width = (x - start) / width if tail.slope else torch.zeros_like(x)
+        share[outside] = torch.where(torch.isinf(x), 0.0, in_width)
+        half_step = width * 2.0 ** -(self.time_steps + 1)
+        bias[outside] = tail.intercept + tail.slope * (start + half_step)
+        amplitude[outside] = tail.slope * width
+        slope[outside] = tail.slope
+        if tail.slope:
+            self.out_of_range += int((x.abs() > abs(limit)).sum())
+
+    def _select_octave(self, v: Tensor, function: OctaveFunction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        assert isinstance(self._fit, OctaveFit)
+        integer, mantissa_bits, exponent_bias = _LAYOUT[v.dtype]
+        x = v.abs() if function.even else v
+        self._count_octaves(x, function)
+        x = x.clamp(2.0**-60, 2.0**63)
+        per_octave = self._fit.per_octave
+        shift = mantissa_bits - (per_octave - 1).bit_length()
+        below = x.view(integer) - 1  # the float before x: a sub-range contains its upper end
+        start = ((below >> shift) << shift).view(x.dtype)
+        exponent = (below >> mantissa_bits) - exponent_bias
+        period = exponent // function.period if function.period > 1 else exponent
+        sub_neuron = ((below >> shift) & (per_octave - 1)) + (exponent - period * function.period) * per_octave
+        unit = ((exponent_bias - exponent) << mantissa_bits).view(x.dtype)  # 2^-exponent
+        share = (x - start).mul_(unit).mul_(per_octave)
+        scale = ((exponent_bias + function.gain * period) << mantissa_bits).view(x.dtype)
+        sub_neuron = sub_neuron.long()
+        bias = _look_up(self.bias, sub_neuron, v).mul_(scale)
+        amplitude = _look_up(self.amplitude, sub_neuron, v).mul_(scale)
+        slope = amplitude * unit * per_octave
+        return share.clamp_(0, 1), bias, amplitude, torch.where(v < 0, -slope, slope) if function.even else slope
+
+    def _count_octaves(self, x: Tensor, function: OctaveFunction) -> None:
+        outside = x > self.high if function.even else (x > self.high) | (x < self.low)
+        self.out_of_range += int(outside.sum())
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.function.name}, {super().extra_repr()}, sub_neurons={self.sub_neurons}, "
+            f"range=({self.low:g}, {self.high:g})"
+        )
+
+
+def _look_up(table: Tensor, index: Tensor, v: Tensor) -> Tensor:
+    """`table` ([M]) at `index`, in the shape of the index; parameters in the dtype of `v`."""
+    values = torch.index_select(table, 0, index.reshape(-1)).view(index.shape)
+    return values.to(v.dtype) if values.is_floating_point() else values
+
+
+def _count_ones(code: Tensor, time_steps: int) -> Tensor:
+    """The number of ones in the binary digits of `code` (whole numbers below 2^T), int8 [...]."""
+    digits = code.nan_to_num().to(torch.int32)
+    count = torch.zeros_like(digits, dtype=torch.int8)
+    for t in range(time_steps):
+        count += (digits >> t) & 1
+    return count

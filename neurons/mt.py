@@ -1,0 +1,109 @@
+"""The multi-threshold neuron: an FS neuron with binary thresholds, n levels and signed input."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps
+from las_sj.neurons.surrogate import StraightThroughCode
+from las_sj.neurons.window import WindowNode
+
+
+def as_threshold(name: str, value: float | Tensor) -> nn.Parameter:
+    """A threshold as a fp32 parameter without gradient, scalar or per channel ([C]).
+
+    Raises:
+        ValueError: a value is not finite and positive.
+    """
+    tensor = torch.as_tensor(value, dtype=torch.float32).detach().clone()
+    if not tensor.is_meta and not bool((torch.isfinite(tensor) & (tensor > 0)).all()):
+        raise ValueError(f"{name} must be finite and positive, got {value}")
+    return nn.Parameter(tensor, requires_grad=False)
+
+
+class ThresholdNode(WindowNode):
+    """What MTNode and OATNode share: coding a membrane potential with a threshold α for each element."""
+
+    def __init__(self, code: MultiThresholdCode, step_mode: str) -> None:
+        super().__init__(code.time_steps, step_mode)
+        self.code = code
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether a threshold has one value per channel."""
+        return any(parameter.dim() > 0 for parameter in self.parameters())
+
+    def alpha(self, v: Tensor) -> Tensor:
+        """The base threshold α of the sub-neuron that each element of `v` goes to, broadcastable to `v`."""
+        raise NotImplementedError
+
+    def limit(self, v: Tensor) -> Tensor:
+        """The largest |v| in range, broadcastable to `v`."""
+        raise NotImplementedError
+
+    def _exact(self, v: Tensor) -> Tensor:
+        return v
+
+    def _rows(self, v: Tensor) -> Tensor:
+        return v.reshape(-1, v.shape[-1]) if self.per_channel else v.reshape(-1)
+
+    def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        if torch.is_grad_enabled() and (v.requires_grad or any(p.requires_grad for p in self.parameters())):
+            return StraightThroughCode.apply(v, self.alpha(v), encode)
+        return encode(v)
+
+    def _steps(self, v: Tensor, counts: Tensor | None) -> Iterator[Tensor]:
+        self._count_out_of_range(v)
+        unit = self.alpha(v) / (2 * self.code.levels)
+        for spike in emit_steps(v / unit, self.code):
+            if counts is not None:
+                counts += spike != 0
+            yield spike.mul_(unit)
+
+    def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
+        self._count_out_of_range(v)
+        unit = self.alpha(v) / (2 * self.code.levels)
+        torch.mul(accumulate(v / unit, self.code, counts), unit, out=total)
+
+    def _count_out_of_range(self, v: Tensor) -> None:
+        limit = self.limit(v)
+        if v.numel() and not bool(v.abs().amax() <= limit.amin()):
+            self.out_of_range += int((v.abs() > limit).sum())
+
+    def extra_repr(self) -> str:
+        code = self.code
+        return f"{super().extra_repr()}, levels={code.levels}, {code.rounding}, max_spikes={code.max_spikes}"
+
+
+class MTNode(ThresholdNode):
+    """Multi-threshold neuron (LAS, arXiv 2505.09659): thresholds θ(t) = theta·2^-t, t = 1 … T.
+
+    Step mode "s": [B, ..., C] to [B, ..., C]; "m": [T_in, B, ..., C] to [T, B, ..., C].
+
+    Args:
+        theta: base threshold, a positive number or one per channel ([C]); |input| up to theta is in range.
+        time_steps: T, 1 … 24.
+        levels: n, spike amplitudes per step.
+        rounding: "nearest" (signed) or "floor" (as published).
+        max_spikes: spikes allowed per window, or None.
+        step_mode: "s" or "m".
+    """
+
+    def __init__(
+        self,
+        theta: float | Tensor,
+        time_steps: int,
+        levels: int = 1,
+        rounding: str = "nearest",
+        max_spikes: int | None = None,
+        step_mode: str = "s",
+    ) -> None:
+        super().__init__(MultiThresholdCode(time_steps, levels, rounding, max_spikes), step_mode)
+        self.theta = as_threshold("theta", theta)
+
+    def alpha(self, v: Tensor) -> Tensor:
+        return self.theta.to(v.dtype)
+
+    def limit(self, v: Tensor) -> Tensor:
+        return self.theta.to(v.dtype)

@@ -1,0 +1,52 @@
+"""The outlier-aware threshold neuron: two multi-threshold sub-neurons, one for outliers."""
+
+import torch
+from torch import Tensor
+
+from las_sj.neurons.code import MultiThresholdCode
+from las_sj.neurons.mt import ThresholdNode, as_threshold
+
+
+class OATNode(ThresholdNode):
+    """Outlier-aware threshold neuron (LAS, arXiv 2505.09659).
+
+    Inputs with |v| ≤ θ_normal go to the sub-neuron with base threshold θ_normal (a tie is normal, as in
+    SpikingJelly's OutlierAwareThresholdNode), all others to the one with θ_outlier.
+    Step mode "s": [B, ..., C] to [B, ..., C]; "m": [T_in, B, ..., C] to [T, B, ..., C].
+
+    Args:
+        theta_normal: base threshold of the normal sub-neuron, a number or one per channel ([C]).
+        theta_outlier: the same of the outlier sub-neuron, ≥ theta_normal; |input| up to it is in range.
+        time_steps, levels, rounding, max_spikes, step_mode: as in MTNode.
+
+    Raises:
+        ValueError: a threshold is not positive, or theta_outlier < theta_normal.
+    """
+
+    def __init__(
+        self,
+        theta_normal: float | Tensor,
+        theta_outlier: float | Tensor,
+        time_steps: int,
+        levels: int = 1,
+        rounding: str = "nearest",
+        max_spikes: int | None = None,
+        step_mode: str = "s",
+    ) -> None:
+        super().__init__(MultiThresholdCode(time_steps, levels, rounding, max_spikes), step_mode)
+        self.theta_normal = as_threshold("theta_normal", theta_normal)
+        self.theta_outlier = as_threshold("theta_outlier", theta_outlier)
+        if not self.theta_normal.is_meta and bool((self.theta_outlier < self.theta_normal).any()):
+            raise ValueError(f"theta_outlier ({theta_outlier}) must not be below theta_normal ({theta_normal})")
+
+    def alpha(self, v: Tensor) -> Tensor:
+        normal, outlier = self.theta_normal.to(v.dtype), self.theta_outlier.to(v.dtype)
+        is_outlier = torch.gt(v.detach().abs(), normal, out=torch.empty_like(v))  # 0 or 1: faster than torch.where
+        return is_outlier * outlier + (1 - is_outlier) * normal
+
+    def limit(self, v: Tensor) -> Tensor:
+        return self.theta_outlier.to(v.dtype)
+
+    def outliers(self, v: Tensor) -> Tensor:
+        """Which elements of the membrane potential `v` the outlier sub-neuron codes, bool [...]."""
+        return v.abs() > self.theta_normal.to(v.dtype)

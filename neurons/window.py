@@ -1,0 +1,152 @@
+"""The base of all neurons here: integrate one window of input, then fire for T steps."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from spikingjelly.activation_based import base
+from torch import Tensor
+
+_HALF = (torch.float16, torch.bfloat16)
+_CHUNK = 1 << 16  # elements
+
+
+def _chunks(rows: Tensor) -> Iterator[slice]:
+    """Slices of `rows` that are small enough for all temporaries to stay in a processor's cache."""
+    per_row = max(rows[:1].numel(), 1)
+    size = max(_CHUNK // per_row, 1) if rows.device.type == "cpu" else max(len(rows), 1)
+    return (slice(start, start + size) for start in range(0, len(rows), size))
+
+
+class WindowNode(base.MemoryModule):
+    """A neuron that integrates its whole input window and then fires for `time_steps` steps.
+
+    Step mode "m" takes the currents of a window, [T_in, B, ...] (any T_in), and returns the spike train,
+    [T, B, ...]. Step mode "s" takes the accumulated input, [B, ...], and returns the accumulated output.
+    Both depend on the summed input only, so they describe the same neuron. Every call is one window: the
+    membrane starts from rest.
+
+    Attributes:
+        v: membrane potential after the window, [B, ...]; kept only where `store_v_seq` is set or a forward
+            hook (a SpikingJelly monitor) may read it, 0.0 otherwise.
+        v_seq: membrane potential after each step, [T, B, ...], if `store_v_seq` is set (step mode "m").
+        count_spikes: if set, `spike_count` holds the spikes of each neuron in the last window, int8 [B, ...].
+        out_of_range: how many inputs lay outside the neuron's range since the last `reset_counts`.
+        bypass: pass values through uncoded, with the exact non-linearity; used to check the structure of a
+            converted network and to calibrate it.
+        observer: called with the membrane potential [B, ...] of each window, before firing; used to calibrate.
+        recorder: called with the node, the membrane potential [B, ...] and what was emitted ([B, ...] or a train
+            [T, B, ...]) after each window; used to monitor.
+    """
+
+    def __init__(self, time_steps: int, step_mode: str = "s") -> None:
+        super().__init__()
+        if not isinstance(time_steps, int) or time_steps < 1:
+            raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}")
+        self.time_steps = time_steps
+        self.step_mode = step_mode
+        self.register_memory("v", 0.0)
+        self.store_v_seq = False
+        self.v_seq: Tensor | None = None
+        self.count_spikes = False
+        self.spike_count: Tensor | None = None
+        self.out_of_range = 0
+        self.bypass = False
+        self.observer: Callable[[Tensor], None] | None = None
+        self.recorder: Callable[[WindowNode, Tensor, Tensor], None] | None = None
+
+    @property
+    def supported_backends(self) -> tuple[str, ...]:
+        return ("torch",)
+
+    def reset_counts(self) -> None:
+        """Forget the counters."""
+        self.spike_count = None
+        self.out_of_range = 0
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        """Accumulated input [B, ...] to accumulated output [B, ...]."""
+        y = self.accumulated(x)
+        self._end_window(x, y)
+        return y
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        """Currents [T_in, B, ...] to the spike train [T, B, ...]."""
+        if x_seq.shape[0] == 0:
+            raise ValueError("a window needs at least one time step of input, got a tensor with none")
+        v = x_seq.sum(0)
+        train = self.train_of(v)
+        if self.store_v_seq:
+            self.v_seq = v - train.cumsum(0)
+        self._end_window(v, train)
+        return train
+
+    def accumulated(self, v: Tensor) -> Tensor:
+        """The sum over the window of what a neuron with membrane potential `v` emits, [B, ...]."""
+        if self.observer is not None:
+            self.observer(v.detach())
+        if self.bypass:
+            return self._exact(v)
+        working = v.float() if v.dtype in _HALF else v  # half precision holds values, not membrane dynamics
+        return self._with_gradient(working, self._code_sum).to(v.dtype)
+
+    def train_of(self, v: Tensor) -> Tensor:
+        """The spike train of a neuron with membrane potential `v`, [T, B, ...]."""
+        if self.observer is not None:
+            self.observer(v.detach())
+        if self.bypass:
+            return (self._exact(v) / self.time_steps).expand(self.time_steps, *v.shape)
+        working = v.float() if v.dtype in _HALF else v
+        return self._with_gradient(working, self._code_train).to(v.dtype)
+
+    def _code_sum(self, v: Tensor) -> Tensor:
+        rows = self._rows(v)
+        total, counts = torch.empty_like(rows), self._new_counts(rows)
+        for part in _chunks(rows):
+            self._accumulate(rows[part], total[part], None if counts is None else counts[part])
+        return self._record(v, counts, total.view(v.shape))
+
+    def _code_train(self, v: Tensor) -> Tensor:
+        rows = self._rows(v)
+        train, counts = rows.new_empty((self.time_steps, *rows.shape)), self._new_counts(rows)
+        for part in _chunks(rows):
+            steps = self._steps(rows[part], None if counts is None else counts[part])
+            for t, step in enumerate(steps):
+                train[t][part] = step
+        return self._record(v, counts, train.view(self.time_steps, *v.shape))
+
+    def _rows(self, v: Tensor) -> Tensor:
+        """`v` as one row of elements, or as rows of channels where parameters are per channel."""
+        return v.reshape(-1)
+
+    def _new_counts(self, rows: Tensor) -> Tensor | None:
+        return torch.zeros(rows.shape, dtype=torch.int8, device=rows.device) if self.count_spikes else None
+
+    def _record(self, v: Tensor, counts: Tensor | None, y: Tensor) -> Tensor:
+        self.spike_count = None if counts is None else counts.view(v.shape)
+        if self.recorder is not None:
+            self.recorder(self, v, y)
+        return y
+
+    def _end_window(self, v: Tensor, emitted: Tensor) -> None:
+        if self.store_v_seq or self._forward_hooks:
+            self.v = v - (emitted.sum(0) if self.step_mode == "m" else emitted)
+        else:
+            self.v = 0.0
+
+    def _exact(self, v: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """encode(v), with the neuron's surrogate gradient."""
+        raise NotImplementedError
+
+    def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
+        """Write the sum of the train for membrane potential `v`, and its spikes; all of one shape."""
+        raise NotImplementedError
+
+    def _steps(self, v: Tensor, counts: Tensor | None) -> Iterator[Tensor]:
+        """Yield the train step by step, and add up its spikes in `counts`."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"T={self.time_steps}, step_mode={self.step_mode}"

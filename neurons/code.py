@@ -77,10 +77,7 @@ class MultiThresholdCode:
         A spike at step t leaves |v| ≤ θ(t)/2n ("nearest") or < θ(t)/n ("floor"), which fixes how many steps pass
         before the next.
         """
-        if self.nearest:
-            gap = math.ceil(math.log2(2 * self.fire_at))
-        else:
-            gap = math.floor(math.log2(self.levels)) + 1
+        gap = math.ceil(math.log2(2 * self.fire_at)) if self.nearest else math.floor(math.log2(self.levels)) + 1
         return math.ceil(self.time_steps / gap)
 
     def error_bound(self, v: Tensor, alpha: Tensor | float) -> Tensor:
@@ -113,7 +110,7 @@ def emit_steps(w: Tensor, code: MultiThresholdCode) -> Iterator[Tensor]:
         is_last = t == code.time_steps - 1
         fire_at = w.new_tensor(code.fire_at_last if is_last else code.fire_at)
         spike = w.abs()
-        F.threshold_(spike, float(torch.nextafter(fire_at, fire_at.new_tensor(0.0))), 0.0)  # silent below fire_at
+        torch.threshold_(spike, float(torch.nextafter(fire_at, fire_at.new_tensor(0.0))), 0.0)  # silent below fire_at
         if is_last and code.nearest:
             spike.copy_(torch.where(spike > 0, spike.clamp(min=n), spike))
         spike = spike.round_() if code.nearest else spike.floor_()
@@ -138,7 +135,7 @@ def accumulate(w: Tensor, code: MultiThresholdCode, counts: Tensor | None = None
     """
     if w.numel() == 0:
         return w.clone()
-    if code.levels == 1 and code.max_spikes is None and counts is None:
+    if code.levels == 1 and code.time_steps > 1 and code.max_spikes is None and counts is None:
         return _accumulate_binary(w, code)
     total = w - _spike_by_spike(w, counts, code)
     if not bool(w.abs().amax() < 2 * code.levels):  # saturated, or NaN: the dynamics itself
@@ -151,13 +148,19 @@ def accumulate(w: Tensor, code: MultiThresholdCode, counts: Tensor | None = None
 
 
 def _accumulate_binary(w: Tensor, code: MultiThresholdCode) -> Tensor:
-    """One level: the sum is w on the grid of the last step, up to the largest sum that T spikes give."""
+    """One level, T > 1: the sum is w on the grid of the last step, up to the largest sum that T spikes give.
+
+    "nearest": a tie makes the last step fire, so the sum is an odd multiple of it.
+    """
     last = 2.0 ** (code.time_steps - 1)
     total = w * last
-    if code.nearest:
-        total.add_(torch.copysign(total.new_tensor(0.5), total))
-    largest = (3.0 if code.nearest else 2.0) - 1 / last
-    return total.trunc_().div_(last).clamp_(-largest, largest)
+    if not code.nearest:
+        return total.trunc_().div_(last).clamp_(-2 + 1 / last, 2 - 1 / last)
+    total.clamp_(-3 * last + 1, 3 * last - 1)
+    rounded = total.round()
+    below = torch.nextafter(w.new_tensor(0.5), w.new_tensor(0.0))
+    tie = F.hardshrink(total.sub_(rounded), float(below))  # ±1/2, or 0
+    return rounded.add_(tie, alpha=2).div_(last)
 
 
 def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) -> Tensor:
@@ -174,13 +177,13 @@ def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) 
         torch.abs(w, out=size).div_(code.fire_at).view(integer).bitwise_and_(exponent)
         if index == 0:
             size.clamp_(max=1.0)
-        F.threshold_(size, smallest * 0.75, _NEVER)
+        torch.threshold_(size, smallest * 0.75, _NEVER)
         torch.div(w, size, out=spike)
         w.sub_((spike.round_() if code.nearest else spike.trunc_()).mul_(size))
         if counts is not None:
             counts += size < _NEVER
     if code.nearest:
-        _fire_last(w, size, spike, counts, code, exhausted=spikes == code.max_spikes)
+        _fire_last(w, size, spike, counts, code, exhausted=spikes in (code.max_spikes, code.time_steps))
     return w
 
 

@@ -41,7 +41,6 @@ class GridFit:
     lines: Lines
     cell_width: float
     cells: Tensor  # int16 [cells]: which sub-neuron owns a cell
-    tail_width: float  # width of a sub-neuron of a sloped tail
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,13 @@ class OctaveFit:
 
 
 @lru_cache(maxsize=64)
-def fit_grid(name: str, time_steps: int, tolerance: float, reach: float) -> GridFit:
+def fit_grid(name: str, time_steps: int, tolerance: float) -> GridFit:
     """Fit a `GridFunction`.
 
     Args:
         name: its key in `FUNCTIONS`.
         time_steps: T.
         tolerance: error of a chord that a sub-range is grown to.
-        reach: largest |x| that the tails must cover.
     """
     function = FUNCTIONS[name]
     assert isinstance(function, GridFunction)
@@ -75,12 +73,13 @@ def fit_grid(name: str, time_steps: int, tolerance: float, reach: float) -> Grid
     cells = torch.tensor(owner, dtype=torch.int16)
     first = torch.searchsorted(cells.long(), torch.arange(owner[-1] + 2))
     lines = _fit_lines(function, edges[first[:-1]], edges[first[1:]], _block_max(worst, cells), time_steps)
-    return GridFit(lines, cell_width, cells, _tail_width(function, time_steps, tolerance, reach))
+    return GridFit(lines, cell_width, cells)
 
 
 def _cell_width(function: GridFunction, tolerance: float) -> float:
     """A power of two well below the narrowest sub-range, dividing the core."""
-    grid = torch.linspace(*function.core, 4097, dtype=torch.float64)
+    low, high = function.core
+    grid = torch.linspace(low, high, 4097, dtype=torch.float64)
     curvature = function.curvature(grid).abs()
     if function.relative:
         curvature = curvature / function.exact(grid).abs()
@@ -145,8 +144,11 @@ def _bends(function: GridFunction | OctaveFunction, start: Tensor, end: Tensor) 
     return torch.minimum(left, right) > swing, torch.maximum(left, right) < -swing
 
 
-def _tail_width(function: GridFunction, time_steps: int, tolerance: float, reach: float) -> float:
-    """A power of two: half a step within tolerance, but no more than MAX_TAIL_NEURONS to get to `reach`."""
+def tail_width(time_steps: int, tolerance: float, reach: float) -> float:
+    """Width of the sub-neurons of a sloped tail that covers |x| ≤ reach.
+
+    A power of two: half a step within tolerance, but no more than MAX_TAIL_NEURONS to get there.
+    """
     wanted = 2 * tolerance * 2.0**time_steps
     needed = max(reach, 1.0) / MAX_TAIL_NEURONS
     return 2.0 ** float(torch.ceil(torch.log2(torch.tensor(max(needed, min(wanted, 1.0))))))
@@ -171,7 +173,7 @@ def fit_octaves(name: str, time_steps: int, tolerance: float) -> OctaveFit:
         per_octave *= 2
 
 
-def tail_bound(function: GridFunction, fit: GridFit, time_steps: int) -> float:
+def tail_bound(function: GridFunction, width: float, time_steps: int) -> float:
     """Absolute error outside the core, up to the reach: the asymptote's own error and half a step."""
     low, high = function.core
     ends = torch.tensor([low, high], dtype=torch.float64)
@@ -179,6 +181,6 @@ def tail_bound(function: GridFunction, fit: GridFit, time_steps: int) -> float:
     bound = 0.0
     for tail, x, y in ((function.below, low, exact[0]), (function.above, high, exact[1])):
         if isinstance(tail, Tail):
-            step = abs(tail.slope) * fit.tail_width * 2.0 ** -(time_steps + 1)
+            step = abs(tail.slope) * width * 2.0 ** -(time_steps + 1)
             bound = max(bound, abs(tail.intercept + tail.slope * x - float(y)) + step)
     return bound

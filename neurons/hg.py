@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from las_sj.neurons.fitting import GridFit, OctaveFit, fit_grid, fit_octaves, tail_bound
+from las_sj.neurons.fitting import GridFit, OctaveFit, fit_grid, fit_octaves, tail_bound, tail_width
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
 from las_sj.neurons.window import WindowNode
@@ -58,43 +58,56 @@ class HGNode(WindowNode):
         self.function = FUNCTIONS[function]
         self.tolerance = tolerance
         with torch.device("cpu"):
-            if isinstance(self.function, GridFunction):
-                self._build_grid(self.function, low, high)
-            else:
-                self._build_octaves(self.function, low, high)
+            self._register_tables()
+        self.set_range(low, high)
 
-    def _build_grid(self, function: GridFunction, low: float | None, high: float | None) -> None:
+    def set_range(self, low: float | None, high: float | None) -> None:
+        """Set the range of inputs; None keeps the function's core, or 40 octaves around 1."""
+        for name, value in (("low", low), ("high", high)):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value!r}")
+        if isinstance(self.function, GridFunction):
+            self._set_grid_range(self.function, low, high)
+        else:
+            self._set_octaves(self.function, low, high)
+
+    def _set_grid_range(self, function: GridFunction, low: float | None, high: float | None) -> None:
+        assert isinstance(self._fit, GridFit)
         core_low, core_high = function.core
-        self.low = min(core_low, core_low if low is None else low)
-        self.high = max(core_high, core_high if high is None else high)
-        fit = fit_grid(function.name, self.time_steps, self.tolerance, max(-self.low, self.high))
-        self._fit: GridFit | OctaveFit = fit
-        self._register_lines()
-        self.register_buffer("cells", fit.cells.clone())
-        self.register_buffer("start", fit.lines.start.float())
-        self.register_buffer("inverse_width", (1 / fit.lines.width).float())
-        self.bound = float(max(fit.lines.bound.max(), tail_bound(function, fit, self.time_steps)))
-        self.relative_bound = float(fit.lines.relative_bound.max()) if function.relative else math.inf
-        tails = ((function.below, core_low - self.low), (function.above, self.high - core_high))
-        self.sub_neurons = len(fit.lines.start) + sum(
-            max(1, math.ceil(reach / fit.tail_width)) if tail is not None and tail.slope else 1
-            for tail, reach in tails
-            if tail is not None
-        )
+        self.low = core_low if low is None else min(core_low, low)
+        self.high = core_high if high is None or function.above is None else max(core_high, high)
+        self.tail_width = tail_width(self.time_steps, self.tolerance, max(-self.low, self.high))
+        lines = self._fit.lines
+        self.bound = float(max(lines.bound.max(), tail_bound(function, self.tail_width, self.time_steps)))
+        self.relative_bound = float(lines.relative_bound.max()) if function.relative else math.inf
+        self.sub_neurons = len(lines.start)
+        for tail, reach in ((function.below, core_low - self.low), (function.above, self.high - core_high)):
+            if tail is not None:
+                self.sub_neurons += max(1, math.ceil(reach / self.tail_width)) if tail.slope else 1
 
-    def _build_octaves(self, function: OctaveFunction, low: float | None, high: float | None) -> None:
+    def _set_octaves(self, function: OctaveFunction, low: float | None, high: float | None) -> None:
+        assert isinstance(self._fit, OctaveFit)
+        if min(low or 0.0, high or 0.0) < 0:
+            raise ValueError(f"low and high must not be negative for {function.name}, got {low!r} and {high!r}")
         top = math.ceil(math.log2(high)) if high else OCTAVES // 2
-        bottom = min(math.floor(math.log2(low)) if low else top - OCTAVES, top - OCTAVES)
+        top = min(max(top, OCTAVES - 60), 63)  # `_select_octave` knows 2^-60 … 2^63
+        bottom = max(min(math.floor(math.log2(low)) if low else top - OCTAVES, top - OCTAVES), -60)
         self.low, self.high = 2.0**bottom, 2.0**top
-        fit = fit_octaves(function.name, self.time_steps, self.tolerance)
-        self._fit = fit
-        self._register_lines()
-        self.relative_bound = float(fit.lines.relative_bound.max())
-        ends = torch.tensor([self.low, self.high], dtype=torch.float64)
+        self.relative_bound = float(self._fit.lines.relative_bound.max())
+        ends = torch.tensor([self.low, self.high], dtype=torch.float64, device="cpu")
         self.bound = self.relative_bound * float(function.exact(ends).max())
-        self.sub_neurons = (top - bottom) * fit.per_octave * (2 if function.even else 1)
+        self.sub_neurons = (top - bottom) * self._fit.per_octave * (2 if function.even else 1)
 
-    def _register_lines(self) -> None:
+    def _register_tables(self) -> None:
+        name = self.function.name
+        self._fit: GridFit | OctaveFit
+        if isinstance(self.function, GridFunction):
+            self._fit = fit = fit_grid(name, self.time_steps, self.tolerance)
+            self.register_buffer("cells", fit.cells.clone())
+            self.register_buffer("start", fit.lines.start.float())
+            self.register_buffer("inverse_width", (1 / fit.lines.width).float())
+        else:
+            self._fit = fit_octaves(name, self.time_steps, self.tolerance)
         self.register_buffer("bias", self._fit.lines.bias.float())
         self.register_buffer("amplitude", self._fit.lines.amplitude.float())
 
@@ -103,7 +116,10 @@ class HGNode(WindowNode):
 
     def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         if torch.is_grad_enabled() and v.requires_grad:
-            return SlopeOfSubNeuron.apply(v, self._select(v)[3], encode)
+            out_of_range = self.out_of_range
+            slope = self._select(v)[3]
+            self.out_of_range = out_of_range  # `encode` counts
+            return SlopeOfSubNeuron.apply(v, slope, encode)
         return encode(v)
 
     def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
@@ -116,6 +132,7 @@ class HGNode(WindowNode):
     def _steps(self, v: Tensor, counts: Tensor | None) -> Iterator[Tensor]:
         """Binary digits of the membrane potential of the open sub-neuron in units of its width, largest first."""
         share, bias, amplitude, _ = self._select(v)
+        bias = torch.where(share.isnan(), share, bias)  # NaN reaches no threshold
         for t in range(1, self.time_steps + 1):
             spike = share.clone().ge_(2.0**-t)
             share.sub_(spike, alpha=2.0**-t)
@@ -156,14 +173,13 @@ class HGNode(WindowNode):
         self, v: Tensor, tail: Tail | None, outside: Tensor, limit: float, selected: tuple[Tensor, ...]
     ) -> None:
         """Overwrite `selected` where `outside`; counts what lies beyond the range of a tail that is not flat."""
-        assert isinstance(self._fit, GridFit)
         share, bias, amplitude, slope = selected
         x = v[outside]
         if tail is None:
             slope[outside] = 0.0
             self.out_of_range += int((x.abs() > abs(limit) + 1e-3).sum())
             return
-        width = self._fit.tail_width
+        width = self.tail_width
         start = ((x / width).ceil() - 1) * width if tail.slope else torch.zeros_like(x)
         in_width = (x - start) / width if tail.slope else torch.zeros_like(x)
         share[outside] = torch.where(torch.isinf(x), 0.0, in_width)

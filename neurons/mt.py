@@ -9,6 +9,8 @@ from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps
 from las_sj.neurons.surrogate import StraightThroughCode
 from las_sj.neurons.window import WindowNode
 
+_ROUNDING_ALLOWANCE = 1 + 2.0**-10  # an input so little above the range is coded as its end, not lost
+
 
 def as_threshold(name: str, value: float | Tensor) -> nn.Parameter:
     """A threshold as a fp32 parameter without gradient, scalar or per channel ([C]).
@@ -67,7 +69,7 @@ class ThresholdNode(WindowNode):
         torch.mul(accumulate(v / unit, self.code, counts), unit, out=total)
 
     def _count_out_of_range(self, v: Tensor) -> None:
-        limit = self.limit(v)
+        limit = self.limit(v) * _ROUNDING_ALLOWANCE
         if v.numel() and not bool(v.abs().amax() <= limit.amin()):
             self.out_of_range += int((v.abs() > limit).sum())
 

@@ -40,7 +40,7 @@ class WindowNode(base.MemoryModule):
 
     def __init__(self, time_steps: int, step_mode: str = "s") -> None:
         super().__init__()
-        if not isinstance(time_steps, int) or time_steps < 1:
+        if not isinstance(time_steps, int) or isinstance(time_steps, bool) or time_steps < 1:
             raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}")
         self.time_steps = time_steps
         self.step_mode = step_mode
@@ -131,7 +131,7 @@ class WindowNode(base.MemoryModule):
         if self.store_v_seq or self._forward_hooks:
             self.v = v - (emitted.sum(0) if self.step_mode == "m" else emitted)
         else:
-            self.v = 0.0
+            self.reset()
 
     def _exact(self, v: Tensor) -> Tensor:
         raise NotImplementedError

@@ -1,0 +1,74 @@
+"""Settings of a conversion."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from las_sj.models import NeuronFactory
+from las_sj.neurons import MultiThresholdCode
+
+
+@dataclass(frozen=True)
+class LASConfig:
+    """How to convert a model.
+
+    Args:
+        time_steps: T, 1 … 24.
+        levels: n, spike amplitudes per time step, 1 … 127.
+        rounding: "nearest" (signed; fewer steps for the same error) or "floor" (as published).
+        max_spikes: spikes a neuron may emit per window, or None.
+        outlier_aware: two sub-neurons per site (OAT); False is the paper's single-threshold ablation.
+        hg_tolerance: error that HG neurons are fitted to, 1e-7 … 0.1.
+        headroom: ranges are this much larger than the largest calibrated value, ≥ 1.
+        keep_analog: patterns (as in fnmatch) of module names that stay analog.
+        seed: seed of generated calibration data.
+
+    Raises:
+        ValueError: a setting is out of its range; the message names it.
+    """
+
+    time_steps: int = 16
+    levels: int = 15
+    rounding: str = "nearest"
+    max_spikes: int | None = None
+    outlier_aware: bool = True
+    hg_tolerance: float = 1e-5
+    headroom: float = 1.5
+    keep_analog: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _ = self.code  # validates the first four
+        if not isinstance(self.outlier_aware, bool):
+            raise ValueError(f"outlier_aware must be True or False, got {self.outlier_aware!r}")
+        if not _is_number(self.hg_tolerance) or not 1e-7 <= self.hg_tolerance <= 0.1:
+            raise ValueError(f"hg_tolerance must lie in 1e-7…0.1, got {self.hg_tolerance!r}")
+        if not _is_number(self.headroom) or not 1 <= self.headroom <= 1024:
+            raise ValueError(f"headroom must lie in 1…1024, got {self.headroom!r}")
+        if isinstance(self.keep_analog, str) or not all(isinstance(item, str) for item in self.keep_analog):
+            raise ValueError(f"keep_analog must be a list of patterns, got {self.keep_analog!r}")
+        object.__setattr__(self, "keep_analog", tuple(self.keep_analog))
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+            raise ValueError(f"seed must be an integer, got {self.seed!r}")
+
+    @property
+    def code(self) -> MultiThresholdCode:
+        """Settings of the neurons that code values."""
+        return MultiThresholdCode(self.time_steps, self.levels, self.rounding, self.max_spikes)
+
+    def factory(self) -> NeuronFactory:
+        """Makes neurons with these settings."""
+        return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"keep_analog": list(self.keep_analog)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "LASConfig":
+        """The inverse of `to_dict`; entries of other names are ignored."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,90 @@
+"""Conversion of a model in memory."""
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import functional
+from transformers import PreTrainedModel
+
+from las_sj.calibration import Batch, CalibrationError, calibrate, generated_batches, to_device
+from las_sj.config import LASConfig
+from las_sj.models import Coverage, UnsupportedModelError, swap_modules
+from las_sj.quantizer import quantization_config_of
+from las_sj.structure import check_structure, probe_of, record_outputs
+
+EXECUTIONS = {"temporal": "m", "accumulated": "s"}
+
+
+def convert(
+    model: PreTrainedModel, config: LASConfig | None = None, calibration: Iterable[Batch] | None = None
+) -> PreTrainedModel:
+    """Turn a pre-trained model into a spiking network, in place.
+
+    The modules of the model are swapped for spiking ones, every site's thresholds are calibrated, and a probe
+    checks that, with coding bypassed, the network equals the ANN in both executions. The model is left in the
+    temporal execution. What became spiking is kept in `model.las_coverage`.
+
+    Args:
+        model: a Hugging Face model of a known family.
+        config: the settings; the defaults if None.
+        calibration: dicts of the model's keyword arguments (what a tokenizer returns). None: text that the model
+            generates itself, or random tokens; ranges are then less certain.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UnsupportedModelError: the family or one of its options is not known, or nothing can be converted.
+        CalibrationError: the calibration data is empty, or activations or weights are not finite.
+        StructureError: the network is not equivalent to the ANN. The model must not be used then.
+    """
+    config = config or LASConfig()
+    if hasattr(model, "las_coverage"):
+        raise UnsupportedModelError("the model is converted already: load the original to convert it again")
+    _check_weights(model)
+    model.eval()
+    batches = iter(generated_batches(model, config.seed) if calibration is None else calibration)
+    first = next(batches, None)
+    if first is None:
+        raise CalibrationError("the calibration data is empty: give at least one batch with a token")
+    probe = probe_of(to_device(first, model.device))
+    expected = record_outputs(model, probe, lambda tensor: tensor)
+    coverage = swap_modules(model, config.factory())
+    check_structure(model, probe, expected)
+    calibrate(model, config, chain([first], batches))
+    model.config.quantization_config = quantization_config_of(model, config)
+    set_coverage(model, coverage)
+    set_execution(model, "temporal")
+    return model
+
+
+def set_coverage(model: PreTrainedModel, coverage: Coverage) -> None:
+    """Keep on the model what became spiking."""
+    model.__dict__["las_coverage"] = coverage
+
+
+def set_execution(model: PreTrainedModel, execution: str) -> None:
+    """Choose how a converted model runs: SpikingJelly's `set_step_mode` by name.
+
+    Args:
+        model: a converted model.
+        execution: "temporal", T steps with a spike train between any two layers, or "accumulated", the same
+            network with every window summed up.
+
+    Raises:
+        ValueError: another execution.
+    """
+    if execution not in EXECUTIONS:
+        raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}")
+    functional.set_step_mode(model, EXECUTIONS[execution])
+
+
+def _check_weights(model: PreTrainedModel) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+            raise CalibrationError(f"weight {name} has infinite or NaN values: the checkpoint is broken")
+
+
+__all__: list[Any] = ["convert", "set_execution"]

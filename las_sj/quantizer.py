@@ -1,0 +1,100 @@
+"""Saving and loading of converted models through transformers' quantizer interface."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from las_sj.config import LASConfig
+from las_sj.models import named_sites, swap_modules
+from las_sj.neurons import HGNode
+
+METHOD = "las"
+FORMAT_VERSION = 1
+
+
+@register_quantization_config(METHOD)
+class LASQuantizationConfig(QuantizationConfigMixin):
+    """What config.json says of a converted model: `LASConfig`, the format version, the ranges of HG neurons.
+
+    Raises:
+        ValueError: the file was written by a newer version, or a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        format_version: int = FORMAT_VERSION,
+        hg_ranges: dict[str, list[float]] | None = None,
+        quant_method: str = METHOD,
+        **settings: Any,
+    ) -> None:
+        if not isinstance(format_version, int) or not 1 <= format_version <= FORMAT_VERSION:
+            raise ValueError(
+                f"the checkpoint has format version {format_version!r}; this las_sj reads 1…{FORMAT_VERSION}: upgrade it"
+            )
+        self.quant_method = quant_method  # type: ignore[assignment]
+        self.format_version = format_version
+        self.hg_ranges = hg_ranges or {}
+        self.settings = LASConfig.from_dict(settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "quant_method": METHOD,
+            "format_version": self.format_version,
+            **self.settings.to_dict(),
+            "hg_ranges": self.hg_ranges,
+        }
+
+
+def quantization_config_of(model: PreTrainedModel, config: LASConfig) -> LASQuantizationConfig:
+    """The entry for config.json of a converted, calibrated model."""
+    ranges = {
+        name: [site.node.low, site.node.high] for name, site in named_sites(model) if isinstance(site.node, HGNode)
+    }
+    return LASQuantizationConfig(hg_ranges=ranges, **config.to_dict())
+
+
+@register_quantizer(METHOD)
+class LASQuantizer(HfQuantizer):
+    """Swaps the modules of an empty model before transformers loads weights, thresholds and tables into it."""
+
+    requires_calibration = True
+    quantization_config: LASQuantizationConfig
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
+        entry = self.quantization_config
+        coverage = swap_modules(model, entry.settings.factory())
+        for name, site in named_sites(model):
+            if isinstance(site.node, HGNode):
+                if name not in entry.hg_ranges:
+                    raise ValueError(f"config.json has no range of {name} in hg_ranges: the checkpoint is incomplete")
+                site.node.set_range(*entry.hg_ranges[name])
+        model.__dict__["las_coverage"] = coverage
+        return model
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
+        from las_sj.convert_model import set_execution
+
+        for name, tensor in model.state_dict().items():
+            if name.endswith(("theta", "theta_normal", "theta_outlier")) and not _is_threshold(tensor):
+                raise ValueError(f"{name} is missing from the checkpoint or broken: convert the model again")
+        set_execution(model, "temporal")
+        return model
+
+    def is_serializable(self, **kwargs: Any) -> bool:
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        return True
+
+
+def _is_threshold(tensor: torch.Tensor) -> bool:
+    return tensor.is_meta or bool((torch.isfinite(tensor) & (tensor > 0)).all())

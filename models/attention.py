@@ -1,0 +1,167 @@
+"""Self-attention in spike form, as an attention implementation of transformers.
+
+Queries, keys and values are coded by OAT neurons; Q·Kᵀ and P·V are products of spike trains (SAA); softmax is a running
+maximum, HG exponentials, a linear sum, HG reciprocals and a spike Hadamard product (LAS, arXiv 2505.09659).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from las_sj.models.linear import out_features
+from las_sj.models.products import spiking_matmul, spiking_product, subtract_running_max
+from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
+from las_sj.neurons import HGNode, WindowNode
+
+NAME = "las"
+_MASKED = {torch.float16: -3e4, torch.bfloat16: -1e9, torch.float32: -1e9, torch.float64: -1e9}
+_BLOCK = 1 << 17  # scores of a temporal call handled at a time: bounds memory, and stays in the cache
+
+
+class SpikingAttentionCore(SpikingLayer):
+    """softmax(Q·Kᵀ·scaling + mask)·V with spikes as one operand of every product."""
+
+    def equip(self, factory: NeuronFactory) -> None:
+        self.query_node: WindowNode = factory.coder()
+        self.key_node: WindowNode = factory.coder()
+        self.value_node: WindowNode = factory.coder()
+        self.exp_node: HGNode = factory.non_linearity("exp")
+        self.weight_node: WindowNode = factory.coder()
+        self.reciprocal_node: HGNode = factory.non_linearity("reciprocal")
+        self.scale_node: WindowNode = factory.coder()
+        self.probability_node: WindowNode = factory.coder()
+
+    def sites(self) -> Iterator[Site]:
+        yield Site("query_node", self.query_node, "product")
+        yield Site("key_node", self.key_node, "product")
+        yield Site("value_node", self.value_node, "product")
+        yield Site("exp_node", self.exp_node, "neuron")
+        yield Site("weight_node", self.weight_node, "product", upper_bound=1.0)
+        yield Site("reciprocal_node", self.reciprocal_node, "neuron")
+        yield Site("scale_node", self.scale_node, "product", upper_bound=1.0)
+        yield Site("probability_node", self.probability_node, "product", upper_bound=1.0)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+        """Attend.
+
+        Args:
+            query: [T·B, H, S_q, D].
+            key, value: [T·B, H_kv, S_k, D], H a multiple of H_kv.
+            mask: additive, broadcastable to [B, H, S_q, S_k], or None.
+            scaling: factor of the scores.
+
+        Returns:
+            [T·B, H, S_q, D], currents in a temporal call.
+        """
+        groups = query.shape[1] // key.shape[1]
+        query, key, value = (
+            self.fire(node, x)
+            for node, x in ((self.query_node, query * scaling), (self.key_node, key), (self.value_node, value))
+        )
+        query = query.unflatten(1, (-1, groups))  # [T·B, H_kv, G, S_q, D]
+        if mask is not None:
+            mask = mask.clamp(min=_MASKED[query.dtype])
+        if self.execution.temporal:
+            output = self._attend_in_time(query, key, value, mask)
+        else:
+            output = self._attend(query, key, value, mask)
+        return output.flatten(1, 2)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        groups = query.shape[2]
+        scores = torch.matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
+        if mask is not None:
+            scores = scores + _grouped(mask, key.shape[1], groups)
+        scores = scores - scores.amax(-1, keepdim=True)
+        weights = self.fire(self.weight_node, self.fire(self.exp_node, scores))  # [B, H_kv, G, S_q, S_k]
+        scale = self.fire(self.scale_node, self.fire(self.reciprocal_node, weights.sum(-1, keepdim=True)))
+        probabilities = self.fire(self.probability_node, weights * scale)
+        return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
+
+    def _attend_in_time(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        time_steps = self.execution.time_steps
+        query, key, value = (self.execution.split_time(x) for x in (query, key, value))
+        batch, heads, groups, length = query.shape[1:5]
+        flat_query, flat_key, flat_value = (x.flatten(1, 2) for x in (query, key, value))  # [T, B·H_kv, ...]
+        if mask is not None:
+            mask = _grouped(mask[:batch] / time_steps, heads, groups)
+            mask = mask.expand(batch, heads, groups, length, -1).flatten(0, 1)
+        size = max(1, _BLOCK // max(1, groups * length * key.shape[-2]))
+        outputs = [
+            self._attend_block(
+                flat_query[:, part], flat_key[:, part], flat_value[:, part], None if mask is None else mask[part]
+            )
+            for part in (slice(start, start + size) for start in range(0, batch * heads, size))
+        ]
+        output = torch.cat(outputs, 1).unflatten(1, (batch, heads))  # [T, B, H_kv, G, S_q, D]
+        return self.execution.merge_time(output)
+
+    def _attend_block(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """[T, N, G, S_q, D] queries, [T, N, S_k, D] keys and values, [N, G, S_q, S_k] mask per step."""
+        groups = query.shape[2]
+        scores = spiking_matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
+        if mask is not None:
+            scores += mask
+        weights = self.weight_node(self.exp_node(subtract_running_max(scores)))
+        scale = self.scale_node(self.reciprocal_node(weights.sum(-1, keepdim=True)))
+        probabilities = self.probability_node(spiking_product(weights, scale))
+        return spiking_matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
+
+
+def _grouped(mask: Tensor, heads: int, groups: int) -> Tensor:
+    """[B, 1 or H, S_q, S_k] to [B, 1 or H_kv, 1 or G, S_q, S_k]."""
+    return mask.unsqueeze(1) if mask.shape[1] == 1 else mask.unflatten(1, (heads, groups))
+
+
+class SpikingAttention(SpikingLayer):
+    """An attention module of transformers: holds the core, and codes the input of its projections once.
+
+    `projections` (set by `equip_attention`) names the linear layers that hidden_states go to, which are `FedLinear`.
+    """
+
+    las_attention: SpikingAttentionCore
+    projections: tuple[str, ...]
+    input_node: WindowNode
+
+    def equip(self, factory: NeuronFactory) -> None:
+        self.las_attention = SpikingAttentionCore()
+        self.las_attention.__dict__["execution"] = self.execution
+        self.las_attention.equip(factory)
+        if self.projections:
+            self.input_node = factory.coder()
+
+    def sites(self) -> Iterator[Site]:
+        if self.projections:
+            fan_out = sum(out_features(getattr(self, name)) for name in self.projections)
+            yield Site("input_node", self.input_node, "weights", fan_out)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if self.projections:
+            hidden_states = self.fire(self.input_node, hidden_states)
+        return super().forward(hidden_states, *args, **kwargs)
+
+
+def las_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: [T·B, H, S, D] queries to [T·B, S, H, D]."""
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    output = module.las_attention(query, key, value, attention_mask, scaling)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def register() -> None:
+    """Make attn_implementation="las" known, with its mask function: without that, padding is attended to."""
+    AttentionInterface.register(NAME, las_attention_forward)
+    AttentionMaskInterface.register(NAME, eager_mask)

@@ -1,0 +1,71 @@
+"""Linear layers that receive spikes: nn.Linear, GPT-2's Conv1D, and the readout."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
+from las_sj.neurons import WindowNode
+
+
+def out_features(module: nn.Module) -> int:
+    """Synapses per input neuron of an nn.Linear or Conv1D."""
+    return int(module.nf if isinstance(module, Conv1D) else module.weight.shape[0])
+
+
+class FedLinear(SpikingLayer):
+    """A linear layer whose input is spikes already, because the layer around it codes it once for several.
+
+    [T·B, ..., C_in] to [T·B, ..., C_out] currents; the bias enters as a constant current.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._synapses(x)
+
+    def _synapses(self, spikes: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.per_step(self.bias)
+        weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
+        return F.linear(spikes, weight, bias)
+
+
+class SpikingLinear(FedLinear):
+    """A linear layer with a population of coding neurons before it: y = Σ_t W·s(t) + b."""
+
+    input_node: WindowNode
+
+    def equip(self, factory: NeuronFactory) -> None:
+        self.input_node = factory.coder()
+
+    def sites(self) -> Iterator[Site]:
+        yield Site("input_node", self.input_node, "weights", out_features(self))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._synapses(self.fire(self.input_node, x))
+
+
+class SpikingReadout(SpikingLinear):
+    """The output layer: its membrane accumulates over T and is read at the end.
+
+    Currents [T·B, ..., C] to values [B, ..., V], so that no [T·B, ..., V] exists.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.execution.temporal:
+            return super().forward(x)
+        train = self.input_node(self.execution.split_time(x))  # [T, B, ..., C]
+        weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
+        membrane = train.new_zeros((*train.shape[1:-1], weight.shape[0]))  # [B, ..., V]
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+            for spikes in train:
+                membrane = membrane + F.linear(spikes, weight)
+        else:
+            flat = membrane.view(-1, weight.shape[0])
+            for spikes in train:
+                flat.addmm_(spikes.flatten(0, -2), weight.t())
+        return membrane if self.bias is None else membrane + self.bias

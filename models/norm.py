@@ -1,0 +1,69 @@
+"""LayerNorm and RMSNorm in spike-equivalent form (LAS, arXiv 2505.09659).
+
+Centred values are coded by OAT neurons; their squares come from HG neurons, whose mean is linear; 1/√· comes from HG
+neurons; the product of the two is a spike Hadamard product, coded again before the gains γ, which are weights.
+"""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from las_sj.models.products import spiking_product
+from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
+from las_sj.neurons import HGNode, WindowNode
+
+
+class SpikingRMSNorm(SpikingLayer):
+    """x·γ/√(mean(x²) + ε), currents [T·B, ..., C] to [T·B, ..., C]."""
+
+    weight: Tensor
+    centred_node: WindowNode
+    square_node: HGNode
+    rsqrt_node: HGNode
+    scale_node: WindowNode
+    output_node: WindowNode
+
+    def equip(self, factory: NeuronFactory) -> None:
+        self.centred_node = factory.coder()
+        self.square_node = factory.non_linearity("square")
+        self.rsqrt_node = factory.non_linearity("rsqrt")
+        self.scale_node = factory.coder()
+        self.output_node = factory.coder()
+
+    def sites(self) -> Iterator[Site]:
+        yield Site("centred_node", self.centred_node, "product")
+        yield Site("square_node", self.square_node, "neuron")
+        yield Site("rsqrt_node", self.rsqrt_node, "neuron")
+        yield Site("scale_node", self.scale_node, "product")
+        yield Site("output_node", self.output_node, "product")
+
+    @property
+    def epsilon(self) -> float:
+        """ε under its name in this class."""
+        return float(getattr(self, "variance_epsilon", None) or getattr(self, "eps", 0.0))
+
+    def centre(self, x: Tensor) -> Tensor:
+        """The linear step before the norm; none here."""
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = self.fire(self.centred_node, self.centre(x))
+        variance = self.fire(self.square_node, centred).mean(-1, keepdim=True) + self.per_step(self.epsilon)
+        scale = self.fire(self.scale_node, self.fire(self.rsqrt_node, variance))  # [T·B, ..., 1]
+        if self.execution.temporal:
+            split = self.execution.split_time
+            normed = self.execution.merge_time(spiking_product(split(centred), split(scale)))
+        else:
+            normed = centred * scale
+        output = self.fire(self.output_node, normed)
+        if self.weight is not None:
+            output = output * self.weight
+        bias = getattr(self, "bias", None)  # RMSNorm has none
+        return output if bias is None else output + self.per_step(bias)
+
+
+class SpikingLayerNorm(SpikingRMSNorm):
+    """(x − mean(x))·γ/√(var(x) + ε) + β, currents [T·B, ..., C] to [T·B, ..., C]."""
+
+    def centre(self, x: Tensor) -> Tensor:
+        return x - x.mean(-1, keepdim=True)

@@ -1,0 +1,93 @@
+"""The common part of all spiking layers, and how a module becomes one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from torch import Tensor, nn
+
+from las_sj.models.execution import Execution
+from las_sj.neurons import HGNode, MTNode, MultiThresholdCode, OATNode, WindowNode
+
+
+@dataclass(frozen=True)
+class NeuronFactory:
+    """Makes the neurons of a network, all with the same settings; thresholds are set by calibration.
+
+    Args:
+        code: time steps, levels, rounding and spike limit.
+        hg_tolerance: error that HG neurons are fitted to.
+        outlier_aware: OAT neurons; otherwise one MT neuron each (the paper's ablation).
+        hg_ranges: input range of HG neurons by site name, where known already.
+    """
+
+    code: MultiThresholdCode
+    hg_tolerance: float = 1e-5
+    outlier_aware: bool = True
+
+    def coder(self) -> OATNode | MTNode:
+        """A neuron that codes values as spikes, thresholds 1."""
+        code = (self.code.time_steps, self.code.levels, self.code.rounding, self.code.max_spikes)
+        return OATNode(1.0, 1.0, *code) if self.outlier_aware else MTNode(1.0, *code)
+
+    def non_linearity(self, function: str) -> HGNode:
+        """An HG neuron."""
+        return HGNode(function, self.code.time_steps, tolerance=self.hg_tolerance)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A population of neurons within a layer.
+
+    Args:
+        name: attribute of the layer that holds the node.
+        node: the neurons.
+        feeds: what their spikes go into: "weights", "product" (SAA or Hadamard) or "neuron".
+        fan_out: synapses per neuron, where they feed weights.
+        upper_bound: largest magnitude that can occur, where it is known beforehand.
+    """
+
+    name: str
+    node: WindowNode
+    feeds: str
+    fan_out: int = 0
+    upper_bound: float | None = None
+
+
+class SpikingLayer(nn.Module):
+    """Mixin of every spiking layer. `equip` is called once, on a module that has become one."""
+
+    execution: Execution
+
+    def equip(self, factory: NeuronFactory) -> None:
+        """Create the layer's neurons."""
+
+    def sites(self) -> Iterator[Site]:
+        """The populations of neurons that belong to this layer and not to a layer inside it."""
+        return iter(())
+
+    def fire(self, node: WindowNode, x: Tensor) -> Tensor:
+        """Pass currents [T·B, ...], or accumulated values [B, ...] outside a temporal call, through neurons."""
+        if self.execution.temporal:
+            return self.execution.merge_time(node(self.execution.split_time(x)))
+        if node.step_mode == "m":
+            return node(x.unsqueeze(0)).sum(0)
+        return node(x)
+
+    def per_step(self, constant: Tensor | float) -> Tensor | float:
+        """A constant as a current: its share of one time step in a temporal call."""
+        return constant / self.execution.time_steps if self.execution.temporal else constant
+
+
+@cache
+def _spiking_class(mixin: type[SpikingLayer], original: type[nn.Module]) -> type[nn.Module]:
+    return type(f"Spiking{original.__name__}", (mixin, original), {"__module__": original.__module__})
+
+
+def become(module: nn.Module, mixin: type[SpikingLayer], factory: NeuronFactory, execution: Execution) -> None:
+    """Turn `module` in place into a spiking layer of the same type, parameters and name."""
+    module.__class__ = _spiking_class(mixin, type(module))
+    assert isinstance(module, SpikingLayer)
+    module.__dict__["execution"] = execution  # shared by all layers, so not a submodule of each
+    module.equip(factory)
+    module.train(module.training)

@@ -1,0 +1,6 @@
+"""Seeing what a converted model does: spikes and pictures of them."""
+
+from las_sj.analysis.raster import plot_raster
+from las_sj.analysis.spike_monitor import SiteSpikes, SpikeMonitor
+
+__all__ = ["SiteSpikes", "SpikeMonitor", "plot_raster"]

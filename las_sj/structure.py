@@ -52,7 +52,11 @@ def record_outputs(model: PreTrainedModel, probe: dict[str, Any], total: Callabl
 
         return hook
 
-    handles = [module.register_forward_hook(record(name)) for name, module in model.named_modules() if name]
+    handles = [
+        module.register_forward_hook(record(name))
+        for name, module in model.named_modules()
+        if name and "Rotary" not in type(module).__name__  # these return constants, not currents
+    ]
     try:
         model(**probe)
     finally:

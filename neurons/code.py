@@ -3,16 +3,17 @@
 Everything here works on the membrane potential in units of θ(1)/n, w = v·2n/α, so that level j of step t is the
 integer n + j times 2^-(t-1), and scaling by powers of two is exact.
 
-`emit_steps` is the dynamics as defined, step by step; `accumulate` gives its sum without visiting the steps: it
-visits the spikes, of which there are few (at most ⌈T/5⌉ with 15 levels). The first is the oracle of the second.
+`emit_steps` is the dynamics as defined, step by step, for any input. For inputs in range there are two fast forms, of
+which it is the oracle: `write_train`, and `accumulate`, which gives the sum without visiting the steps: it visits the
+spikes, of which there are few (at most ⌈T/5⌉ with 15 levels).
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 MAX_TIME_STEPS = 24  # the mantissa of fp32
@@ -108,9 +109,8 @@ def emit_steps(w: Tensor, code: MultiThresholdCode) -> Iterator[Tensor]:
     w = w.clone()
     for t in range(code.time_steps):
         is_last = t == code.time_steps - 1
-        fire_at = w.new_tensor(code.fire_at_last if is_last else code.fire_at)
-        spike = w.abs()
-        torch.threshold_(spike, float(torch.nextafter(fire_at, fire_at.new_tensor(0.0))), 0.0)  # silent below fire_at
+        fire_at = code.fire_at_last if is_last else code.fire_at
+        spike = torch.threshold_(w.abs(), _just_below(fire_at, w.dtype), 0.0)  # silent below fire_at
         if is_last and code.nearest:
             spike.copy_(torch.where(spike > 0, spike.clamp(min=n), spike))
         spike = spike.round_() if code.nearest else spike.floor_()
@@ -122,8 +122,60 @@ def emit_steps(w: Tensor, code: MultiThresholdCode) -> Iterator[Tensor]:
         w.sub_(spike).mul_(2)
 
 
+def write_train(w: Tensor, unit: Tensor, train: Tensor, code: MultiThresholdCode, counts: Tensor | None) -> None:
+    """`emit_steps` for inputs in range (|w| < 2n), times `unit`, by five operations a step.
+
+    Args:
+        w: membrane potential in units of θ(1)/n, [...]; overwritten with what is left of it.
+        unit: θ(1)/n, broadcastable to w.
+        train: receives the train, [T, ...].
+        code: the settings.
+        counts: int8 [...], the number of spikes is added to it, or None.
+    """
+    spikes_left = None if code.max_spikes is None else torch.full_like(w, code.max_spikes)
+    spike = torch.empty_like(w)
+    for t in range(code.time_steps):
+        size = 2.0**-t
+        if t == code.time_steps - 1 and code.nearest:
+            _last_spike(w, spike, code)
+        else:
+            torch.hardshrink(w, _just_below(code.fire_at * size, w.dtype), out=spike)
+            _round_to_multiple(spike, size, code.nearest)
+        if spikes_left is not None:
+            spike.mul_(spikes_left.sign())
+            spikes_left.sub_(spike.sign().abs_())
+        if counts is not None:
+            counts += spike != 0
+        torch.mul(spike, unit, out=train[t])
+        w.sub_(spike)
+
+
+@lru_cache(maxsize=1024)
+def _just_below(threshold: float, dtype: torch.dtype) -> float:
+    """The largest number below `threshold` in a dtype: what hardshrink and threshold_, which compare by >, need."""
+    return float(torch.nextafter(torch.tensor(threshold, dtype=dtype), torch.tensor(0.0, dtype=dtype)))
+
+
+def _round_to_multiple(x: Tensor, size: float, nearest: bool) -> None:
+    """In place, to a multiple of a power of two; nearest (ties to even) by adding and subtracting a large number."""
+    if nearest:
+        large = 1.5 * size / torch.finfo(x.dtype).eps
+        x.add_(large).sub_(large)
+    else:
+        x.mul_(1 / size).trunc_().mul_(size)
+
+
+def _last_spike(w: Tensor, spike: Tensor, code: MultiThresholdCode) -> None:
+    """Step T of "nearest" rounding: from θ(T)/2 on, at least θ(T)."""
+    size = 2.0 ** (1 - code.time_steps)
+    torch.hardshrink(w, _just_below(code.fire_at_last * size, w.dtype), out=spike)
+    least = spike.sign().mul_(code.levels * size)
+    _round_to_multiple(spike, size, nearest=True)
+    spike.copy_(torch.where(spike.abs() < code.levels * size, least, spike))
+
+
 def accumulate(w: Tensor, code: MultiThresholdCode, counts: Tensor | None = None) -> Tensor:
-    """The sum of `emit_steps` over the window.
+    """The sum of `emit_steps` over the window, for inputs in range (|w| < 2n).
 
     Args:
         w: membrane potential in units of θ(1)/n, [...], contiguous, fp32 or fp64; not changed.
@@ -133,18 +185,10 @@ def accumulate(w: Tensor, code: MultiThresholdCode, counts: Tensor | None = None
     Returns:
         The sum [...] in the same units.
     """
-    if w.numel() == 0:
-        return w.clone()
     if code.levels == 1 and code.time_steps > 1 and code.max_spikes is None and counts is None:
         return _accumulate_binary(w, code)
-    total = w - _spike_by_spike(w, counts, code)
-    if not bool(w.abs().amax() < 2 * code.levels):  # saturated, or NaN: the dynamics itself
-        outside = ~(w.abs() < 2 * code.levels)
-        steps = torch.stack(list(emit_steps(w[outside], code)))
-        total[outside] = steps.sum(0)
-        if counts is not None:
-            counts[outside] = (steps != 0).sum(0).to(counts.dtype)
-    return total
+    remainder = _spike_by_spike(w, counts, code)
+    return torch.sub(w, remainder, out=remainder)
 
 
 def _accumulate_binary(w: Tensor, code: MultiThresholdCode) -> Tensor:
@@ -159,7 +203,7 @@ def _accumulate_binary(w: Tensor, code: MultiThresholdCode) -> Tensor:
     total.clamp_(-3 * last + 1, 3 * last - 1)
     rounded = total.round()
     below = torch.nextafter(w.new_tensor(0.5), w.new_tensor(0.0))
-    tie = F.hardshrink(total.sub_(rounded), float(below))  # ±1/2, or 0
+    tie = torch.hardshrink(total.sub_(rounded), float(below))  # ±1/2, or 0
     return rounded.add_(tie, alpha=2).div_(last)
 
 
@@ -174,7 +218,7 @@ def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) 
     spikes = code.spike_bound if code.max_spikes is None else min(code.spike_bound, code.max_spikes)
     for index in range(spikes):
         # The step at which |w| fires first: the largest power of two, at most 1, with |w| ≥ fire_at · size.
-        torch.abs(w, out=size).div_(code.fire_at).view(integer).bitwise_and_(exponent)
+        torch.div(w, code.fire_at, out=size).view(integer).bitwise_and_(exponent)
         if index == 0:
             size.clamp_(max=1.0)
         torch.threshold_(size, smallest * 0.75, _NEVER)
@@ -192,8 +236,7 @@ def _fire_last(
 ) -> None:
     """Step T of "nearest" rounding: |v| from θ(T)/2 to θ(T) fires θ(T) where a spike is left."""
     smallest = 2.0 ** (1 - code.time_steps)
-    below = torch.nextafter(w.new_tensor(code.fire_at_last * smallest), w.new_tensor(0.0))
-    spike.copy_(F.hardshrink(w, float(below))).sign_()
+    torch.hardshrink(w, _just_below(code.fire_at_last * smallest, w.dtype), out=spike).sign_()
     if exhausted:
         spike.mul_(size == _NEVER)
     if counts is not None:

@@ -1,11 +1,14 @@
 """Closed-form fits of HG neurons, each with a proven bound of its error.
 
 Sub-neuron m owns (a_m, a_{m+1}], of width Δ_m. It codes r = x − a_m in binary with T steps, so that r is known up
-to half a step, Δ_m·2^-(T+1), and emits a line in r. The chord of f misses it by at most Δ_m²·max|f''|/8. The line
+to half a step, Δ_m·2^-(T+1), and emits a line in r. Both the gates and the codes see x with a constant added, a
+fraction of a step: inputs that are sums of spikes often lie exactly on break points and steps, where a difference in
+the order of summation would otherwise decide. The chord of f misses it by at most Δ_m²·max|f''|/8. The line
 used is the least-squares one over the coded values; its distance from the chord is largest at an end, and f lies
 on one side of its chord where f'' keeps its sign, which together bound its error.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +18,7 @@ from torch import Tensor
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
 
 MAX_TAIL_NEURONS = 256  # per side
+SHIFT = math.sqrt(5) - 2  # of a step, about a quarter; irrational, so that no sum of spikes lies on a shifted edge
 _SAMPLES = 64  # points of a sub-range that the least-squares line is fitted to
 _FP32 = 2.0**-23
 
@@ -23,13 +27,15 @@ _FP32 = 2.0**-23
 class Lines:
     """One line per sub-neuron: x in (start, start + width] goes to bias + amplitude·(coded share of the width).
 
-    The half step that truncation loses on average is part of `bias`. Tensors [M], fp64.
+    Coded is x + shift; `bias` makes up for the shift, and for the half step that truncation loses on average.
+    Tensors [M], fp64.
     """
 
     start: Tensor
     width: Tensor
     bias: Tensor
     amplitude: Tensor
+    shift: Tensor
     bound: Tensor  # absolute error of each sub-neuron
     relative_bound: Tensor  # the same over the smallest |f| in the sub-range
 
@@ -129,12 +135,17 @@ def _fit_lines(
     # f minus chord lies in [−chord_error, 0] where f'' > 0, in [0, chord_error] where f'' < 0.
     lowest = -torch.where(bends_down, 0.0, chord_error) - torch.maximum(to_left, to_right)
     highest = torch.where(bends_up, 0.0, chord_error) - torch.minimum(to_left, to_right)
+    shift = SHIFT * width * 2.0**-time_steps
     half_step = amplitude.abs() * 2.0 ** -(time_steps + 1)
+    if isinstance(function, GridFunction):
+        shift = torch.full_like(shift, float(shift.min()))  # the gates of a grid are shifted together
+        half_step[-1] += amplitude[-1].abs() * shift[-1] / width[-1]  # no sub-range follows to shift into
+    overlap = chord_error * 2.0 ** (1 - time_steps)  # a shifted sub-range begins before its own
     rounding = 2 * _FP32 * (bias.abs() + amplitude.abs()) + _FP32 * amplitude.abs() / width * end.abs()
-    bound = torch.maximum(lowest.abs(), highest.abs()) + half_step + rounding
+    bound = torch.maximum(lowest.abs(), highest.abs()) + half_step + overlap + rounding
     smallest = torch.minimum(left.abs(), right.abs())
-    bias = bias + amplitude * 2.0 ** -(time_steps + 1)
-    return Lines(start, width, bias, amplitude, bound, bound / smallest)
+    bias = bias + amplitude * (2.0 ** -(time_steps + 1) - shift / width)
+    return Lines(start, width, bias, amplitude, shift, bound, bound / smallest)
 
 
 def _bends(function: GridFunction | OctaveFunction, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,6 +43,10 @@ class FSNode(WindowNode):
                 counts += spike.detach() != 0
             yield d * spike
 
+    def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
+        for t, step in enumerate(self._steps(v, counts)):
+            train[t] = step
+
     def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
         total.zero_()
         for step in self._steps(v, counts):

@@ -1,17 +1,18 @@
 """The hierarchically gated neuron: a unary non-linearity by gated few-spikes sub-neurons."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from las_sj.neurons.fitting import GridFit, OctaveFit, fit_grid, fit_octaves, tail_bound, tail_width
+from las_sj.neurons.fitting import SHIFT, GridFit, OctaveFit, fit_grid, fit_octaves, tail_bound, tail_width
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
 from las_sj.neurons.window import WindowNode
 
 _LAYOUT = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
+_ROUNDING_ALLOWANCE = 1e-3  # of inputs just above 0 in exp
 OCTAVES = 40  # least number of octaves that an octave function's range covers
 
 
@@ -103,6 +104,7 @@ class HGNode(WindowNode):
         self._fit: GridFit | OctaveFit
         if isinstance(self.function, GridFunction):
             self._fit = fit = fit_grid(name, self.time_steps, self.tolerance)
+            self._shift = float(fit.lines.shift[0])
             self.register_buffer("cells", fit.cells.clone())
             self.register_buffer("start", fit.lines.start.float())
             self.register_buffer("inverse_width", (1 / fit.lines.width).float())
@@ -116,30 +118,30 @@ class HGNode(WindowNode):
 
     def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         if torch.is_grad_enabled() and v.requires_grad:
-            out_of_range = self.out_of_range
-            slope = self._select(v)[3]
-            self.out_of_range = out_of_range  # `encode` counts
-            return SlopeOfSubNeuron.apply(v, slope, encode)
+            return SlopeOfSubNeuron.apply(v, self._select(v)[3], encode)
         return encode(v)
 
     def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
+        self.out_of_range += self.count_out_of_range(v)
         share, bias, amplitude, _ = self._select(v)
         code = (share * 2.0**self.time_steps).floor_().clamp_(max=2.0**self.time_steps - 1)
         if counts is not None:
             counts.copy_(_count_ones(code, self.time_steps))
         torch.addcmul(bias, code, amplitude, value=2.0**-self.time_steps, out=total)
 
-    def _steps(self, v: Tensor, counts: Tensor | None) -> Iterator[Tensor]:
+    def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
         """Binary digits of the membrane potential of the open sub-neuron in units of its width, largest first."""
+        self.out_of_range += self.count_out_of_range(v)
         share, bias, amplitude, _ = self._select(v)
-        bias = torch.where(share.isnan(), share, bias)  # NaN reaches no threshold
+        spike = torch.empty_like(share)
+        not_a_number = share - share  # 0, or NaN, which reaches no threshold
         for t in range(1, self.time_steps + 1):
-            spike = share.clone().ge_(2.0**-t)
+            torch.ge(share, 2.0**-t, out=spike)
             share.sub_(spike, alpha=2.0**-t)
             if counts is not None:
                 counts += spike.bool()
-            current = spike.mul_(amplitude.mul_(0.5))
-            yield current.add_(bias) if t == 1 else current
+            torch.mul(spike, amplitude.mul_(0.5), out=train[t - 1])
+        train[0] += bias.add_(not_a_number)
 
     def _select(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The open sub-neuron of each element: coded share of its width, bias, amplitude, slope, each [...]."""
@@ -151,10 +153,10 @@ class HGNode(WindowNode):
     def _select_on_grid(self, v: Tensor, function: GridFunction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         assert isinstance(self._fit, GridFit)
         core_low, core_high = function.core
-        inside = v.clamp(core_low, core_high)
+        inside = (v + self._shift).clamp_(core_low, core_high)
         cell_width = self._fit.cell_width
-        cell = (inside * (1 / cell_width)).ceil_().sub_(1 + core_low / cell_width).clamp_(0, len(self.cells) - 1)
-        sub_neuron = _look_up(self.cells, cell.nan_to_num_(0.0).long(), v).long()
+        cell = (inside * (1 / cell_width)).ceil_().sub_(1 + core_low / cell_width).long()
+        sub_neuron = _look_up(self.cells, cell.clamp_(0, len(self.cells) - 1), v).long()
         inverse_width = _look_up(self.inverse_width, sub_neuron, v)
         share = inside.sub_(_look_up(self.start, sub_neuron, v)).mul_(inverse_width)
         bias, amplitude = _look_up(self.bias, sub_neuron, v), _look_up(self.amplitude, sub_neuron, v)
@@ -164,47 +166,51 @@ class HGNode(WindowNode):
             selected = (share, bias, amplitude, slope)
             lowest, highest = (float(extreme) for extreme in torch.aminmax(v))
             if not lowest >= core_low:
-                self._select_tail(v, function.below, v < core_low, self.low, selected)
+                self._select_tail(v, function.below, v < core_low, selected)
             if not highest <= core_high:
-                self._select_tail(v, function.above, v > core_high, self.high, selected)
+                self._select_tail(v, function.above, v > core_high, selected)
         return share, bias, amplitude, slope
 
-    def _select_tail(
-        self, v: Tensor, tail: Tail | None, outside: Tensor, limit: float, selected: tuple[Tensor, ...]
-    ) -> None:
-        """Overwrite `selected` where `outside`; counts what lies beyond the range of a tail that is not flat."""
+    def _select_tail(self, v: Tensor, tail: Tail | None, outside: Tensor, selected: tuple[Tensor, ...]) -> None:
+        """Overwrite `selected` where `outside`."""
         share, bias, amplitude, slope = selected
-        x = v[outside]
         if tail is None:
-            slope[outside] = 0.0
-            self.out_of_range += int((x.abs() > abs(limit) + 1e-3).sum())
+            slope.masked_fill_(outside, 0.0)
             return
+        if not tail.slope:
+            inside = (~outside).to(bias.dtype)  # 0 or 1: faster than masked_fill_
+            for parameter in (bias, amplitude, slope):
+                parameter.mul_(inside)
+            if tail.intercept:
+                bias.add_(1 - inside, alpha=tail.intercept)
+            return
+        x = v[outside]
         width = self.tail_width
-        start = ((x / width).ceil() - 1) * width if tail.slope else torch.zeros_like(x)
-        in_width = (x - start) / width if tail.slope else torch.zeros_like(x)
-        share[outside] = torch.where(torch.isinf(x), 0.0, in_width)
+        start = ((x / width).ceil() - 1) * width
+        share[outside] = torch.where(torch.isinf(x), 0.0, (x - start) / width)
         half_step = width * 2.0 ** -(self.time_steps + 1)
         bias[outside] = tail.intercept + tail.slope * (start + half_step)
         amplitude[outside] = tail.slope * width
         slope[outside] = tail.slope
-        if tail.slope:
-            self.out_of_range += int((x.abs() > abs(limit)).sum())
 
     def _select_octave(self, v: Tensor, function: OctaveFunction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         assert isinstance(self._fit, OctaveFit)
         integer, mantissa_bits, exponent_bias = _LAYOUT[v.dtype]
         x = v.abs() if function.even else v
-        self._count_octaves(x, function)
         x = x.clamp(2.0**-60, 2.0**63)
         per_octave = self._fit.per_octave
         shift = mantissa_bits - (per_octave - 1).bit_length()
-        below = x.view(integer) - 1  # the float before x: a sub-range contains its upper end
+        # The shift in units of the last place, less one: a sub-range contains its upper end.
+        shift_ulps = int(SHIFT * (1 << max(shift - self.time_steps, 0)))
+        below = x.view(integer) + (shift_ulps - 1)
         start = ((below >> shift) << shift).view(x.dtype)
         exponent = (below >> mantissa_bits) - exponent_bias
-        period = exponent // function.period if function.period > 1 else exponent
+        period = exponent >> (function.period - 1)  # periods are one or two octaves
         sub_neuron = ((below >> shift) & (per_octave - 1)) + (exponent - period * function.period) * per_octave
         unit = ((exponent_bias - exponent) << mantissa_bits).view(x.dtype)  # 2^-exponent
         share = (x - start).mul_(unit).mul_(per_octave)
+        if shift_ulps:
+            share += SHIFT * 2.0**-self.time_steps
         scale = ((exponent_bias + function.gain * period) << mantissa_bits).view(x.dtype)
         sub_neuron = sub_neuron.long()
         bias = _look_up(self.bias, sub_neuron, v).mul_(scale)
@@ -212,9 +218,20 @@ class HGNode(WindowNode):
         slope = amplitude * unit * per_octave
         return share.clamp_(0, 1), bias, amplitude, torch.where(v < 0, -slope, slope) if function.even else slope
 
-    def _count_octaves(self, x: Tensor, function: OctaveFunction) -> None:
-        outside = x > self.high if function.even else (x > self.high) | (x < self.low)
-        self.out_of_range += int(outside.sum())
+    def count_out_of_range(self, v: Tensor) -> int:
+        """How many of the inputs `v` ([B, ...]) lie beyond the range, in a direction where the function is not flat."""
+        if v.numel() == 0:
+            return 0
+        if isinstance(self.function, GridFunction):
+            below, above = self.function.below, self.function.above
+            low = -math.inf if below is not None and not below.slope else self.low - _ROUNDING_ALLOWANCE
+            high = math.inf if above is not None and not above.slope else self.high + _ROUNDING_ALLOWANCE
+        else:
+            low, high = (-self.high, self.high) if self.function.even else (self.low, self.high)
+        lowest, highest = (float(extreme) for extreme in torch.aminmax(v))
+        if low <= lowest and highest <= high:
+            return 0
+        return int(((v < low) | (v > high)).sum())
 
     def extra_repr(self) -> str:
         return (

@@ -1,15 +1,15 @@
 """The multi-threshold neuron: an FS neuron with binary thresholds, n levels and signed input."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps
+from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, write_train
 from las_sj.neurons.surrogate import StraightThroughCode
 from las_sj.neurons.window import WindowNode
 
-_ROUNDING_ALLOWANCE = 1 + 2.0**-10  # an input so little above the range is coded as its end, not lost
+_ROUNDING_ALLOWANCE = 2.0**-10  # an input so little above the range is coded as its end, not lost
 
 
 def as_threshold(name: str, value: float | Tensor) -> nn.Parameter:
@@ -38,6 +38,10 @@ class ThresholdNode(WindowNode):
 
     def alpha(self, v: Tensor) -> Tensor:
         """The base threshold α of the sub-neuron that each element of `v` goes to, broadcastable to `v`."""
+        return self._alpha_of(v.detach().abs(), 1.0)
+
+    def _alpha_of(self, magnitude: Tensor, factor: float) -> Tensor:
+        """α times `factor` for elements of that magnitude, broadcastable to it."""
         raise NotImplementedError
 
     def limit(self, v: Tensor) -> Tensor:
@@ -55,23 +59,47 @@ class ThresholdNode(WindowNode):
             return StraightThroughCode.apply(v, self.alpha(v), encode)
         return encode(v)
 
-    def _steps(self, v: Tensor, counts: Tensor | None) -> Iterator[Tensor]:
-        self._count_out_of_range(v)
-        unit = self.alpha(v) / (2 * self.code.levels)
-        for spike in emit_steps(v / unit, self.code):
+    def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
+        magnitude, unit = self._prepare(v)
+        w = v / unit
+        saturated = self._saturated(magnitude)
+        outside = None if saturated is None else w[saturated]
+        write_train(w, unit, train, self.code, counts)
+        if saturated is not None and outside is not None:
+            steps = torch.stack(list(emit_steps(outside, self.code)))
+            train[:, saturated] = steps * unit.expand_as(v)[saturated]
             if counts is not None:
-                counts += spike != 0
-            yield spike.mul_(unit)
+                counts[saturated] = (steps != 0).sum(0).to(counts.dtype)
 
     def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
-        self._count_out_of_range(v)
-        unit = self.alpha(v) / (2 * self.code.levels)
-        torch.mul(accumulate(v / unit, self.code, counts), unit, out=total)
+        magnitude, unit = self._prepare(v)
+        w = v / unit
+        torch.mul(accumulate(w, self.code, counts), unit, out=total)
+        saturated = self._saturated(magnitude)
+        if saturated is not None:
+            steps = torch.stack(list(emit_steps(w[saturated], self.code)))
+            total[saturated] = steps.sum(0) * unit.expand_as(v)[saturated]
+            if counts is not None:
+                counts[saturated] = (steps != 0).sum(0).to(counts.dtype)
 
-    def _count_out_of_range(self, v: Tensor) -> None:
-        limit = self.limit(v) * _ROUNDING_ALLOWANCE
-        if v.numel() and not bool(v.abs().amax() <= limit.amin()):
-            self.out_of_range += int((v.abs() > limit).sum())
+    def _prepare(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """|v|, and θ(1)/n of the sub-neuron of each element."""
+        magnitude = v.abs()
+        return magnitude, self._alpha_of(magnitude, 0.5 / self.code.levels)
+
+    def _saturated(self, magnitude: Tensor) -> Tensor | None:
+        """Where |v| is not below the top of the range (nor NaN), if anywhere; counts what lies beyond the range."""
+        limit = self.limit(magnitude)
+        if self.code.nearest and bool(magnitude.amax() < limit.amin() * (1 - _ROUNDING_ALLOWANCE)):
+            return None
+        self.out_of_range += int((magnitude > limit * (1 + _ROUNDING_ALLOWANCE)).sum())
+        if self.code.nearest:
+            return ~(magnitude < limit * (1 - _ROUNDING_ALLOWANCE))
+        # "floor" never emits 2θ(1), so the top of a normal sub-neuron's range needs the dynamics too
+        return ~(magnitude < self._alpha_of(magnitude, 1 - _ROUNDING_ALLOWANCE))
+
+    def count_out_of_range(self, v: Tensor) -> int:
+        return int((v.abs() > self.limit(v) * (1 + _ROUNDING_ALLOWANCE)).sum())
 
     def extra_repr(self) -> str:
         code = self.code
@@ -104,8 +132,8 @@ class MTNode(ThresholdNode):
         super().__init__(MultiThresholdCode(time_steps, levels, rounding, max_spikes), step_mode)
         self.theta = as_threshold("theta", theta)
 
-    def alpha(self, v: Tensor) -> Tensor:
-        return self.theta.to(v.dtype)
+    def _alpha_of(self, magnitude: Tensor, factor: float) -> Tensor:
+        return self.theta.to(magnitude.dtype) * factor
 
     def limit(self, v: Tensor) -> Tensor:
         return self.theta.to(v.dtype)

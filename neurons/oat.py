@@ -39,10 +39,11 @@ class OATNode(ThresholdNode):
         if not self.theta_normal.is_meta and bool((self.theta_outlier < self.theta_normal).any()):
             raise ValueError(f"theta_outlier ({theta_outlier}) must not be below theta_normal ({theta_normal})")
 
-    def alpha(self, v: Tensor) -> Tensor:
-        normal, outlier = self.theta_normal.to(v.dtype), self.theta_outlier.to(v.dtype)
-        is_outlier = torch.gt(v.detach().abs(), normal, out=torch.empty_like(v))  # 0 or 1: faster than torch.where
-        return is_outlier * outlier + (1 - is_outlier) * normal
+    def _alpha_of(self, magnitude: Tensor, factor: float) -> Tensor:
+        normal, outlier = self.theta_normal.to(magnitude.dtype), self.theta_outlier.to(magnitude.dtype)
+        is_outlier = torch.gt(magnitude, normal, out=torch.empty_like(magnitude))  # 0 or 1: faster than torch.where
+        is_normal = 1 - is_outlier
+        return is_outlier.mul_(outlier * factor).add_(is_normal.mul_(normal * factor))
 
     def limit(self, v: Tensor) -> Tensor:
         return self.theta_outlier.to(v.dtype)

@@ -7,7 +7,7 @@ from spikingjelly.activation_based import base
 from torch import Tensor
 
 _HALF = (torch.float16, torch.bfloat16)
-_CHUNK = 1 << 16  # elements
+_CHUNK = 1 << 17  # elements
 
 
 def _chunks(rows: Tensor) -> Iterator[slice]:
@@ -98,6 +98,10 @@ class WindowNode(base.MemoryModule):
         working = v.float() if v.dtype in _HALF else v
         return self._with_gradient(working, self._code_train).to(v.dtype)
 
+    def count_out_of_range(self, v: Tensor) -> int:
+        """How many of the membrane potentials `v` ([B, ...]) lie beyond the neuron's range."""
+        return 0
+
     def _code_sum(self, v: Tensor) -> Tensor:
         rows = self._rows(v)
         total, counts = torch.empty_like(rows), self._new_counts(rows)
@@ -109,9 +113,7 @@ class WindowNode(base.MemoryModule):
         rows = self._rows(v)
         train, counts = rows.new_empty((self.time_steps, *rows.shape)), self._new_counts(rows)
         for part in _chunks(rows):
-            steps = self._steps(rows[part], None if counts is None else counts[part])
-            for t, step in enumerate(steps):
-                train[t][part] = step
+            self._fire(rows[part], train[:, part], None if counts is None else counts[part])
         return self._record(v, counts, train.view(self.time_steps, *v.shape))
 
     def _rows(self, v: Tensor) -> Tensor:
@@ -144,8 +146,8 @@ class WindowNode(base.MemoryModule):
         """Write the sum of the train for membrane potential `v`, and its spikes; all of one shape."""
         raise NotImplementedError
 
-    def _steps(self, v: Tensor, counts: Tensor | None) -> Iterator[Tensor]:
-        """Yield the train step by step, and add up its spikes in `counts`."""
+    def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
+        """Write the train [T, ...] for membrane potential `v` ([...]), and its spikes ([...], zeros before)."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:

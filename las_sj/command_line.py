@@ -1,0 +1,48 @@
+"""What the commands share: one clear line for every error, and the options of a conversion."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+from transformers.utils import logging as transformers_logging
+
+INTERRUPTED = 130
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command; what a user can mend ends in one line on stderr and a non-zero exit."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was written", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (ValueError, OSError, RuntimeError, NotImplementedError, ImportError, MemoryError) as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
+
+
+def optional_count(text: str) -> int | None:
+    """A number, or "none"."""
+    return None if text.lower() == "none" else int(text)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The options that make up a `LASConfig`; it validates them."""
+    group = parser.add_argument_group("settings of the network")
+    group.add_argument("--time-steps", type=int, default=16, metavar="T", help="time steps, 1…24 (16)")
+    group.add_argument("--levels", type=int, default=15, metavar="N", help="spike amplitudes per step (15)")
+    group.add_argument("--rounding", choices=("nearest", "floor"), default="nearest")
+    group.add_argument("--max-spikes", type=optional_count, metavar="K", help="spikes per neuron and window (no limit)")
+    group.add_argument("--single-threshold", action="store_true", help="MT instead of OAT neurons, for the ablation")
+    group.add_argument("--hg-tolerance", type=float, default=1e-5, metavar="E", help="error of HG neurons (1e-5)")
+    group.add_argument("--headroom", type=float, default=1.5, metavar="F", help="range over calibrated maximum (1.5)")
+    group.add_argument("--seed", type=int, default=0)

@@ -1,0 +1,72 @@
+"""Load the model to convert: a hub name, a local folder, a GGUF file, or the default model of this package."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from las_sj.models import FAMILIES, UnsupportedModelError
+
+
+def default_model() -> Path:
+    """The folder of the default model, with its texts: calibration.txt and evaluation.txt."""
+    return Path(str(files("las_sj.default_model")))
+
+
+def load_model(
+    name: str, gguf_file: str | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model with the class that its checkpoint names, and its tokenizer. Never runs remote code.
+
+    Args:
+        name: a hub name or a folder.
+        gguf_file: file name within it, for GGUF checkpoints.
+        dtype, device: of the weights.
+
+    Raises:
+        UnsupportedModelError: the architecture cannot be converted; found before any weights are loaded.
+        OSError, ValueError: nothing that can be loaded is there.
+    """
+    extra: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
+    config = AutoConfig.from_pretrained(name, **extra)
+    if config.model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise UnsupportedModelError(f"model type {config.model_type!r} is not supported; known types: {known}")
+    if getattr(config, "quantization_config", None) is not None and gguf_file is None:
+        method = dict(config.quantization_config).get("quant_method")
+        raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
+    model = _class_of(config).from_pretrained(name, dtype=dtype, **extra)
+    if gguf_file is not None:
+        model = _without_quantisation(model)
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(name, **extra)
+
+
+def _class_of(config: PretrainedConfig) -> Any:
+    architecture = (config.architectures or [""])[0]
+    return getattr(transformers, architecture, AutoModel) if architecture else AutoModel
+
+
+def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
+    """A model read from GGUF holds plain weights but refuses to be saved: move them to a fresh one."""
+    entries = model.config.to_dict()
+    entries.pop("quantization_config", None)
+    with torch.device("meta"):
+        fresh = type(model)(type(model.config).from_dict(entries))
+    fresh.load_state_dict(model.state_dict(), assign=True)
+    for name, buffer in model.named_buffers():
+        if name not in fresh.state_dict():
+            owner, _, attribute = name.rpartition(".")
+            fresh.get_submodule(owner).register_buffer(attribute, buffer, persistent=False)
+    fresh.tie_weights()
+    fresh.generation_config = model.generation_config
+    return fresh.to(model.dtype)

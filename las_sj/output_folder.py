@@ -1,0 +1,41 @@
+"""An output folder that appears whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class OutputError(ValueError):
+    """The output folder cannot be used; the message says why."""
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Refuse what exists already, unless it may be overwritten.
+
+    Raises:
+        OutputError: it exists and `overwrite` is not set, or it is not a folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file: give a folder")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists: give another folder, or --overwrite")
+
+
+@contextmanager
+def whole_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside `path` that is renamed to it at the end, or removed if anything goes wrong."""
+    check_output(path, overwrite)
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    try:
+        partial.chmod(0o755)
+        yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

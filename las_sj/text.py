@@ -1,0 +1,74 @@
+"""Batches from plain text: windows of tokens for language models, padded lines for encoders."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+LINE_BATCH = 8
+LINE_TOKENS = 128
+
+TextBatch = dict[str, Tensor]
+
+
+class TextError(ValueError):
+    """A text file cannot be used; the message says why."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file.
+
+    Raises:
+        TextError: it does not exist, is not text, or is empty.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextError(f"cannot read text from {path}: {error}") from None
+    if not text.strip():
+        raise TextError(f"{path} is empty: give a file with text")
+    return text
+
+
+def split_held_out(text: str, share: float = 0.2) -> tuple[str, str]:
+    """The text without, and with only, its last part, cut at a space."""
+    cut = text.rfind(" ", 0, int(len(text) * (1 - share))) + 1
+    return text[:cut], text[cut:]
+
+
+def token_windows(
+    tokenizer: PreTrainedTokenizerBase, text: str, tokens: int, window: int, batch_size: int
+) -> list[TextBatch]:
+    """The first `tokens` tokens of `text`, in windows of `window`: input_ids [B, S] each.
+
+    Raises:
+        TextError: the text gives fewer than two tokens.
+    """
+    ids = tokenizer(text[: tokens * 32], return_tensors="pt", verbose=False)["input_ids"][0, :tokens]
+    if len(ids) < 2:
+        raise TextError("the text gives fewer than two tokens: give more text")
+    whole = ids[: len(ids) // window * window].view(-1, window)
+    batches = [{"input_ids": part} for part in whole.split(batch_size)]
+    rest = ids[len(whole) * window :]
+    return batches if len(rest) < 2 else [*batches, {"input_ids": rest[None]}]
+
+
+def padded_lines(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int, longest: int) -> list[TextBatch]:
+    """Lines of `text` up to `tokens` tokens in all, in padded batches: input_ids and attention_mask [B, S]."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    batches: list[TextBatch] = []
+    total = 0
+    for start in range(0, len(lines), LINE_BATCH):
+        if total >= tokens:
+            break
+        batch = tokenizer(
+            lines[start : start + LINE_BATCH],
+            padding=True,
+            truncation=True,
+            max_length=min(longest, LINE_TOKENS),
+            return_tensors="pt",
+        )
+        total += int(batch["attention_mask"].sum())
+        batches.append({key: value for key, value in batch.items() if isinstance(value, torch.Tensor)})
+    return batches

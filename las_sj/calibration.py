@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 
 from las_sj.config import LASConfig
 from las_sj.models import Execution, Site, named_sites, parts_of
@@ -158,7 +158,8 @@ def _continue(model: PreTrainedModel, tokens: Tensor, length: int) -> Tensor:
     """Sample text of a fixed length, without end-of-text, from the uncoded model's own distribution."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(tokens.sum()))
-        output = model.generate(
+        output = GenerationMixin.generate(
+            model,  # type: ignore[arg-type]
             tokens.to(model.device),
             attention_mask=torch.ones_like(tokens).to(model.device),
             do_sample=True,
@@ -167,4 +168,5 @@ def _continue(model: PreTrainedModel, tokens: Tensor, length: int) -> Tensor:
             max_length=length,
             pad_token_id=0,
         )
+    assert isinstance(output, Tensor)
     return output.cpu()

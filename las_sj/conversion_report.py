@@ -1,5 +1,6 @@
 """What a conversion did and what came of it, as JSON and as Markdown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -133,7 +134,7 @@ def _site_row(name: str, site: dict[str, Any]) -> tuple[str, ...]:
     return name, feeds, f"{site['spikes_per_neuron']:.2f}", kind, str(site["out_of_range"])
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),

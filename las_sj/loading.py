@@ -69,4 +69,4 @@ def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
             fresh.get_submodule(owner).register_buffer(attribute, buffer, persistent=False)
     fresh.tie_weights()
     fresh.generation_config = model.generation_config
-    return fresh.to(model.dtype)
+    return fresh

@@ -33,7 +33,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
     ) -> None:
         if not isinstance(format_version, int) or not 1 <= format_version <= FORMAT_VERSION:
             raise ValueError(
-                f"format version {format_version!r} of the checkpoint is unknown, this las_sj reads 1…{FORMAT_VERSION}: upgrade"
+                f"the checkpoint has format version {format_version!r}, this las_sj reads 1…{FORMAT_VERSION}: upgrade"
             )
         self.quant_method = quant_method  # type: ignore[assignment]
         self.format_version = format_version

@@ -105,7 +105,7 @@ class SpikingAttentionCore(SpikingLayer):
         groups = query.shape[2]
         scores = spiking_matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
         if mask is not None:
-            scores += mask
+            scores = scores + mask
         weights = self.weight_node(self.exp_node(subtract_running_max(scores)))
         scale = self.scale_node(self.reciprocal_node(weights.sum(-1, keepdim=True)))
         probabilities = self.probability_node(spiking_product(weights, scale))
@@ -157,7 +157,8 @@ def las_attention_forward(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: [T·B, H, S, D] queries to [T·B, S, H, D]."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = module.las_attention(query, key, value, attention_mask, scaling)
+    core: SpikingAttentionCore = module.las_attention  # type: ignore[assignment]
+    output = core(query, key, value, attention_mask, scaling)
     return output.transpose(1, 2).contiguous(), None
 
 

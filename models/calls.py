@@ -7,7 +7,6 @@ everything in between works on [T·B, ...]; at its end the outputs are summed ov
 import inspect
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -36,12 +35,16 @@ def attach(model: PreTrainedModel, execution: Execution) -> None:
 def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
     execution: Execution = getattr(module, EXECUTION)
     named = dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
+    if execution.caller is module:  # its last call was cut short by an interrupt
+        execution.depth = 0
     execution.depth += 1
     if execution.depth > 1:
         return (), named
-    if module.config._attn_implementation != NAME:
+    execution.__dict__["caller"] = module  # a reference, not a submodule
+    implementation = getattr(module.config, "_attn_implementation", None)
+    if implementation != NAME:
         raise RuntimeError(
-            f"the attention implementation was changed to {module.config._attn_implementation!r} after conversion, "
+            f"the attention implementation was changed to {implementation!r} after conversion, "
             f"which would run attention outside the spiking network; call model.set_attn_implementation({NAME!r})"
         )
     execution.token_mask = _padding_of(named)
@@ -78,6 +81,8 @@ def _end_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
     execution: Execution = getattr(module, EXECUTION)
     temporal = execution.temporal
     execution.depth -= 1
+    if execution.depth == 0:
+        execution.__dict__["caller"] = None
     if execution.depth > 0 or not temporal or output is None:
         return output
     batch = next((len(kwargs[name]) for name in _BATCH_SOURCES if isinstance(kwargs.get(name), Tensor)), 0)
@@ -99,12 +104,6 @@ def _sum_over_time(output: Any, time_steps: int, batch: int) -> Any:
     return output
 
 
-def interrupted(execution: Execution) -> None:
-    """Forget calls that an exception cut short."""
-    execution.depth = 0
-
-
-@torch.no_grad()
 def parts_of(model: PreTrainedModel) -> Execution:
     """The `Execution` of a converted model.
 

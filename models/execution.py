@@ -14,8 +14,11 @@ class Execution(nn.Module, base.StepModule):
         time_steps: T.
         depth: how many of the model's forward methods are under way; outside a call, layers treat what they are
             given as accumulated values.
+        caller: the module whose forward method is the outermost one under way.
         token_mask: bool [B, S], False on padding; None without padding.
     """
+
+    caller: nn.Module | None
 
     def __init__(self, time_steps: int) -> None:
         super().__init__()
@@ -23,6 +26,7 @@ class Execution(nn.Module, base.StepModule):
         self.step_mode = "s"
         self.depth = 0
         self.token_mask: Tensor | None = None
+        self.__dict__["caller"] = None
 
     @property
     def temporal(self) -> bool:

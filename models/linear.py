@@ -13,7 +13,10 @@ from las_sj.neurons import WindowNode
 
 def out_features(module: nn.Module) -> int:
     """Synapses per input neuron of an nn.Linear or Conv1D."""
-    return int(module.nf if isinstance(module, Conv1D) else module.weight.shape[0])
+    if isinstance(module, Conv1D):
+        return int(module.nf)
+    assert isinstance(module, nn.Linear)
+    return module.out_features
 
 
 class FedLinear(SpikingLayer):

@@ -40,7 +40,7 @@ class SpikingRMSNorm(SpikingLayer):
     @property
     def epsilon(self) -> float:
         """ε under its name in this class."""
-        return float(getattr(self, "variance_epsilon", None) or getattr(self, "eps", 0.0))
+        return float(self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps)
 
     def centre(self, x: Tensor) -> Tensor:
         """The linear step before the norm; none here."""

@@ -5,47 +5,51 @@ S_a(t)·s_b(t) + s_a(t)·S_b(t−1) (LAS, arXiv 2505.09659, spike-equivalent com
 is spikes and the accumulated other one acts as the weight.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 
 def spiking_matmul(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     """Matrix product of two trains, [T, ..., M, K] and [T, ..., K, N] to [T, ..., M, N]."""
-    out = a_seq.new_empty((*a_seq.shape[:-1], b_seq.shape[-1]))
-    a_sum, b_sum = torch.zeros_like(a_seq[0]), torch.zeros_like(b_seq[0])
-    for t, (a, b) in enumerate(zip(a_seq, b_seq, strict=True)):
-        a_sum += a
-        torch.matmul(a_sum, b, out=out[t])
-        if t > 0:
-            out[t] += torch.matmul(a, b_sum)
-        b_sum += b
-    return out
+    return _product(a_seq, b_seq, torch.matmul)
 
 
 def spiking_product(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     """Hadamard product of two trains that broadcast, [T, ...] and [T, ...] to [T, ...]."""
-    shape = torch.broadcast_shapes(a_seq.shape, b_seq.shape)
-    out = a_seq.new_empty(shape)
-    a_sum, b_sum = torch.zeros_like(a_seq[0]), torch.zeros_like(b_seq[0])
-    for t, (a, b) in enumerate(zip(a_seq, b_seq, strict=True)):
-        a_sum += a
-        torch.mul(a_sum, b, out=out[t])
-        if t > 0:
-            out[t].addcmul_(a, b_sum)
-        b_sum += b
-    return out
+    return _product(a_seq, b_seq, torch.mul)
+
+
+def _product(a_seq: Tensor, b_seq: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    if torch.is_grad_enabled() and (a_seq.requires_grad or b_seq.requires_grad):
+        a_sum, b_sum = a_seq.cumsum(0), b_seq.cumsum(0)
+        return torch.cat(
+            [multiply(a_sum[:1], b_seq[:1]), multiply(a_sum[1:], b_seq[1:]) + multiply(a_seq[1:], b_sum[:-1])]
+        )
+    first = multiply(a_seq[0], b_seq[0])
+    train = first.new_empty((len(a_seq), *first.shape))
+    train[0] = first
+    a_sum, b_sum = a_seq[0].clone(), b_seq[0].clone()
+    for t in range(1, len(a_seq)):
+        a_sum += a_seq[t]
+        torch.add(multiply(a_sum, b_seq[t]), multiply(a_seq[t], b_sum), out=train[t])
+        b_sum += b_seq[t]
+    return train
 
 
 def subtract_running_max(x_seq: Tensor) -> Tensor:
-    """x(t) − (max_j X_j(t) − max_j X_j(t−1)) over the last dimension, X(t) = Σ_{τ≤t} x(τ); [T, ...], in place.
+    """x(t) − (max_j X_j(t) − max_j X_j(t−1)) over the last dimension, X(t) = Σ_{τ≤t} x(τ); [T, ...] to [T, ...].
 
-    Sums over T to X(T) − max_j X_j(T): the max-subtraction of softmax in spike form.
+    Sums over T to X(T) − max_j X_j(T): the max-subtraction of softmax in spike form. Without a gradient to keep it
+    works in place.
     """
-    total = torch.zeros_like(x_seq[0])
-    before: Tensor | float = 0.0
-    for x in x_seq:
-        total += x
-        now = total.amax(-1, keepdim=True)
-        x -= now - before
-        before = now
-    return x_seq
+    with torch.no_grad():  # softmax does not depend on what is subtracted
+        total = torch.zeros_like(x_seq[0])
+        peaks = []
+        for x in x_seq:
+            total += x
+            peaks.append(total.amax(-1, keepdim=True))
+        peak_seq = torch.stack(peaks)
+        peak_seq[1:] -= peak_seq[:-1].clone()
+    return x_seq - peak_seq if torch.is_grad_enabled() and x_seq.requires_grad else x_seq.sub_(peak_seq)

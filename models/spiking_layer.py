@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from torch import Tensor, nn
 
@@ -79,9 +78,16 @@ class SpikingLayer(nn.Module):
         return constant / self.execution.time_steps if self.execution.temporal else constant
 
 
-@cache
+_CLASSES: dict[tuple[type, type], type] = {}
+
+
 def _spiking_class(mixin: type[SpikingLayer], original: type[nn.Module]) -> type[nn.Module]:
-    return type(f"Spiking{original.__name__}", (mixin, original), {"__module__": original.__module__})
+    """One class for each pair, so that modules of one type stay of one type."""
+    if (mixin, original) not in _CLASSES:
+        _CLASSES[mixin, original] = type(
+            f"Spiking{original.__name__}", (mixin, original), {"__module__": original.__module__}
+        )
+    return _CLASSES[mixin, original]
 
 
 def become(module: nn.Module, mixin: type[SpikingLayer], factory: NeuronFactory, execution: Execution) -> None:

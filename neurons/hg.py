@@ -67,10 +67,11 @@ class HGNode(WindowNode):
         for name, value in (("low", low), ("high", high)):
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite, got {value!r}")
-        if isinstance(self.function, GridFunction):
-            self._set_grid_range(self.function, low, high)
-        else:
-            self._set_octaves(self.function, low, high)
+        with torch.device("cpu"):  # also while a model is created on the meta device
+            if isinstance(self.function, GridFunction):
+                self._set_grid_range(self.function, low, high)
+            else:
+                self._set_octaves(self.function, low, high)
 
     def _set_grid_range(self, function: GridFunction, low: float | None, high: float | None) -> None:
         assert isinstance(self._fit, GridFit)
@@ -95,7 +96,7 @@ class HGNode(WindowNode):
         bottom = max(min(math.floor(math.log2(low)) if low else top - OCTAVES, top - OCTAVES), -60)
         self.low, self.high = 2.0**bottom, 2.0**top
         self.relative_bound = float(self._fit.lines.relative_bound.max())
-        ends = torch.tensor([self.low, self.high], dtype=torch.float64, device="cpu")
+        ends = torch.tensor([self.low, self.high], dtype=torch.float64)
         self.bound = self.relative_bound * float(function.exact(ends).max())
         self.sub_neurons = (top - bottom) * self._fit.per_octave * (2 if function.even else 1)
 

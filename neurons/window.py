@@ -150,5 +150,14 @@ class WindowNode(base.MemoryModule):
         """Write the train [T, ...] for membrane potential `v` ([...]), and its spikes ([...], zeros before)."""
         raise NotImplementedError
 
+    def _apply(self, fn: Callable[[Tensor], Tensor]) -> "WindowNode":
+        """Move thresholds and tables, but keep them in their precision: `.half()` is for values."""
+
+        def keep_precision(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return tensor.to(moved.device) if moved.dtype in _HALF else moved
+
+        return super()._apply(keep_precision)
+
     def extra_repr(self) -> str:
         return f"T={self.time_steps}, step_mode={self.step_mode}"

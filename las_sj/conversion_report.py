@@ -37,7 +37,7 @@ def build_report(
     """
     import las_sj
 
-    coverage: Coverage = model.las_coverage
+    coverage: Coverage = model.__dict__["las_coverage"]
     sites = {name: _site_entry(counts) for name, counts in monitor.sites.items()}
     return {
         "model": source,

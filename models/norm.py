@@ -17,6 +17,8 @@ class SpikingRMSNorm(SpikingLayer):
     """x·γ/√(mean(x²) + ε), currents [T·B, ..., C] to [T·B, ..., C]."""
 
     weight: Tensor
+    eps: float
+    variance_epsilon: float
     centred_node: WindowNode
     square_node: HGNode
     rsqrt_node: HGNode

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from las_sj.models.execution import Execution
 from las_sj.neurons import HGNode, MTNode, MultiThresholdCode, OATNode, WindowNode
+
+Constant = TypeVar("Constant", Tensor, float)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class SpikingLayer(nn.Module):
             return node(x.unsqueeze(0)).sum(0)
         return node(x)
 
-    def per_step(self, constant: Tensor | float) -> Tensor | float:
+    def per_step(self, constant: Constant) -> Constant:
         """A constant as a current: its share of one time step in a temporal call."""
         return constant / self.execution.time_steps if self.execution.temporal else constant
 

@@ -54,7 +54,7 @@ def swap_modules(model: PreTrainedModel, factory: NeuronFactory) -> Coverage:
         kind = type(module).__name__
         spiking[kind] = spiking.get(kind, 0) + 1
         if issubclass(layer, SpikingAttention):
-            module.projections = family.attention[kind]
+            module.__dict__["projections"] = family.attention[kind]
         become(module, layer, factory, execution)
     model.set_attn_implementation(attention.NAME)
     calls.attach(model, execution)

@@ -78,14 +78,16 @@ class HGNode(WindowNode):
         core_low, core_high = function.core
         self.low = core_low if low is None else min(core_low, low)
         self.high = core_high if high is None or function.above is None else max(core_high, high)
-        self.tail_width = tail_width(self.time_steps, self.tolerance, max(-self.low, self.high))
+        tails = ((function.below, core_low - self.low, -self.low), (function.above, self.high - core_high, self.high))
+        reach = max((end for tail, _, end in tails if tail is not None and tail.slope), default=1.0)
+        self.tail_width = tail_width(self.time_steps, self.tolerance, reach)
         lines = self._fit.lines
-        self.bound = float(max(lines.bound.max(), tail_bound(function, self.tail_width, self.time_steps)))
+        self.bound = max(float(lines.bound.max()), tail_bound(function, self.tail_width, self.time_steps))
         self.relative_bound = float(lines.relative_bound.max()) if function.relative else math.inf
         self.sub_neurons = len(lines.start)
-        for tail, reach in ((function.below, core_low - self.low), (function.above, self.high - core_high)):
+        for tail, length, _ in tails:
             if tail is not None:
-                self.sub_neurons += max(1, math.ceil(reach / self.tail_width)) if tail.slope else 1
+                self.sub_neurons += max(1, math.ceil(length / self.tail_width)) if tail.slope else 1
 
     def _set_octaves(self, function: OctaveFunction, low: float | None, high: float | None) -> None:
         assert isinstance(self._fit, OctaveFit)

@@ -123,7 +123,7 @@ def emit_steps(w: Tensor, code: MultiThresholdCode) -> Iterator[Tensor]:
 
 
 def write_train(w: Tensor, unit: Tensor, train: Tensor, code: MultiThresholdCode, counts: Tensor | None) -> None:
-    """`emit_steps` for inputs in range (|w| < 2n), times `unit`, by five operations a step.
+    """`emit_steps` for inputs in range (as in `accumulate`), times `unit`, by five operations a step.
 
     Args:
         w: membrane potential in units of θ(1)/n, [...]; overwritten with what is left of it.
@@ -151,6 +151,12 @@ def write_train(w: Tensor, unit: Tensor, train: Tensor, code: MultiThresholdCode
 
 
 @lru_cache(maxsize=1024)
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number as a tensor: operations with one of another dtype convert it at every call."""
+    return torch.tensor(value, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=1024)
 def _just_below(threshold: float, dtype: torch.dtype) -> float:
     """The largest number below `threshold` in a dtype: what hardshrink and threshold_, which compare by >, need."""
     return float(torch.nextafter(torch.tensor(threshold, dtype=dtype), torch.tensor(0.0, dtype=dtype)))
@@ -159,7 +165,7 @@ def _just_below(threshold: float, dtype: torch.dtype) -> float:
 def _round_to_multiple(x: Tensor, size: float, nearest: bool) -> None:
     """In place, to a multiple of a power of two; nearest (ties to even) by adding and subtracting a large number."""
     if nearest:
-        large = 1.5 * size / torch.finfo(x.dtype).eps
+        large = _constant(1.5 * size / torch.finfo(x.dtype).eps, x.dtype, x.device)
         x.add_(large).sub_(large)
     else:
         x.mul_(1 / size).trunc_().mul_(size)
@@ -175,7 +181,7 @@ def _last_spike(w: Tensor, spike: Tensor, code: MultiThresholdCode) -> None:
 
 
 def accumulate(w: Tensor, code: MultiThresholdCode, counts: Tensor | None = None) -> Tensor:
-    """The sum of `emit_steps` over the window, for inputs in range (|w| < 2n).
+    """The sum of `emit_steps` over the window, for inputs in range (|w| < 2n, or 2n + 1/2 with "nearest").
 
     Args:
         w: membrane potential in units of θ(1)/n, [...], contiguous, fp32 or fp64; not changed.
@@ -202,15 +208,15 @@ def _accumulate_binary(w: Tensor, code: MultiThresholdCode) -> Tensor:
         return total.trunc_().div_(last).clamp_(-2 + 1 / last, 2 - 1 / last)
     total.clamp_(-3 * last + 1, 3 * last - 1)
     rounded = total.round()
-    below = torch.nextafter(w.new_tensor(0.5), w.new_tensor(0.0))
-    tie = torch.hardshrink(total.sub_(rounded), float(below))  # ±1/2, or 0
+    tie = torch.hardshrink(total.sub_(rounded), _just_below(0.5, w.dtype))  # ±1/2, or 0
     return rounded.add_(tie, alpha=2).div_(last)
 
 
 def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) -> Tensor:
     """Subtract one spike after the other; for inputs in range, returns what is left of the potential."""
     smallest = 2.0 ** (1 - code.time_steps)
-    integer, exponent = _EXPONENT_BITS[w.dtype]
+    integer, exponent_bits = _EXPONENT_BITS[w.dtype]
+    fire_at, exponent = _constant(code.fire_at, w.dtype, w.device), _constant(exponent_bits, integer, w.device)
     w = w.clone()
     size, spike = torch.empty_like(w), torch.empty_like(w)
     if counts is not None:
@@ -218,7 +224,7 @@ def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) 
     spikes = code.spike_bound if code.max_spikes is None else min(code.spike_bound, code.max_spikes)
     for index in range(spikes):
         # The step at which |w| fires first: the largest power of two, at most 1, with |w| ≥ fire_at · size.
-        torch.div(w, code.fire_at, out=size).view(integer).bitwise_and_(exponent)
+        torch.div(w, fire_at, out=size).view(integer).bitwise_and_(exponent)
         if index == 0:
             size.clamp_(max=1.0)
         torch.threshold_(size, smallest * 0.75, _NEVER)

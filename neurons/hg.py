@@ -121,12 +121,11 @@ class HGNode(WindowNode):
 
     def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         if torch.is_grad_enabled() and v.requires_grad:
-            return SlopeOfSubNeuron.apply(v, self._select(v)[3], encode)
+            return SlopeOfSubNeuron.apply(v, self._slope(v), encode)
         return encode(v)
 
     def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
-        self.out_of_range += self.count_out_of_range(v)
-        share, bias, amplitude, _ = self._select(v)
+        share, bias, amplitude = self._select(v)
         code = (share * 2.0**self.time_steps).floor_().clamp_(max=2.0**self.time_steps - 1)
         if counts is not None:
             counts.copy_(_count_ones(code, self.time_steps))
@@ -134,8 +133,7 @@ class HGNode(WindowNode):
 
     def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
         """Binary digits of the membrane potential of the open sub-neuron in units of its width, largest first."""
-        self.out_of_range += self.count_out_of_range(v)
-        share, bias, amplitude, _ = self._select(v)
+        share, bias, amplitude = self._select(v)
         spike = torch.empty_like(share)
         not_a_number = share - share  # 0, or NaN, which reaches no threshold
         for t in range(1, self.time_steps + 1):
@@ -146,44 +144,58 @@ class HGNode(WindowNode):
             torch.mul(spike, amplitude.mul_(0.5), out=train[t - 1])
         train[0] += bias.add_(not_a_number)
 
-    def _select(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The open sub-neuron of each element: coded share of its width, bias, amplitude, slope, each [...]."""
-        with torch.no_grad():
-            if isinstance(self.function, GridFunction):
-                return self._select_on_grid(v.detach(), self.function)
-            return self._select_octave(v.detach(), self.function)
+    def _select(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The open sub-neuron of each element: coded share of its width, bias, amplitude, each [...]."""
+        v = v.detach()
+        lowest, highest = (float(extreme) for extreme in torch.aminmax(v))
+        self.out_of_range += self._count_beyond(v, lowest, highest)
+        if isinstance(self.function, GridFunction):
+            return self._select_on_grid(v, self.function, lowest, highest)
+        return self._select_octave(v, self.function)[:3]
 
-    def _select_on_grid(self, v: Tensor, function: GridFunction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    @torch.no_grad()
+    def _slope(self, v: Tensor) -> Tensor:
+        """The slope of the open sub-neuron of each element, [...]."""
+        if isinstance(self.function, OctaveFunction):
+            slope = self._select_octave(v.detach(), self.function)[3]
+            return torch.where(v < 0, -slope, slope) if self.function.even else slope
+        core_low, core_high = self.function.core
+        sub_neuron = self._sub_neuron_on_grid(v + self._shift)
+        slope = _look_up(self.amplitude, sub_neuron, v) * _look_up(self.inverse_width, sub_neuron, v)
+        for tail, outside in ((self.function.below, v < core_low), (self.function.above, v > core_high)):
+            slope = slope.masked_fill(outside, tail.slope if tail is not None else 0.0)
+        return slope
+
+    def _sub_neuron_on_grid(self, inside: Tensor) -> Tensor:
         assert isinstance(self._fit, GridFit)
+        assert isinstance(self.function, GridFunction)
+        cell_width = self._fit.cell_width
+        cell = (inside * (1 / cell_width)).ceil_().sub_(1 + self.function.core[0] / cell_width).long()
+        return _look_up(self.cells, cell.clamp_(0, len(self.cells) - 1), inside).long()
+
+    def _select_on_grid(
+        self, v: Tensor, function: GridFunction, lowest: float, highest: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         core_low, core_high = function.core
         inside = (v + self._shift).clamp_(core_low, core_high)
-        cell_width = self._fit.cell_width
-        cell = (inside * (1 / cell_width)).ceil_().sub_(1 + core_low / cell_width).long()
-        sub_neuron = _look_up(self.cells, cell.clamp_(0, len(self.cells) - 1), v).long()
-        inverse_width = _look_up(self.inverse_width, sub_neuron, v)
-        share = inside.sub_(_look_up(self.start, sub_neuron, v)).mul_(inverse_width)
+        sub_neuron = self._sub_neuron_on_grid(inside)
+        share = inside.sub_(_look_up(self.start, sub_neuron, v)).mul_(_look_up(self.inverse_width, sub_neuron, v))
         bias, amplitude = _look_up(self.bias, sub_neuron, v), _look_up(self.amplitude, sub_neuron, v)
-        slope = amplitude * inverse_width
         share.clamp_(0, 1)
-        if v.numel():
-            selected = (share, bias, amplitude, slope)
-            lowest, highest = (float(extreme) for extreme in torch.aminmax(v))
-            if not lowest >= core_low:
-                self._select_tail(v, function.below, v < core_low, selected)
-            if not highest <= core_high:
-                self._select_tail(v, function.above, v > core_high, selected)
-        return share, bias, amplitude, slope
+        selected = (share, bias, amplitude)
+        if not lowest >= core_low and function.below is not None:
+            self._select_tail(v, function.below, v < core_low, selected)
+        if not highest <= core_high and function.above is not None:
+            self._select_tail(v, function.above, v > core_high, selected)
+        return selected
 
-    def _select_tail(self, v: Tensor, tail: Tail | None, outside: Tensor, selected: tuple[Tensor, ...]) -> None:
+    def _select_tail(self, v: Tensor, tail: Tail, outside: Tensor, selected: tuple[Tensor, Tensor, Tensor]) -> None:
         """Overwrite `selected` where `outside`."""
-        share, bias, amplitude, slope = selected
-        if tail is None:
-            slope.masked_fill_(outside, 0.0)
-            return
+        share, bias, amplitude = selected
         if not tail.slope:
             inside = (~outside).to(bias.dtype)  # 0 or 1: faster than masked_fill_
-            for parameter in (bias, amplitude, slope):
-                parameter.mul_(inside)
+            bias.mul_(inside)
+            amplitude.mul_(inside)
             if tail.intercept:
                 bias.add_(1 - inside, alpha=tail.intercept)
             return
@@ -194,7 +206,6 @@ class HGNode(WindowNode):
         half_step = width * 2.0 ** -(self.time_steps + 1)
         bias[outside] = tail.intercept + tail.slope * (start + half_step)
         amplitude[outside] = tail.slope * width
-        slope[outside] = tail.slope
 
     def _select_octave(self, v: Tensor, function: OctaveFunction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         assert isinstance(self._fit, OctaveFit)
@@ -219,19 +230,22 @@ class HGNode(WindowNode):
         bias = _look_up(self.bias, sub_neuron, v).mul_(scale)
         amplitude = _look_up(self.amplitude, sub_neuron, v).mul_(scale)
         slope = amplitude * unit * per_octave
-        return share.clamp_(0, 1), bias, amplitude, torch.where(v < 0, -slope, slope) if function.even else slope
+        return share.clamp_(0, 1), bias, amplitude, slope
 
     def count_out_of_range(self, v: Tensor) -> int:
         """How many of the inputs `v` ([B, ...]) lie beyond the range, in a direction where the function is not flat."""
         if v.numel() == 0:
             return 0
+        return self._count_beyond(v, *(float(extreme) for extreme in torch.aminmax(v)))
+
+    def _count_beyond(self, v: Tensor, lowest: float, highest: float) -> int:
+        """`count_out_of_range`, given the extremes of `v`."""
         if isinstance(self.function, GridFunction):
             below, above = self.function.below, self.function.above
             low = -math.inf if below is not None and not below.slope else self.low - _ROUNDING_ALLOWANCE
             high = math.inf if above is not None and not above.slope else self.high + _ROUNDING_ALLOWANCE
         else:
             low, high = (-self.high, self.high) if self.function.even else (self.low, self.high)
-        lowest, highest = (float(extreme) for extreme in torch.aminmax(v))
         if low <= lowest and highest <= high:
             return 0
         return int(((v < low) | (v > high)).sum())

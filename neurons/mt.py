@@ -88,13 +88,13 @@ class ThresholdNode(WindowNode):
         return magnitude, self._alpha_of(magnitude, 0.5 / self.code.levels)
 
     def _saturated(self, magnitude: Tensor) -> Tensor | None:
-        """Where |v| is not below the top of the range (nor NaN), if anywhere; counts what lies beyond the range."""
-        limit = self.limit(magnitude)
-        if self.code.nearest and bool(magnitude.amax() < limit.amin() * (1 - _ROUNDING_ALLOWANCE)):
+        """Where |v| lies beyond the range or is NaN, if anywhere; counts the former."""
+        limit = self.limit(magnitude) * (1 + _ROUNDING_ALLOWANCE)
+        if self.code.nearest and float(magnitude.amax()) <= float(limit.amin()):
             return None
-        self.out_of_range += int((magnitude > limit * (1 + _ROUNDING_ALLOWANCE)).sum())
+        self.out_of_range += int((magnitude > limit).sum())
         if self.code.nearest:
-            return ~(magnitude < limit * (1 - _ROUNDING_ALLOWANCE))
+            return ~(magnitude <= limit)
         # "floor" never emits 2θ(1), so the top of a normal sub-neuron's range needs the dynamics too
         return ~(magnitude < self._alpha_of(magnitude, 1 - _ROUNDING_ALLOWANCE))
 

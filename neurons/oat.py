@@ -42,8 +42,7 @@ class OATNode(ThresholdNode):
     def _alpha_of(self, magnitude: Tensor, factor: float) -> Tensor:
         normal, outlier = self.theta_normal.to(magnitude.dtype), self.theta_outlier.to(magnitude.dtype)
         is_outlier = torch.gt(magnitude, normal, out=torch.empty_like(magnitude))  # 0 or 1: faster than torch.where
-        is_normal = 1 - is_outlier
-        return is_outlier.mul_(outlier * factor).add_(is_normal.mul_(normal * factor))
+        return torch.addcmul(normal * factor, is_outlier, (outlier - normal) * factor)
 
     def limit(self, v: Tensor) -> Tensor:
         return self.theta_outlier.to(v.dtype)

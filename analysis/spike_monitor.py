@@ -62,9 +62,8 @@ class SpikeMonitor:
             counts.site.node.reset_counts()
 
     def padding_of(self, v: Tensor) -> Tensor | None:
-        """The token mask [B, S] of the current call if `v` is [B, S, ...]."""
-        mask = self._execution.token_mask
-        return mask if mask is not None and v.shape[:2] == mask.shape else None
+        """The token mask [B, S] of the current call if `v` is [B, S, C]."""
+        return self._execution.mask_of(v)
 
     @property
     def spikes_per_neuron(self) -> float:

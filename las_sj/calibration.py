@@ -31,8 +31,8 @@ class _SiteStatistics:
         self.low, self.high, self.largest = float("inf"), float("-inf"), 0.0
 
     def __call__(self, v: Tensor) -> None:
-        mask = self.execution.token_mask
-        if mask is not None and v.shape[:2] == mask.shape:
+        mask = self.execution.mask_of(v)
+        if mask is not None:
             v = v[mask]
         if v.numel() == 0:
             return

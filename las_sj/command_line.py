@@ -45,4 +45,5 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--single-threshold", action="store_true", help="MT instead of OAT neurons, for the ablation")
     group.add_argument("--hg-tolerance", type=float, default=1e-5, metavar="E", help="error of HG neurons (1e-5)")
     group.add_argument("--headroom", type=float, default=1.5, metavar="F", help="range over calibrated maximum (1.5)")
+    group.add_argument("--keep-analog", nargs="+", default=[], metavar="PATTERN", help="modules that stay analog")
     group.add_argument("--seed", type=int, default=0)

@@ -44,7 +44,8 @@ class LASConfig:
             raise ValueError(f"hg_tolerance must lie in 1e-7…0.1, got {self.hg_tolerance!r}")
         if not _is_number(self.headroom) or not 1 <= self.headroom <= 1024:
             raise ValueError(f"headroom must lie in 1…1024, got {self.headroom!r}")
-        if isinstance(self.keep_analog, str) or not all(isinstance(item, str) for item in self.keep_analog):
+        patterns = self.keep_analog
+        if not isinstance(patterns, list | tuple) or not all(isinstance(item, str) for item in patterns):
             raise ValueError(f"keep_analog must be a list of patterns, got {self.keep_analog!r}")
         object.__setattr__(self, "keep_analog", tuple(self.keep_analog))
         if not isinstance(self.seed, int) or isinstance(self.seed, bool):

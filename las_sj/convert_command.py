@@ -69,6 +69,7 @@ def config_of(arguments: argparse.Namespace) -> LASConfig:
         outlier_aware=not arguments.single_threshold,
         hg_tolerance=arguments.hg_tolerance,
         headroom=arguments.headroom,
+        keep_analog=tuple(arguments.keep_analog),
         seed=arguments.seed,
     )
 

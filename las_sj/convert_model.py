@@ -1,18 +1,19 @@
 """Conversion of a model in memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
 import torch
 from spikingjelly.activation_based import functional
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from las_sj.calibration import Batch, CalibrationError, calibrate, generated_batches, to_device
 from las_sj.config import LASConfig
-from las_sj.models import Coverage, UnsupportedModelError, swap_modules
+from las_sj.models import Coverage, UnsupportedModelError, parts_of, swap_modules
 from las_sj.quantizer import quantization_config_of
-from las_sj.structure import check_structure, probe_of, record_outputs
+from las_sj.structure import Outputs, check_structure, probe_of, record_outputs
 
 EXECUTIONS = {"temporal": "m", "accumulated": "s"}
 
@@ -46,12 +47,11 @@ def convert(
     _check_weights(model)
     model.eval()
     batches = iter(generated_batches(model, config.seed) if calibration is None else calibration)
-    first = next(batches, None)
-    if first is None:
-        raise CalibrationError("the calibration data is empty: give at least one batch with a token")
+    first = _checked_batch(next(batches, None))
     probe = probe_of(to_device(first, model.device))
     expected = record_outputs(model, probe, lambda tensor: tensor)
-    coverage = swap_modules(model, config.factory())
+    _check_activations(expected)
+    coverage = swap_modules(model, config.factory(), config.keep_analog)
     check_structure(model, probe, expected)
     calibrate(model, config, chain([first], batches))
     model.config.quantization_config = quantization_config_of(model, config)
@@ -74,11 +74,26 @@ def set_execution(model: PreTrainedModel, execution: str) -> None:
             network with every window summed up.
 
     Raises:
-        ValueError: another execution.
+        ValueError: another execution, or a model that is not converted.
     """
     if execution not in EXECUTIONS:
         raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}")
+    parts_of(model)  # raises where it is not converted
     functional.set_step_mode(model, EXECUTIONS[execution])
+
+
+def _checked_batch(batch: Batch | None) -> Batch:
+    if batch is not None and not isinstance(batch, Mapping):
+        raise CalibrationError(f"batches must be dicts of the model's keyword arguments, got {type(batch).__name__}")
+    if batch is None or any(isinstance(value, Tensor) and value.numel() == 0 for value in batch.values()):
+        raise CalibrationError("the calibration data is empty: give at least one batch with a token")
+    return batch
+
+
+def _check_activations(outputs: Outputs) -> None:
+    for name, output in outputs.items():
+        if not bool(torch.isfinite(output).all()):
+            raise CalibrationError(f"the ANN's own activations are infinite or NaN at {name}: check the weights")
 
 
 def _check_weights(model: PreTrainedModel) -> None:

@@ -54,8 +54,8 @@ class _Sums:
         self.tokens += len(ann)
 
     def add_predictions(self, ann: Tensor, snn: Tensor, targets: Tensor) -> None:
-        """Logits [N, V] of both, and the tokens that followed, [N]."""
-        ann_log, snn_log = F.log_softmax(ann.float(), -1), F.log_softmax(snn.float(), -1)
+        """Logits [N, V] of both, and the tokens that followed, [N]; fp64, since divergences near 1e-9 are real."""
+        ann_log, snn_log = F.log_softmax(ann.double(), -1), F.log_softmax(snn.double(), -1)
         self.ann_loss += float(F.nll_loss(ann_log, targets, reduction="sum"))
         self.snn_loss += float(F.nll_loss(snn_log, targets, reduction="sum"))
         self.kl += float(F.kl_div(snn_log, ann_log, reduction="sum", log_target=True))

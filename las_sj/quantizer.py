@@ -66,7 +66,7 @@ class LASQuantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         entry = self.quantization_config
-        coverage = swap_modules(model, entry.settings.factory())
+        coverage = swap_modules(model, entry.settings.factory(), entry.settings.keep_analog)
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode):
                 if name not in entry.hg_ranges:
@@ -78,9 +78,13 @@ class LASQuantizer(HfQuantizer):
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         from las_sj.convert_model import set_execution
 
-        for name, tensor in model.state_dict().items():
-            if name.endswith(("theta", "theta_normal", "theta_outlier")) and not _is_threshold(tensor):
-                raise ValueError(f"{name} is missing from the checkpoint or broken: convert the model again")
+        for site_name, site in named_sites(model):
+            for name, tensor in site.node.state_dict(keep_vars=True).items():
+                if not _was_loaded(tensor) or (name.startswith("theta") and not _is_threshold(tensor)):
+                    raise ValueError(
+                        f"{site_name}.{name} is missing from the checkpoint or broken: load the class that was saved, "
+                        "or convert the model again"
+                    )
         set_execution(model, "temporal")
         return model
 
@@ -94,6 +98,11 @@ class LASQuantizer(HfQuantizer):
     @property
     def is_qat_trainable(self) -> bool:
         return True
+
+
+def _was_loaded(tensor: torch.Tensor) -> bool:
+    """transformers fills what a checkpoint lacks with garbage, and marks the rest."""
+    return tensor.is_meta or getattr(tensor, "_is_hf_initialized", False)
 
 
 def _is_threshold(tensor: torch.Tensor) -> bool:

@@ -105,7 +105,7 @@ def check_structure(model: PreTrainedModel, probe: dict[str, Any], expected: Out
         StructureError: a difference exceeds the tolerance.
     """
     time_steps = parts_of(model).time_steps
-    batch = len(probe["input_ids"]) if "input_ids" in probe else None
+    batch = next((len(probe[name]) for name in ("input_ids", "inputs_embeds", "pixel_values") if name in probe), None)
 
     def over_time(tensor: Tensor) -> Tensor:
         if batch is not None and tensor.shape[0] != time_steps * batch:

@@ -55,8 +55,14 @@ def token_windows(
 
 
 def padded_lines(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int, longest: int) -> list[TextBatch]:
-    """Lines of `text` up to `tokens` tokens in all, in padded batches: input_ids and attention_mask [B, S]."""
+    """Lines of `text` up to `tokens` tokens in all, in padded batches: input_ids and attention_mask [B, S].
+
+    Raises:
+        TextError: the text is blank.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise TextError("the text has no line with a token: give more text")
     batches: list[TextBatch] = []
     total = 0
     for start in range(0, len(lines), LINE_BATCH):

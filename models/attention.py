@@ -43,7 +43,8 @@ class SpikingAttentionCore(SpikingLayer):
         yield Site("weight_node", self.weight_node, "product", upper_bound=1.0)
         yield Site("reciprocal_node", self.reciprocal_node, "neuron")
         yield Site("scale_node", self.scale_node, "product", upper_bound=1.0)
-        yield Site("probability_node", self.probability_node, "product", upper_bound=1.0)
+        # Not 1: products of two codes would fall on ties of a grid that is commensurate with theirs.
+        yield Site("probability_node", self.probability_node, "product", upper_bound=1.001)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
         """Attend.

@@ -15,7 +15,7 @@ BERT = register_family(
     Family(
         model_types=("bert",),
         attention={"BertSelfAttention": ("query", "key", "value")},
-        readouts=("classifier", "qa_outputs"),
+        readouts=("classifier", "qa_outputs", "cls.seq_relationship"),
         unsupported=_unsupported,
     )
 )

@@ -13,12 +13,14 @@ from transformers.utils import ModelOutput
 
 from las_sj.models.attention import NAME
 from las_sj.models.execution import Execution
+from las_sj.models.linear import SpikingReadout
 
 EXECUTION = "las_execution"  # the attribute of a converted model that holds its `Execution`
 
 _BATCH_SOURCES = ("input_ids", "inputs_embeds", "pixel_values")
 _VALUES = ("inputs_embeds", "pixel_values")  # float inputs enter as constant currents
-_NOT_REPEATED = ("labels", "logits_to_keep", "start_positions", "end_positions")
+_TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")
+_NOT_REPEATED = (*_TARGETS, "logits_to_keep")
 
 
 def attach(model: PreTrainedModel, execution: Execution) -> None:
@@ -49,6 +51,7 @@ def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         )
     execution.token_mask = _padding_of(named)
     if execution.temporal:
+        _check_targets(module, named)
         _repeat_inputs(named, execution.time_steps, "use_cache" in inspect.signature(module.forward).parameters)
     return (), named
 
@@ -58,6 +61,16 @@ def _padding_of(named: dict[str, Any]) -> Tensor | None:
     if not isinstance(mask, Tensor) or mask.dim() != 2 or bool(mask.all()):
         return None
     return mask.bool()
+
+
+def _check_targets(module: nn.Module, named: dict[str, Any]) -> None:
+    """A loss is computed inside the call, from logits that must be sums over T there: those of a readout."""
+    targets = [name for name in _TARGETS if named.get(name) is not None]
+    if targets and not any(isinstance(layer, SpikingReadout) for layer in module.modules()):
+        raise NotImplementedError(
+            f"a temporal call of {type(module).__name__} cannot compute a loss from {', '.join(targets)}: compute it "
+            'from the logits, or call las_sj.set_execution(model, "accumulated")'
+        )
 
 
 def _repeat_inputs(named: dict[str, Any], time_steps: int, has_cache: bool) -> None:

@@ -33,6 +33,11 @@ class Execution(nn.Module, base.StepModule):
         """Whether a temporal call is under way."""
         return self.depth > 0 and self.step_mode == "m"
 
+    def mask_of(self, v: Tensor) -> Tensor | None:
+        """`token_mask` if `v` has one row of channels per token, [B, S, C]; None for heads and pooled tokens."""
+        mask = self.token_mask
+        return mask if mask is not None and v.dim() == 3 and v.shape[:2] == mask.shape else None
+
     def split_time(self, x: Tensor) -> Tensor:
         """[T·B, ...] to [T, B, ...]."""
         return x.reshape(self.time_steps, -1, *x.shape[1:])

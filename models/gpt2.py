@@ -17,6 +17,7 @@ GPT2 = register_family(
     Family(
         model_types=("gpt2",),
         attention={"GPT2Attention": ()},
+        readouts=("classifier", "qa_outputs"),
         unsupported=_unsupported,
     )
 )

@@ -6,5 +6,6 @@ LLAMA = register_family(
     Family(
         model_types=("llama",),
         attention={"LlamaAttention": ("q_proj", "k_proj", "v_proj")},
+        readouts=("qa_outputs",),
     )
 )

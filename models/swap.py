@@ -1,6 +1,6 @@
 """Turn the modules of a Hugging Face model into spiking layers, in place, without touching its modelling code."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
@@ -10,7 +10,8 @@ from transformers.pytorch_utils import Conv1D
 
 from las_sj.models import attention, calls
 from las_sj.models.activation import SpikingActivation, hg_function
-from las_sj.models.attention import SpikingAttention, SpikingAttentionCore
+from las_sj.models.analog import AnalogIsland
+from las_sj.models.attention import SpikingAttention
 from las_sj.models.embedding import SpikingEmbedding
 from las_sj.models.execution import Execution
 from las_sj.models.gated_mlp import PARTS, SpikingGatedMLP
@@ -36,15 +37,20 @@ class Coverage:
     analog: dict[str, str]
 
 
-def swap_modules(model: PreTrainedModel, factory: NeuronFactory) -> Coverage:
+def swap_modules(model: PreTrainedModel, factory: NeuronFactory, keep_analog: Iterable[str] = ()) -> Coverage:
     """Make every module of `model` that computes a spiking layer.
 
+    Args:
+        model: a model of a known family.
+        factory: makes the neurons.
+        keep_analog: patterns (as in fnmatch) of names of modules that stay as they are.
+
     Raises:
-        UnsupportedModelError: an unknown family, or nothing to convert.
+        UnsupportedModelError: an unknown family, nothing to convert, or a pattern that cannot be followed.
     """
     family = family_of(model)
-    layers = dict(_choose_layers(model, family))
-    if not any(issubclass(layer, SpikingLinear) for layer in layers.values()):
+    layers = _with_islands(dict(_choose_layers(model, family)), tuple(keep_analog))
+    if all(layer in (SpikingEmbedding, AnalogIsland) for layer in layers.values()):
         raise UnsupportedModelError(f"{type(model).__name__} has no layer that can be converted")
     execution = Execution(factory.code.time_steps)
     attention.register()
@@ -52,13 +58,32 @@ def swap_modules(model: PreTrainedModel, factory: NeuronFactory) -> Coverage:
     for name, layer in layers.items():
         module = model.get_submodule(name)
         kind = type(module).__name__
-        spiking[kind] = spiking.get(kind, 0) + 1
+        if layer is not AnalogIsland:
+            spiking[kind] = spiking.get(kind, 0) + 1
         if issubclass(layer, SpikingAttention):
             module.__dict__["projections"] = family.attention[kind]
         become(module, layer, factory, execution)
     model.set_attn_implementation(attention.NAME)
     calls.attach(model, execution)
     return Coverage(spiking, dict(_stayed_analog(model)))
+
+
+def _with_islands(layers: dict[str, type[SpikingLayer]], keep_analog: tuple[str, ...]) -> dict[str, type[SpikingLayer]]:
+    """The same choice, with an island for every module that a pattern names."""
+    for pattern in keep_analog:
+        if not any(fnmatch(name, pattern) for name in layers):
+            raise UnsupportedModelError(f"keep_analog: {pattern!r} names no module that would become spiking")
+    kept: dict[str, type[SpikingLayer]] = {}
+    for name, layer in layers.items():
+        if any(name.startswith(f"{other}.") for other, island in kept.items() if island is AnalogIsland):
+            continue
+        if not any(fnmatch(name, pattern) for pattern in keep_analog) or layer is SpikingEmbedding:
+            kept[name] = layer
+        elif layer in (SpikingAttention, FedLinear):
+            raise UnsupportedModelError(f"keep_analog: {name} is part of an attention or gated block")
+        else:
+            kept[name] = AnalogIsland
+    return kept
 
 
 def _choose_layers(model: PreTrainedModel, family: Family) -> Iterator[tuple[str, type[SpikingLayer]]]:
@@ -91,10 +116,18 @@ def _layer_by_type(module: nn.Module) -> type[SpikingLayer] | None:
 
 def _stayed_analog(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Modules with parameters of their own, or without children, that are not spiking."""
+    layers = [module for module in model.modules() if isinstance(module, SpikingLayer)]
+    islands: list[str] = []
+    used = {id(parameter) for layer in layers for parameter in layer.parameters(recurse=False)}
     for name, module in model.named_modules():
+        if isinstance(module, AnalogIsland):
+            islands.append(f"{name}.")
+            yield name, "kept analog by request"
+        if name.startswith(tuple(islands)):
+            continue
         if isinstance(module, (SpikingLayer, Execution, *_PASSIVE)) or _inside_layer(model, name):
             continue
-        if any(True for _ in module.parameters(recurse=False)):
+        if any(id(parameter) not in used for parameter in module.parameters(recurse=False)):
             yield name, "parameters of its own that no spiking layer uses"
         elif not any(True for _ in module.children()) and "Rotary" not in type(module).__name__:
             yield name, f"no spiking form of {type(module).__name__} is known"
@@ -115,12 +148,3 @@ def named_sites(model: nn.Module) -> Iterator[tuple[str, Site]]:
     for name, module in model.named_modules():
         for site in _sites_of(module):
             yield f"{name}.{site.name}", site
-
-
-def for_each_node(model: nn.Module, action: Callable[[Site], None]) -> None:
-    """Apply `action` to every population of neurons."""
-    for _, site in named_sites(model):
-        action(site)
-
-
-__all__ = ["Coverage", "SpikingAttentionCore", "for_each_node", "named_sites", "swap_modules"]

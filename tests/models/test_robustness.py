@@ -1,0 +1,205 @@
+"""What must not break a converted model, and what must be refused."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import (
+    EXECUTIONS,
+    MODELS,
+    bert,
+    calibration_batches,
+    convert_tiny,
+    gpt2,
+    run,
+    token_ids,
+)
+from torch import Tensor, nn
+from transformers import (
+    BertLMHeadModel,
+    MambaConfig,
+    MambaModel,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+import las_sj
+from las_sj import UnsupportedModelError
+from las_sj.models import FAMILIES, Family, SpikingLayer, parts_of, register_family
+
+
+@pytest.fixture
+def snn() -> PreTrainedModel:
+    return convert_tiny(gpt2())
+
+
+class TestDeepCopy:
+    def test_same_outputs(self, snn: PreTrainedModel) -> None:
+        clone = copy.deepcopy(snn)
+        for execution in EXECUTIONS:
+            expected = run(snn, execution, input_ids=token_ids()).logits
+            assert torch.equal(run(clone, execution, input_ids=token_ids()).logits, expected)
+
+    def test_independent(self, snn: PreTrainedModel) -> None:
+        clone = copy.deepcopy(snn)
+        las_sj.set_execution(clone, "accumulated")
+        assert parts_of(snn).step_mode == "m"
+        assert parts_of(clone).step_mode == "s"
+        expected = run(snn, "temporal", input_ids=token_ids()).logits
+        with torch.no_grad():
+            for parameter in clone.parameters():
+                parameter.zero_()
+        assert torch.equal(run(snn, "temporal", input_ids=token_ids()).logits, expected)
+
+    def test_layers_share_the_execution_of_their_own_model(self, snn: PreTrainedModel) -> None:
+        clone = copy.deepcopy(snn)
+        layers = [module for module in clone.modules() if isinstance(module, SpikingLayer)]
+        assert len(layers) > 10
+        assert all(layer.execution is parts_of(clone) for layer in layers)
+        assert parts_of(clone.base_model) is parts_of(clone)
+        assert parts_of(clone) is not parts_of(snn)
+
+
+def break_off(model: nn.Module, error: BaseException) -> Callable[[], None]:
+    """Make the model's last layer raise; returns what undoes it."""
+
+    def hook(module: nn.Module, args: Any) -> None:
+        raise error
+
+    return model.get_submodule("transformer.h.1.mlp").register_forward_pre_hook(hook).remove
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_usable_after_an_exception(snn: PreTrainedModel, execution: str, error: BaseException) -> None:
+    expected = run(snn, execution, input_ids=token_ids()).logits
+    for inner in (snn, snn.base_model):
+        repair = break_off(snn, error)
+        with pytest.raises(type(error)), torch.no_grad():
+            inner(token_ids())
+        repair()
+        with torch.no_grad():
+            inner(token_ids())
+        assert torch.equal(run(snn, execution, input_ids=token_ids()).logits, expected)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_inner_model_after_an_interrupt_of_the_outer(snn: PreTrainedModel, execution: str) -> None:
+    las_sj.set_execution(snn, execution)
+    with torch.no_grad():
+        expected = snn.base_model(token_ids())[0]
+        repair = break_off(snn, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            snn(token_ids())
+        repair()
+        assert torch.equal(snn.base_model(token_ids())[0], expected)
+
+
+def test_usable_after_wrong_arguments(snn: PreTrainedModel) -> None:
+    expected = run(snn, "temporal", input_ids=token_ids()).logits
+    wrong: list[dict[str, Any]] = [{}, {"input_ids": token_ids() + 1000}, {"no_such_argument": 1}]
+    for arguments in wrong:
+        with pytest.raises((ValueError, IndexError, TypeError)):
+            snn(**arguments)
+    assert torch.equal(run(snn, "temporal", input_ids=token_ids()).logits, expected)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_other_attention_after_conversion(snn: PreTrainedModel, execution: str, implementation: str) -> None:
+    expected = run(snn, execution, input_ids=token_ids()).logits
+    snn.set_attn_implementation(implementation)
+    with pytest.raises(RuntimeError, match=f"changed to '{implementation}'.*set_attn_implementation\\('las'\\)"):
+        snn(token_ids())
+    snn.set_attn_implementation("las")
+    assert torch.equal(run(snn, execution, input_ids=token_ids()).logits, expected)
+
+
+def test_cache_in_a_temporal_call(snn: PreTrainedModel) -> None:
+    cache = run(snn, "accumulated", input_ids=token_ids(), use_cache=True).past_key_values
+    assert cache.get_seq_length() == 10
+    with pytest.raises(NotImplementedError, match=r"key-value cache.*use_cache=False.*accumulated"):
+        run(snn, "temporal", input_ids=token_ids(3, 1), past_key_values=cache)
+
+
+def test_cached_call_is_the_whole_call(snn: PreTrainedModel) -> None:
+    ids = token_ids()
+    whole = run(snn, "accumulated", input_ids=ids).logits
+    cache = run(snn, "accumulated", input_ids=ids[:, :6], use_cache=True).past_key_values
+    rest = run(snn, "accumulated", input_ids=ids[:, 6:], past_key_values=cache).logits
+    torch.testing.assert_close(rest, whole[:, 6:], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("execution", ["", "m", "fast", None])
+def test_unknown_execution(snn: PreTrainedModel, execution: Any) -> None:
+    with pytest.raises(ValueError, match="execution must be one of temporal, accumulated, got"):
+        las_sj.set_execution(snn, execution)
+
+
+def test_not_converted() -> None:
+    ann = gpt2()
+    for call in (lambda: las_sj.set_execution(ann, "temporal"), lambda: parts_of(ann)):
+        with pytest.raises(ValueError, match="GPT2LMHeadModel is not a converted model"):
+            call()
+
+
+def test_convert_twice(snn: PreTrainedModel) -> None:
+    expected = run(snn, "temporal", input_ids=token_ids()).logits
+    with pytest.raises(UnsupportedModelError, match="converted already"):
+        las_sj.convert(snn, None, calibration_batches())
+    assert torch.equal(run(snn, "temporal", input_ids=token_ids()).logits, expected)
+
+
+def tiny_t5() -> PreTrainedModel:
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, decoder_start_token_id=0)
+    ).eval()
+
+
+def tiny_mamba() -> PreTrainedModel:
+    return MambaModel(MambaConfig(vocab_size=100, hidden_size=32, num_hidden_layers=1, state_size=4)).eval()
+
+
+@pytest.mark.parametrize(("build", "model_type"), [(tiny_t5, "t5"), (tiny_mamba, "mamba")])
+@pytest.mark.filterwarnings("ignore")  # of Mamba's own
+def test_unknown_family(build: Callable[[], PreTrainedModel], model_type: str) -> None:
+    batch: dict[str, Tensor] = {"input_ids": token_ids()}
+    if model_type == "t5":
+        batch["decoder_input_ids"] = token_ids()
+    with pytest.raises(UnsupportedModelError) as raised:
+        las_sj.convert(build(), None, [batch])
+    assert f"model type {model_type!r} is not supported" in str(raised.value)
+    assert all(known in str(raised.value) for known in FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("build", "option"),
+    [
+        (lambda: bert(BertLMHeadModel, is_decoder=True), "is_decoder"),
+        (lambda: gpt2(add_cross_attention=True), "add_cross_attention"),
+        (lambda: gpt2(scale_attn_by_inverse_layer_idx=True), "scale_attn_by_inverse_layer_idx"),
+        (lambda: gpt2(scale_attn_weights=False), "scale_attn_weights=False"),
+    ],
+)
+def test_unsupported_options(build: Callable[[], PreTrainedModel], option: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=option):
+        las_sj.convert(build(), None, calibration_batches())
+
+
+def test_nothing_to_convert() -> None:
+    with pytest.raises(UnsupportedModelError, match="GPT2Model has no layer that can be converted"):
+        las_sj.convert(gpt2(type(MODELS["gpt2"]().base_model), n_layer=0), None, calibration_batches())
+
+
+def test_register_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family is one entry: GPT-2 under another name."""
+    monkeypatch.setattr("las_sj.models.registry.FAMILIES", FAMILIES.copy())
+    family = Family(model_types=("other",), attention={"GPT2Attention": ()})
+    assert register_family(family) is family
+    model = gpt2()
+    model.config.model_type = "other"
+    assert las_sj.convert(model, None, calibration_batches()).las_coverage.analog == {}
+    assert "other" not in FAMILIES

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from las_sj.calibration import Batch, CalibrationError, calibrate, generated_batches, to_device
 from las_sj.config import LASConfig
 from las_sj.models import Coverage, UnsupportedModelError, parts_of, swap_modules
+from las_sj.models.registry import family_of
 from las_sj.quantizer import quantization_config_of
 from las_sj.structure import Outputs, check_structure, probe_of, record_outputs
 
@@ -44,6 +45,7 @@ def convert(
     config = config or LASConfig()
     if hasattr(model, "las_coverage"):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
+    family_of(model)  # raises before anything runs
     _check_weights(model)
     model.eval()
     batches = iter(generated_batches(model, config.seed) if calibration is None else calibration)

@@ -9,6 +9,7 @@ import transformers
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -45,7 +46,8 @@ def load_model(
     if getattr(config, "quantization_config", None) is not None and gguf_file is None:
         method = dict(config.quantization_config).get("quant_method")
         raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
-    model = _class_of(config).from_pretrained(name, dtype=dtype, **extra)
+    model_class = _class_of(config) if gguf_file is None else AutoModelForCausalLM
+    model = model_class.from_pretrained(name, dtype=dtype, **extra)
     if gguf_file is not None:
         model = _without_quantisation(model)
     return model.to(device).eval(), AutoTokenizer.from_pretrained(name, **extra)

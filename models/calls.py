@@ -37,12 +37,11 @@ def attach(model: PreTrainedModel, execution: Execution) -> None:
 def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
     execution: Execution = getattr(module, EXECUTION)
     named = dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
-    if execution.caller is module:  # its last call was cut short by an interrupt
-        execution.depth = 0
-    execution.depth += 1
-    if execution.depth > 1:
+    if any(caller is module for caller in execution.callers):  # the last call was cut short by an interrupt
+        execution.callers.clear()
+    execution.callers.append(module)
+    if len(execution.callers) > 1:
         return (), named
-    execution.__dict__["caller"] = module  # a reference, not a submodule
     implementation = getattr(module.config, "_attn_implementation", None)
     if implementation != NAME:
         raise RuntimeError(
@@ -93,10 +92,8 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int, has_cache: bool) -> N
 def _end_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     execution: Execution = getattr(module, EXECUTION)
     temporal = execution.temporal
-    execution.depth -= 1
-    if execution.depth == 0:
-        execution.__dict__["caller"] = None
-    if execution.depth > 0 or not temporal or output is None:
+    execution.callers.pop()
+    if execution.callers or not temporal or output is None:
         return output
     batch = next((len(kwargs[name]) for name in _BATCH_SOURCES if isinstance(kwargs.get(name), Tensor)), 0)
     return _sum_over_time(output, execution.time_steps, batch)

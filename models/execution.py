@@ -12,26 +12,22 @@ class Execution(nn.Module, base.StepModule):
 
     Attributes:
         time_steps: T.
-        depth: how many of the model's forward methods are under way; outside a call, layers treat what they are
-            given as accumulated values.
-        caller: the module whose forward method is the outermost one under way.
+        callers: the models whose forward methods are under way, outermost first; outside a call, layers treat what
+            they are given as accumulated values.
         token_mask: bool [B, S], False on padding; None without padding.
     """
-
-    caller: nn.Module | None
 
     def __init__(self, time_steps: int) -> None:
         super().__init__()
         self.time_steps = time_steps
         self.step_mode = "s"
-        self.depth = 0
+        self.callers: list[nn.Module] = []
         self.token_mask: Tensor | None = None
-        self.__dict__["caller"] = None
 
     @property
     def temporal(self) -> bool:
         """Whether a temporal call is under way."""
-        return self.depth > 0 and self.step_mode == "m"
+        return bool(self.callers) and self.step_mode == "m"
 
     def mask_of(self, v: Tensor) -> Tensor | None:
         """`token_mask` if `v` has one row of channels per token, [B, S, C]; None for heads and pooled tokens."""

@@ -162,6 +162,8 @@ class HGNode(WindowNode):
         core_low, core_high = self.function.core
         sub_neuron = self._sub_neuron_on_grid(v + self._shift)
         slope = _look_up(self.amplitude, sub_neuron, v) * _look_up(self.inverse_width, sub_neuron, v)
+        if self.function.above is None:
+            core_high += _ROUNDING_ALLOWANCE  # in a temporal run the maximum of softmax is 0 up to rounding
         for tail, outside in ((self.function.below, v < core_low), (self.function.above, v > core_high)):
             slope = slope.masked_fill(outside, tail.slope if tail is not None else 0.0)
         return slope

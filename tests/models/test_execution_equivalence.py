@@ -24,7 +24,7 @@ from las_sj import set_execution
 from las_sj.models import named_sites
 from las_sj.structure import bypassed_coding
 
-ACCURATE = 1e-3  # error against the ANN at T=16
+ACCURATE = 3e-4  # error against the ANN at T=16; up to 8e-5 was measured
 SAME = 1e-9  # two executions in fp64
 EXACT = 1e-10  # coding bypassed, in fp64
 EXACT_NORM = 1e-6  # the same where the ANN's own norms compute in fp32: LlamaRMSNorm

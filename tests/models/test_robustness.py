@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny_models import (
     EXECUTIONS,
-    MODELS,
     bert,
     calibration_batches,
     convert_tiny,
@@ -19,6 +18,7 @@ from tiny_models import (
 from torch import Tensor, nn
 from transformers import (
     BertLMHeadModel,
+    GPT2Model,
     MambaConfig,
     MambaModel,
     PreTrainedModel,
@@ -190,8 +190,9 @@ def test_unsupported_options(build: Callable[[], PreTrainedModel], option: str) 
 
 
 def test_nothing_to_convert() -> None:
+    config = las_sj.LASConfig(keep_analog=("ln_f",))
     with pytest.raises(UnsupportedModelError, match="GPT2Model has no layer that can be converted"):
-        las_sj.convert(gpt2(type(MODELS["gpt2"]().base_model), n_layer=0), None, calibration_batches())
+        las_sj.convert(gpt2(GPT2Model, n_layer=0), config, calibration_batches())
 
 
 def test_register_family(monkeypatch: pytest.MonkeyPatch) -> None:

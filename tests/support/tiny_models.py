@@ -45,20 +45,29 @@ _GPT2_SIZES: dict[str, Any] = {
 }
 
 
+def _random(model: PreTrainedModel) -> PreTrainedModel:
+    """Biases are zero and gains one in a new model, which hides what is done with them."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter += 0.1 * torch.randn(parameter.shape)
+    return model.eval()
+
+
 def bert(kind: type[PreTrainedModel] = BertModel, **options: Any) -> PreTrainedModel:
     torch.manual_seed(0)
-    return kind(BertConfig(**_SIZES, **options)).eval()
+    return _random(kind(BertConfig(**_SIZES, **options)))
 
 
 def gpt2(kind: type[PreTrainedModel] = GPT2LMHeadModel, **options: Any) -> PreTrainedModel:
     torch.manual_seed(0)
-    return kind(GPT2Config(**{**_GPT2_SIZES, **options})).eval()
+    return _random(kind(GPT2Config(**{**_GPT2_SIZES, **options})))
 
 
 def llama(kind: type[PreTrainedModel] = LlamaForCausalLM, **options: Any) -> PreTrainedModel:
     """With grouped-query attention: two heads of queries for each of keys."""
     torch.manual_seed(0)
-    return kind(LlamaConfig(**_SIZES, num_key_value_heads=2, **options)).eval()
+    return _random(kind(LlamaConfig(**_SIZES, num_key_value_heads=2, **options)))
 
 
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {

@@ -1,0 +1,70 @@
+"""keep_analog: parts of a network that stay as they were."""
+
+import pytest
+import torch
+from tiny_models import (
+    EXECUTIONS,
+    MODELS,
+    calibration_batches,
+    convert_tiny,
+    padding_mask,
+    relative_error,
+    run,
+    run_and_count,
+    token_ids,
+)
+
+import las_sj
+from las_sj.models import named_sites
+from las_sj.structure import bypassed_coding
+
+# Model, patterns, modules that stay analog.
+CASES = {
+    "mlp": ("llama", ("*.mlp",), {"model.layers.0.mlp", "model.layers.1.mlp"}),
+    "one norm": ("gpt2", ("*.1.ln_2",), {"transformer.h.1.ln_2"}),
+    "activations": ("gpt2", ("*.act",), {"transformer.h.0.mlp.act", "transformer.h.1.mlp.act"}),
+    "readout": ("llama", ("lm_head",), {"lm_head"}),
+    "pooler": ("bert", ("pooler.*",), {"pooler.dense", "pooler.activation"}),
+    "two patterns": ("bert", ("pooler.dense", "*.0.output.dense"), {"pooler.dense", "encoder.layer.0.output.dense"}),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_islands(case: str) -> None:
+    name, patterns, expected = CASES[case]
+    ann = MODELS[name]()
+    snn = convert_tiny(ann, keep_analog=patterns)
+    assert set(snn.las_coverage.analog) == expected
+    assert "by request" in next(iter(snn.las_coverage.analog.values()))
+    assert not any(site.startswith(tuple(f"{module}." for module in expected)) for site, _ in named_sites(snn))
+    mask = padding_mask("right")
+    batch = {"input_ids": token_ids(), "attention_mask": mask}
+    with torch.no_grad():
+        reference = ann(**batch)[0]
+    assert 0 < relative_error(run(snn, "accumulated", **batch)[0][mask.bool()], reference[mask.bool()]) < 3e-4
+    snn.double()
+    (temporal, spikes), (accumulated, counts) = (run_and_count(snn, execution, **batch) for execution in EXECUTIONS)
+    assert temporal[0].shape == reference.shape
+    assert relative_error(temporal[0], accumulated[0]) < 1e-9
+    assert spikes == counts
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_bypassed_islands_are_the_ann(execution: str) -> None:
+    ann = MODELS["gpt2"]()
+    snn = convert_tiny(ann, keep_analog=("*.mlp.*", "*.ln_2")).double()
+    ann.double()
+    with bypassed_coding(snn), torch.no_grad():
+        assert relative_error(run(snn, execution, input_ids=token_ids())[0], ann(token_ids())[0]) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("no_such_module", "'no_such_module' names no module"),
+        ("transformer.h.0.attn", "part of an attention"),
+    ],
+)
+def test_patterns_that_cannot_be_followed(pattern: str, message: str) -> None:
+    with pytest.raises(las_sj.UnsupportedModelError, match=message):
+        las_sj.convert(MODELS["gpt2"](), las_sj.LASConfig(keep_analog=(pattern,)), calibration_batches())

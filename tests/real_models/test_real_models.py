@@ -1,0 +1,76 @@
+"""Real weights on real text: the figures that the project promises, on pieces small enough for a test."""
+
+import copy
+
+import pytest
+import torch
+from encoder import CALIBRATION, EVALUATION, hidden_states, relative, run, with_other_padding
+from real_models import DATA, minilm, padded_batches, sentences, smollm2, to_double
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import las_sj
+from las_sj.evaluation import compare
+from las_sj.text import read_text, token_windows
+
+Batches = list[dict[str, Tensor]]
+
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the evaluation data in ../shared/data")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> tuple[PreTrainedModel, Batches, Batches]:
+    try:
+        ann, tokenizer = minilm()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    texts = sentences()
+    return ann, padded_batches(tokenizer, texts[CALIBRATION]), padded_batches(tokenizer, texts[EVALUATION])
+
+
+@needs_data
+@pytest.mark.parametrize(("time_steps", "tolerance"), [(16, 5e-4), (12, 5e-3)])
+def test_bert_is_lossless(encoder: tuple[PreTrainedModel, Batches, Batches], time_steps: int, tolerance: float) -> None:
+    ann, calibration, evaluation = encoder
+    reference = hidden_states(ann, evaluation)
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(time_steps=time_steps), calibration)
+    accumulated = run(snn, "accumulated", evaluation)
+    error = relative(accumulated, reference)
+    print(f"T={time_steps}: relative error {error:.2e}")
+    assert error <= tolerance
+    temporal = run(snn, "temporal", evaluation[:2])
+    assert relative(temporal, accumulated[: len(temporal)]) <= 2 * error  # last digits flip in fp32
+    assert torch.equal(run(snn, "temporal", with_other_padding(evaluation[:2])), temporal)
+
+
+@needs_data
+def test_executions_are_equal_in_double_precision(encoder: tuple[PreTrainedModel, Batches, Batches]) -> None:
+    ann, calibration, evaluation = encoder
+    snn = to_double(las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(), calibration))
+    gap = relative(run(snn, "temporal", evaluation[:2]), run(snn, "accumulated", evaluation[:2]))
+    print(f"temporal against accumulated, fp64: {gap:.2e}")
+    assert gap <= 1e-9
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("settings", "change", "divergence"),
+    [({"time_steps": 16}, 1e-3, 1e-4), ({"time_steps": 12, "max_spikes": 2}, 5e-3, 5e-4)],
+)
+def test_llama_is_lossless(settings: dict[str, int], change: float, divergence: float) -> None:
+    try:
+        ann, tokenizer = smollm2()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    calibration = token_windows(tokenizer, read_text(DATA / "wikitext-2" / "valid.txt"), 1024, 256, 1)
+    evaluation = token_windows(tokenizer, read_text(DATA / "wikitext-2-raw" / "wiki.test.raw"), 1024, 256, 1)
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(**settings), calibration)
+    las_sj.set_execution(snn, "accumulated")
+    quality, monitor = compare(ann, snn, evaluation)
+    assert quality.ann_perplexity is not None
+    assert quality.snn_perplexity is not None
+    assert quality.kl is not None
+    print(f"{settings}: perplexity {quality.ann_perplexity:.3f} → {quality.snn_perplexity:.3f}, KL {quality.kl:.1e}")
+    assert abs(quality.snn_perplexity / quality.ann_perplexity - 1) <= change
+    assert quality.kl <= divergence
+    assert 0 < monitor.spikes_per_neuron < 4

@@ -5,9 +5,23 @@ import logging
 import sys
 from collections.abc import Callable
 
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
+from las_sj.memory import keep_freed_memory
+
 INTERRUPTED = 130
+_EXPECTED = (
+    ValueError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    ImportError,
+    MemoryError,
+    SafetensorError,  # a broken file, or a full disk
+    StrictDataclassError,  # a value of a wrong type in config.json
+)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -15,12 +29,13 @@ def run(main: Callable[[], None]) -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("torch").setLevel(logging.ERROR)
+    keep_freed_memory()
     try:
         main()
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was written", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (ValueError, OSError, RuntimeError, NotImplementedError, ImportError, MemoryError) as error:
+    except _EXPECTED as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
 

@@ -15,7 +15,7 @@ from las_sj.calibration import generated_batches, to_device
 from las_sj.command_line import add_settings
 from las_sj.config import LASConfig
 from las_sj.conversion_report import build_report, to_markdown
-from las_sj.convert_model import convert, set_execution
+from las_sj.convert_model import check_weights, convert, set_execution
 from las_sj.evaluation import Quality, compare, is_language_model
 from las_sj.loading import default_model, load_model
 from las_sj.output_folder import check_output, whole_folder
@@ -83,6 +83,7 @@ def main(argument_list: list[str] | None = None) -> None:
     texts = _read_texts(arguments)
     name = arguments.model or str(default_model())
     ann, tokenizer = load_model(name, arguments.gguf_file, getattr(torch, arguments.dtype), arguments.device)
+    check_weights(ann)
     data = _prepare_data(arguments, texts, ann, tokenizer)
     seconds: dict[str, float] = {}
     start = time.perf_counter()
@@ -141,6 +142,7 @@ def _prepare_data(
             batches.append(token_windows(tokenizer, text, tokens, window, arguments.batch_size))
         else:
             batches.append(padded_lines(tokenizer, text, tokens, longest))
+        _check_ids(batches[-1], model)
     own = "the default model's held-out text" if arguments.model is None else None
     held_out = f"the last part of {arguments.calibration}"
     return Data(
@@ -151,6 +153,12 @@ def _prepare_data(
             "evaluation": str(arguments.evaluation or own or held_out),
         },
     )
+
+
+def _check_ids(batches: list[TextBatch], model: PreTrainedModel) -> None:
+    largest, known = max(int(batch["input_ids"].max()) for batch in batches), model.config.vocab_size
+    if largest >= known:
+        raise TextError(f"the tokenizer gives token {largest}, but the model knows {known} tokens: they do not match")
 
 
 @torch.no_grad()

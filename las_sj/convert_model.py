@@ -46,7 +46,7 @@ def convert(
     if hasattr(model, "las_coverage"):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
     family_of(model)  # raises before anything runs
-    _check_weights(model)
+    check_weights(model)
     model.eval()
     batches = iter(generated_batches(model, config.seed) if calibration is None else calibration)
     first = _checked_batch(next(batches, None))
@@ -98,7 +98,8 @@ def _check_activations(outputs: Outputs) -> None:
             raise CalibrationError(f"the ANN's own activations are infinite or NaN at {name}: check the weights")
 
 
-def _check_weights(model: PreTrainedModel) -> None:
+def check_weights(model: PreTrainedModel) -> None:
+    """Raise a CalibrationError where a weight is infinite or NaN."""
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
             raise CalibrationError(f"weight {name} has infinite or NaN values: the checkpoint is broken")

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -47,7 +48,12 @@ def load_model(
         method = dict(config.quantization_config).get("quant_method")
         raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
     model_class = _class_of(config) if gguf_file is None else AutoModelForCausalLM
-    model = model_class.from_pretrained(name, dtype=dtype, **extra)
+    try:
+        model, info = model_class.from_pretrained(name, dtype=dtype, output_loading_info=True, **extra)
+    except SafetensorError as error:
+        raise OSError(f"the weights in {name} cannot be read: {error}") from None
+    if info["missing_keys"]:
+        raise OSError(f"the checkpoint of {name} lacks weights of {type(model).__name__}: {min(info['missing_keys'])}")
     if gguf_file is not None:
         model = _without_quantisation(model)
     return model.to(device).eval(), AutoTokenizer.from_pretrained(name, **extra)

@@ -33,9 +33,24 @@ def whole_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     try:
         partial.chmod(0o755)
         yield partial
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
+        _replace(path, partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _replace(path: Path, whole: Path) -> None:
+    """Rename `whole` to `path`; a folder that is there goes last, and is back in its place if that fails."""
+    if not path.exists():
+        whole.rename(path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.replaced-", dir=path.parent))
+    try:
+        path.rename(aside / path.name)
+        try:
+            whole.rename(path)
+        except BaseException:
+            (aside / path.name).rename(path)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

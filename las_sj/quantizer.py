@@ -9,7 +9,8 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from las_sj.config import LASConfig
-from las_sj.models import named_sites, swap_modules
+from las_sj.models import Coverage, named_sites, swap_modules
+from las_sj.models.swap import stayed_analog
 from las_sj.neurons import HGNode
 
 METHOD = "las"
@@ -69,9 +70,11 @@ class LASQuantizer(HfQuantizer):
         coverage = swap_modules(model, entry.settings.factory(), entry.settings.keep_analog)
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode):
-                if name not in entry.hg_ranges:
+                with_prefix = f"{model.base_model_prefix}.{name}"  # the model inside the one that was saved
+                bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(with_prefix)
+                if bounds is None:
                     raise ValueError(f"config.json has no range of {name} in hg_ranges: the checkpoint is incomplete")
-                site.node.set_range(*entry.hg_ranges[name])
+                site.node.set_range(*bounds)
         model.__dict__["las_coverage"] = coverage
         return model
 
@@ -85,6 +88,9 @@ class LASQuantizer(HfQuantizer):
                         f"{site_name}.{name} is missing from the checkpoint or broken: load the class that was saved, "
                         "or convert the model again"
                     )
+                tensor.requires_grad_(False)
+        spiking = model.__dict__["las_coverage"].spiking
+        model.__dict__["las_coverage"] = Coverage(spiking, dict(stayed_analog(model)))  # weights are tied by now
         set_execution(model, "temporal")
         return model
 

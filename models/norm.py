@@ -6,6 +6,7 @@ neurons; the product of the two is a spike Hadamard product, coded again before 
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from las_sj.models.products import spiking_product
@@ -58,10 +59,10 @@ class SpikingRMSNorm(SpikingLayer):
         else:
             normed = centred * scale
         output = self.fire(self.output_node, normed)
-        if self.weight is not None:
-            output = output * self.weight
         bias = getattr(self, "bias", None)  # RMSNorm has none
-        return output if bias is None else output + self.per_step(bias)
+        if self.weight is None:
+            return output
+        return output * self.weight if bias is None else torch.addcmul(self.per_step(bias), output, self.weight)
 
 
 class SpikingLayerNorm(SpikingRMSNorm):

@@ -65,7 +65,7 @@ def swap_modules(model: PreTrainedModel, factory: NeuronFactory, keep_analog: It
         become(module, layer, factory, execution)
     model.set_attn_implementation(attention.NAME)
     calls.attach(model, execution)
-    return Coverage(spiking, dict(_stayed_analog(model)))
+    return Coverage(spiking, dict(stayed_analog(model)))
 
 
 def _with_islands(layers: dict[str, type[SpikingLayer]], keep_analog: tuple[str, ...]) -> dict[str, type[SpikingLayer]]:
@@ -114,7 +114,7 @@ def _layer_by_type(module: nn.Module) -> type[SpikingLayer] | None:
     return SpikingActivation if hg_function(module) is not None else None
 
 
-def _stayed_analog(model: nn.Module) -> Iterator[tuple[str, str]]:
+def stayed_analog(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Modules with parameters of their own, or without children, that are not spiking."""
     layers = [module for module in model.modules() if isinstance(module, SpikingLayer)]
     islands: list[str] = []

@@ -56,7 +56,7 @@ def _random(model: PreTrainedModel) -> PreTrainedModel:
 
 def bert(kind: type[PreTrainedModel] = BertModel, **options: Any) -> PreTrainedModel:
     torch.manual_seed(0)
-    return _random(kind(BertConfig(**_SIZES, **options)))
+    return _random(kind(BertConfig(**{**_SIZES, **options})))
 
 
 def gpt2(kind: type[PreTrainedModel] = GPT2LMHeadModel, **options: Any) -> PreTrainedModel:

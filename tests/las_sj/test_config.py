@@ -1,0 +1,78 @@
+"""LASConfig: every bad value is refused at construction, by name."""
+
+import json
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+import las_sj
+from las_sj import LASConfig
+
+BAD: dict[str, list[Any]] = {
+    "time_steps": [0, 25, -1, 1.0, "16", None, True],
+    "levels": [0, 128, -3, 2.5, "1", None, False],
+    "rounding": ["ceil", "", None, 1],
+    "max_spikes": [0, -1, 1.5, "2", True],
+    "outlier_aware": [1, None, "yes"],
+    "hg_tolerance": [0.0, -1e-5, 1e-8, 0.2, float("nan"), float("inf"), "1e-5", None, True],
+    "headroom": [0.99, 0, -1, 1025, float("nan"), float("inf"), "1.5", None, True],
+    "keep_analog": ["mlp", 3, None, [1], {"mlp": 1}],
+    "seed": [1.0, "0", None, True],
+}
+GOOD: dict[str, list[Any]] = {
+    "time_steps": [1, 24],
+    "levels": [1, 127],
+    "rounding": ["floor", "nearest"],
+    "max_spikes": [None, 1, 100],
+    "outlier_aware": [True, False],
+    "hg_tolerance": [1e-7, 0.1],
+    "headroom": [1, 1024, 1.5],
+    "keep_analog": [(), ["*mlp*"], ("lm_head",)],
+    "seed": [0, -1, 2**40],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_bad_values(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name) as raised:
+        LASConfig(**{name: value})
+    assert repr(value) in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in GOOD.items() for value in values])
+def test_good_values_survive_json(name: str, value: Any) -> None:
+    config = LASConfig(**{name: value})
+    stored = json.loads(json.dumps(config.to_dict()))
+    assert LASConfig.from_dict(stored) == config
+    assert list(stored) == list(BAD)  # every setting is stored, and tested here
+    expected = tuple(value) if name == "keep_analog" else value
+    assert getattr(config, name) == expected
+
+
+def test_from_dict_ignores_other_entries() -> None:
+    assert LASConfig.from_dict({"levels": 3, "quant_method": "las", "other": object()}) == LASConfig(levels=3)
+
+
+def test_from_dict_validates() -> None:
+    with pytest.raises(ValueError, match="levels"):
+        LASConfig.from_dict({"levels": 0})
+
+
+def test_frozen_and_hashable() -> None:
+    config = LASConfig(keep_analog=["a"])  # type: ignore[arg-type]
+    with pytest.raises(FrozenInstanceError):
+        config.levels = 3  # type: ignore[misc]
+    assert hash(config) == hash(LASConfig(keep_analog=("a",)))
+
+
+def test_factory_passes_the_settings_on() -> None:
+    factory = LASConfig(time_steps=9, levels=3, rounding="floor", max_spikes=2, hg_tolerance=1e-3).factory()
+    node, activation = factory.coder(), factory.non_linearity("gelu")
+    assert node.code == factory.code
+    assert (node.code.time_steps, node.code.levels, node.code.rounding, node.code.max_spikes) == (9, 3, "floor", 2)
+    assert (activation.time_steps, activation.tolerance) == (9, 1e-3)
+
+
+def test_public_names() -> None:
+    assert all(hasattr(las_sj, name) for name in las_sj.__all__)

@@ -1,0 +1,454 @@
+"""python -m las_sj.convert: the default model, and every input that must end in one clear line."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import safetensors.torch
+import torch
+from tiny_models import bert, gpt2, run, token_ids
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    GPT2Model,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.utils import logging as transformers_logging
+
+from las_sj.command_line import run as run_command
+from las_sj.convert_command import main
+from las_sj.loading import default_model
+from las_sj.models import parts_of
+
+COMMAND = [sys.executable, "-m", "las_sj.convert"]
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+TEXT = "All: Speak, speak.\n\nFirst Citizen: You are all resolved rather to die than to famish?\n" * 12
+FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "las_report.json"}
+
+
+class Finished(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def visible(self) -> list[str]:
+        """Lines of stderr as a terminal shows them: what a progress bar wrote and took back is gone."""
+        return [line for line in (part.rsplit("\r", 1)[-1].strip() for part in self.err.split("\n")) if line]
+
+
+def start(*arguments: str | Path, cwd: Path) -> Finished:
+    done = subprocess.run([*COMMAND, *map(str, arguments)], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Finished]]:
+    """The command in this process: importing all for each case would take minutes."""
+    verbosity = transformers_logging.get_verbosity()
+
+    def call_here(*arguments: str | Path) -> Finished:
+        capfd.readouterr()  # what was written before
+        code = 0
+        try:
+            run_command(lambda: main([str(argument) for argument in arguments]))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Finished(code, *capfd.readouterr())
+
+    yield call_here
+    transformers_logging.set_verbosity(verbosity)
+    transformers_logging.enable_progress_bar()
+
+
+def save(model: Any, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(default_model()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 with the default model's tokenizer."""
+    return save(gpt2(vocab_size=512), tmp_path_factory.mktemp("models") / "gpt2")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path / "text.txt"
+
+
+def contents(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
+    folder = tmp_path_factory.mktemp("default")
+    tokens = ("--calibration-tokens", "1024", "--evaluation-tokens", "1024")
+    return folder, start("--output", "out", *tokens, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def report(converted: tuple[Path, Finished]) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((converted[0] / "out" / "las_report.json").read_text())
+    return report
+
+
+def test_default_model_ends_well(converted: tuple[Path, Finished]) -> None:
+    folder, finished = converted
+    assert finished.code == 0, finished.err
+    assert finished.visible == []
+    assert "perplexity, SNN" in finished.out
+    assert "Written to out" in finished.out
+    assert [path.name for path in folder.iterdir()] == ["out"]
+    assert contents(folder / "out") >= {*FILES, "las_report.md", "raster.png"}
+
+
+def test_default_model_quality(report: dict[str, Any]) -> None:
+    ann, snn = (report["quality"][network]["perplexity"] for network in ("ann", "snn"))
+    assert 2 < ann < 100
+    assert snn == pytest.approx(ann, rel=1e-3)
+    assert snn != ann
+    assert 0 < report["quality"]["kl"] < 1e-5
+    assert 0 < report["quality"]["relative_error"] < 1e-3
+    assert 0 < report["temporal_vs_accumulated"] < 2 * report["quality"]["relative_error"]
+
+
+def test_default_model_spikes(report: dict[str, Any]) -> None:
+    assert 0.5 < report["spikes_per_neuron"] < 4  # ⌈16/5⌉ at most
+    feeding = [site for site in report["sites"].values() if site["feeds"] == "weights"]
+    synapses = sum(site["neurons"] * site["fan_out"] for site in feeding)
+    spikes = sum(site["spikes_per_neuron"] * site["neurons"] * site["fan_out"] for site in feeding)
+    assert report["spikes_per_neuron"] == pytest.approx(spikes / synapses)
+    assert all(site["neurons"] > 0 for site in report["sites"].values())
+
+
+def test_default_model_coverage(report: dict[str, Any]) -> None:
+    assert report["coverage"]["analog"] == {}
+    assert report["coverage"]["spiking"]["Conv1D"] == 16
+    assert report["coverage"]["spiking"]["LayerNorm"] == 9
+
+
+def test_default_model_raster(converted: tuple[Path, Finished]) -> None:
+    content = (converted[0] / "out" / "raster.png").read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert len(content) > 10_000
+
+
+def test_default_model_names_no_place(converted: tuple[Path, Finished]) -> None:
+    """Nothing in the output says where on this machine it was made."""
+    folder = converted[0]
+    for name in ("config.json", "las_report.json", "las_report.md", "tokenizer_config.json"):
+        content = (folder / "out" / name).read_text()
+        assert str(folder) not in content
+        assert str(default_model()) not in content
+
+
+def test_default_model_loads(converted: tuple[Path, Finished], report: dict[str, Any]) -> None:
+    folder = converted[0] / "out"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ann = AutoModelForCausalLM.from_pretrained(default_model())
+    assert parts_of(model).step_mode == "m"
+    batch = tokenizer("First Citizen: We are accounted poor citizens", return_tensors="pt")
+    with torch.no_grad():
+        expected = ann(**batch).logits
+    output = run(model, "temporal", **batch).logits
+    assert float((output - expected).norm() / expected.norm()) < 10 * report["quality"]["relative_error"]
+    assert report["settings"]["time_steps"] == 16
+
+
+def test_options_reach_the_network(call: Callable[..., Finished], source: Path, text: Path, tmp_path: Path) -> None:
+    options = {
+        "--time-steps": "9",
+        "--levels": "3",
+        "--rounding": "floor",
+        "--max-spikes": "5",
+        "--hg-tolerance": "1e-3",
+        "--headroom": "2",
+        "--seed": "4",
+        "--execution": "temporal",
+        "--window": "16",
+        "--calibration": str(text),
+        "--keep-analog": "*.0.mlp.*",
+    }
+    arguments = [part for pair in options.items() for part in pair]
+    finished = call(source, "--output", tmp_path / "out", "--single-threshold", *arguments)
+    assert finished.code == 0, finished.err
+    report = json.loads((tmp_path / "out" / "las_report.json").read_text())
+    assert report["settings"] == {
+        "time_steps": 9,
+        "levels": 3,
+        "rounding": "floor",
+        "max_spikes": 5,
+        "outlier_aware": False,
+        "hg_tolerance": 1e-3,
+        "headroom": 2.0,
+        "keep_analog": ["*.0.mlp.*"],
+        "seed": 4,
+    }
+    assert set(report["coverage"]["analog"]) == {f"transformer.h.0.mlp.{name}" for name in ("c_fc", "c_proj", "act")}
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert parts_of(model).time_steps == 9
+
+
+def test_same_run_same_files(call: Callable[..., Finished], source: Path, text: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        assert call(source, "--output", tmp_path / name, "--calibration", text).code == 0
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second"))
+    assert first == second
+
+
+def test_encoder(call: Callable[..., Finished], text: Path, tmp_path: Path) -> None:
+    model = save(bert(BertForSequenceClassification, num_labels=2).cpu(), tmp_path / "bert")
+    with_vocabulary = json.loads((model / "config.json").read_text())
+    assert with_vocabulary["vocab_size"] == 100  # fewer than the tokenizer's: ids beyond it are refused in one line
+    finished = call(model, "--output", tmp_path / "out", "--calibration", text)
+    assert_one_line(finished, r"the tokenizer gives token \d+, but the model knows 100 tokens")
+    shutil.rmtree(model)
+    save(bert(BertForSequenceClassification, num_labels=2, vocab_size=512), model)
+    finished = call(model, "--output", tmp_path / "out", "--calibration", text)
+    assert finished.code == 0, finished.err
+    quality = json.loads((tmp_path / "out" / "las_report.json").read_text())["quality"]
+    assert quality["ann"]["perplexity"] is None
+    assert quality["kl"] is None
+    assert 0 < quality["relative_error"] < 1e-3
+
+
+def test_without_data(call: Callable[..., Finished], source: Path, tmp_path: Path) -> None:
+    finished = call(source, "--output", tmp_path / "out")
+    assert finished.code == 0, finished.err
+    data = json.loads((tmp_path / "out" / "las_report.json").read_text())["data"]
+    assert "generated" in data["calibration"]
+
+
+def test_overwrite(call: Callable[..., Finished], source: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").write_text("old")
+    refused = call(source, "--output", out, "--calibration", text)
+    assert_one_line(refused, r"exists: give another folder, or --overwrite")
+    assert contents(out) == {"old"}
+    assert call(source, "--output", out, "--calibration", text, "--overwrite").code == 0
+    assert contents(out) >= FILES
+    assert "old" not in contents(out)
+
+
+def assert_one_line(finished: Finished, message: str) -> None:
+    assert finished.code == 1
+    assert finished.out == ""
+    assert "Traceback" not in finished.err
+    assert len(finished.visible) == 1, finished.err
+    assert re.match(f"error: .*({message})", finished.visible[0], re.IGNORECASE), finished.visible[0]
+    assert finished.err.endswith("\n")
+
+
+Broken = tuple[Callable[[Path, Path], list[str | Path]], str]
+
+
+def edited(change: Callable[[Any], None]) -> Callable[[Path, Path], list[str | Path]]:
+    """The source model with other weights."""
+
+    def build(source: Path, folder: Path) -> list[str | Path]:
+        model = AutoModelForCausalLM.from_pretrained(source)
+        with torch.no_grad():
+            change(model)
+        return [save(model, folder / "model"), "--calibration", folder / "text.txt"]
+
+    return build
+
+
+def with_nan(model: Any) -> None:
+    model.transformer.h[1].mlp.c_fc.weight[3, 4] = float("nan")
+
+
+def with_overflow(model: Any) -> None:
+    model.transformer.h[1].mlp.c_fc.weight.fill_(3e38)
+
+
+def with_file(name: str, edit: Callable[[bytes], bytes]) -> Callable[[Path, Path], list[str | Path]]:
+    """The source model with one file changed."""
+
+    def build(source: Path, folder: Path) -> list[str | Path]:
+        model = shutil.copytree(source, folder / "model")
+        (model / name).write_bytes(edit((model / name).read_bytes()))
+        return [model, "--calibration", folder / "text.txt"]
+
+    return build
+
+
+def without_file(name: str) -> Callable[[Path, Path], list[str | Path]]:
+    def build(source: Path, folder: Path) -> list[str | Path]:
+        model = shutil.copytree(source, folder / "model")
+        (model / name).unlink()
+        return [model, "--calibration", folder / "text.txt"]
+
+    return build
+
+
+def without_weight(source: Path, folder: Path) -> list[str | Path]:
+    def edit(content: bytes) -> bytes:
+        tensors = safetensors.torch.load(content)
+        del tensors["transformer.h.1.ln_1.bias"]
+        return safetensors.torch.save(tensors, {"format": "pt"})
+
+    return with_file("model.safetensors", edit)(source, folder)
+
+
+def t5(source: Path, folder: Path) -> list[str | Path]:
+    config = T5Config(vocab_size=512, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
+    return [save(T5ForConditionalGeneration(config), folder / "t5")]
+
+
+def no_layers(source: Path, folder: Path) -> list[str | Path]:
+    return [save(gpt2(GPT2Model, vocab_size=512, n_layer=0), folder / "model"), "--keep-analog", "ln_f"]
+
+
+def converted_already(source: Path, folder: Path) -> list[str | Path]:
+    return with_file("config.json", _with_quantization)(source, folder)
+
+
+def _with_quantization(content: bytes) -> bytes:
+    return json.dumps({**json.loads(content), "quantization_config": {"quant_method": "las"}}).encode()
+
+
+def option(*arguments: str) -> Callable[[Path, Path], list[str | Path]]:
+    return lambda source, folder: [source, *arguments]
+
+
+def text_file(content: bytes | None) -> Callable[[Path, Path], list[str | Path]]:
+    def build(source: Path, folder: Path) -> list[str | Path]:
+        if content is not None:
+            (folder / "other.txt").write_bytes(content)
+        return [source, "--calibration", folder / "other.txt"]
+
+    return build
+
+
+BROKEN: dict[str, Broken] = {
+    "missing folder": (lambda source, folder: [folder / "nowhere"], "nowhere"),
+    "missing hub name": (lambda source, folder: ["no-such-organisation/no-such-model"], "no-such-model"),
+    "folder without a model": (lambda source, folder: [folder], "config.json|model_type"),
+    "unknown type": (t5, "model type 't5' is not supported; known types: .*gpt2"),
+    "nothing to convert": (no_layers, "GPT2Model has no layer that can be converted"),
+    "converted already": (converted_already, r"quantised already \(las\)"),
+    "T=0": (option("--time-steps", "0"), "time_steps must be an integer in 1…24, got 0"),
+    "T=25": (option("--time-steps", "25"), "time_steps must be an integer in 1…24, got 25"),
+    "levels=0": (option("--levels", "0"), "levels must be an integer in 1…127, got 0"),
+    "no spikes": (option("--max-spikes", "0"), "max_spikes"),
+    "headroom": (option("--headroom", "0.5"), "headroom"),
+    "tolerance": (option("--hg-tolerance", "nan"), "hg_tolerance"),
+    "pattern": (option("--keep-analog", "nothing"), "keep_analog: 'nothing' names no module"),
+    "window": (option("--window", "1"), "--window must be at least 2, got 1"),
+    "batch": (option("--batch-size", "0"), "--batch-size must be at least 1, got 0"),
+    "tokens": (option("--calibration-tokens", "0"), "--calibration-tokens must be at least 2"),
+    "device": (option("--device", "no-such-device"), "device"),
+    "missing text": (text_file(None), "cannot read text from .*other.txt"),
+    "empty text": (text_file(b""), "other.txt is empty: give a file with text"),
+    "blank text": (text_file(b" \n\n"), "other.txt is empty: give a file with text"),
+    "binary text": (text_file(b"\xff\x00\xfe"), "cannot read text from .*other.txt"),
+    "one word": (text_file(b"a"), "fewer than two tokens"),
+    "evaluation only": (lambda s, f: [s, "--evaluation", f / "text.txt"], "--evaluation needs --calibration"),
+    "NaN weight": (edited(with_nan), "weight transformer.h.1.mlp.c_fc.weight has infinite or NaN values"),
+    "overflow": (edited(with_overflow), "activations are infinite or NaN at transformer.h.1.mlp.c_fc"),
+    "truncated weights": (with_file("model.safetensors", lambda b: b[: len(b) // 2]), "safetensors|header|incomplete"),
+    "empty weights": (with_file("model.safetensors", lambda b: b""), "safetensors|header"),
+    "no weights": (without_file("model.safetensors"), "model.safetensors"),
+    "broken config": (with_file("config.json", lambda b: b[: len(b) // 2]), "json"),
+    "config of a wrong type": (
+        with_file("config.json", lambda b: b.replace(b'"n_embd": 32', b'"n_embd": "wide"')),
+        "n_embd",
+    ),
+    "missing weight": (without_weight, "lacks weights of GPT2LMHeadModel: transformer.h.1.ln_1.bias"),
+    "no tokenizer": (without_file("tokenizer.json"), "token"),
+}
+
+
+@pytest.mark.parametrize("case", list(BROKEN))
+def test_broken_input(case: str, call: Callable[..., Finished], source: Path, text: Path, tmp_path: Path) -> None:
+    build, message = BROKEN[case]
+    arguments = build(source, tmp_path)
+    before = contents(tmp_path)
+    finished = call(*arguments, "--output", tmp_path / "out")
+    assert_one_line(finished, message)
+    assert contents(tmp_path) == before
+
+
+def test_nan_without_data(call: Callable[..., Finished], source: Path, text: Path, tmp_path: Path) -> None:
+    """The model cannot even generate calibration data."""
+    model = edited(with_nan)(source, tmp_path)[0]
+    assert_one_line(call(model, "--output", tmp_path / "out"), "weight transformer.h.1.mlp.c_fc.weight has .*NaN")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["file.txt/out", "file.txt"])
+def test_output_at_an_impossible_place(
+    call: Callable[..., Finished], source: Path, text: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file.txt").write_text("content")
+    before = contents(tmp_path)
+    assert_one_line(call(source, "--output", tmp_path / place, "--calibration", text), "file.txt")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("bytes_left", [2_000, 50_000, 100_000])
+def test_full_disk(call: Callable[..., Finished], source: Path, text: Path, tmp_path: Path, bytes_left: int) -> None:
+    """The system refuses to make a file longer than this, as it does on a full disk."""
+    before = contents(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, hard))
+    try:
+        finished = call(source, "--output", tmp_path / "out", "--calibration", text)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert_one_line(finished, "file too large|i/o error")
+    assert contents(tmp_path) == before
+
+
+def test_error_in_a_process_of_its_own(tmp_path: Path) -> None:
+    finished = start(tmp_path / "nowhere", "--output", tmp_path / "out", cwd=tmp_path)
+    assert_one_line(finished, "nowhere")
+    assert contents(tmp_path) == set()
+
+
+def test_wrong_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["--output", str(tmp_path / "out"), "--levels", "many"])
+    assert raised.value.code == 2
+    assert "argument --levels: invalid int value: 'many'" in capfd.readouterr().err
+
+
+def test_interrupt_while_calibrating(tmp_path: Path) -> None:
+    """Ctrl-C, as the progress bar is under way."""
+    arguments = ["--output", "out", "--calibration-tokens", "1000000", "--batch-size", "1"]
+    with subprocess.Popen([*COMMAND, *arguments], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        seen = b""
+        while b"calibrating" not in seen:
+            chunk = os.read(process.stderr.fileno(), 4096)
+            assert chunk, seen.decode()
+            seen += chunk
+        process.send_signal(signal.SIGINT)
+        seen += process.stderr.read()
+    assert process.returncode == 130
+    assert b"Traceback" not in seen
+    assert seen.decode().strip().endswith("interrupted: nothing was written")
+    assert contents(tmp_path) == set()
+
+
+def test_ids_of_the_tokenizer_fit(source: Path) -> None:
+    """What the tests above rely on."""
+    assert len(AutoTokenizer.from_pretrained(source)) <= AutoModelForCausalLM.from_pretrained(source).config.vocab_size
+    assert int(token_ids().max()) < 100

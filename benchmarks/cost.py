@@ -2,7 +2,8 @@
 
     python benchmarks/cost.py
 
-Medians of interleaved runs on a batch of 8 × 64 tokens, all three with freed memory kept (`las_sj.memory`). Memory is the peak of a fresh process that runs only that.
+Medians of interleaved runs on a batch of 8 × 64 tokens, all three with freed memory kept (`las_sj.memory`). Memory
+is the peak of a fresh process that runs only that.
 """
 
 import argparse

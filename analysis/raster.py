@@ -58,6 +58,8 @@ def plot_raster(model: PreTrainedModel, batch: dict[str, Any], sites: list[str] 
     if sites is None:
         sites = _thin([name for name, site in available.items() if site.feeds == "weights"], SHOWN_SITES)
     missing = [name for name in sites if name not in available or isinstance(available[name].node, HGNode)]
+    if not sites:
+        raise ValueError("no site to draw")
     if missing:
         raise ValueError(f"no coding neurons of that name: {', '.join(missing)}")
     samples = {name: _TrainSample() for name in sites}

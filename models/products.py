@@ -10,30 +10,33 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+Multiply = Callable[..., Tensor]
+
 
 def spiking_matmul(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     """Matrix product of two trains, [T, ..., M, K] and [T, ..., K, N] to [T, ..., M, N]."""
-    return _product(a_seq, b_seq, torch.matmul)
+    return _product(a_seq, b_seq, torch.matmul, lambda out, a, b: out.add_(torch.matmul(a, b)))
 
 
 def spiking_product(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     """Hadamard product of two trains that broadcast, [T, ...] and [T, ...] to [T, ...]."""
-    return _product(a_seq, b_seq, torch.mul)
+    return _product(a_seq, b_seq, torch.mul, Tensor.addcmul_)
 
 
-def _product(a_seq: Tensor, b_seq: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _product(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
+    """Both, given a·b as multiply(a, b, out=…) and out += a·b."""
     if torch.is_grad_enabled() and (a_seq.requires_grad or b_seq.requires_grad):
         a_sum, b_sum = a_seq.cumsum(0), b_seq.cumsum(0)
-        return torch.cat(
-            [multiply(a_sum[:1], b_seq[:1]), multiply(a_sum[1:], b_seq[1:]) + multiply(a_seq[1:], b_sum[:-1])]
-        )
+        later = multiply(a_sum[1:], b_seq[1:]) + multiply(a_seq[1:], b_sum[:-1])
+        return torch.cat([multiply(a_sum[:1], b_seq[:1]), later])
     first = multiply(a_seq[0], b_seq[0])
     train = first.new_empty((len(a_seq), *first.shape))
     train[0] = first
     a_sum, b_sum = a_seq[0].clone(), b_seq[0].clone()
     for t in range(1, len(a_seq)):
         a_sum += a_seq[t]
-        torch.add(multiply(a_sum, b_seq[t]), multiply(a_seq[t], b_sum), out=train[t])
+        multiply(a_sum, b_seq[t], out=train[t])
+        add_product(train[t], a_seq[t], b_sum)
         b_sum += b_seq[t]
     return train
 

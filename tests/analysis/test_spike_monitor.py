@@ -1,0 +1,207 @@
+"""SpikeMonitor against spikes counted in the trains themselves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import EXECUTIONS, MODELS, convert_tiny, padding_mask, run, token_ids
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+import las_sj
+from las_sj.analysis import SpikeMonitor
+from las_sj.models import named_sites
+from las_sj.neurons import HGNode
+
+T = 8
+NAMES = ["bert", "gpt2", "llama"]
+FAN_OUT = {
+    "bert": {
+        "encoder.layer.0.attention.self.input_node": 3 * 32,
+        "encoder.layer.1.attention.output.dense.input_node": 32,
+        "encoder.layer.0.intermediate.dense.input_node": 64,
+        "encoder.layer.1.output.dense.input_node": 32,
+        "pooler.dense.input_node": 32,
+    },
+    "gpt2": {
+        "transformer.h.0.attn.c_attn.input_node": 96,
+        "transformer.h.1.attn.c_proj.input_node": 32,
+        "transformer.h.0.mlp.c_fc.input_node": 128,
+        "transformer.h.1.mlp.c_proj.input_node": 32,
+        "lm_head.input_node": 100,
+    },
+    "llama": {
+        "model.layers.0.self_attn.input_node": 32 + 16 + 16,
+        "model.layers.1.self_attn.o_proj.input_node": 32,
+        "model.layers.0.mlp.input_node": 64 + 64,
+        "model.layers.1.mlp.down_proj.input_node": 32,
+        "lm_head.input_node": 100,
+    },
+}
+
+
+@pytest.fixture(params=NAMES)
+def snn(request: pytest.FixtureRequest) -> PreTrainedModel:
+    """A model with thresholds that were chosen, not calibrated: some values are outliers, and some out of range."""
+    model = convert_tiny(MODELS[request.param](), time_steps=T, levels=3)
+    for _, site in named_sites(model):
+        if not isinstance(site.node, HGNode):
+            normal, outlier = site.node.parameters()
+            normal.data.fill_(0.625)
+            outlier.data.fill_(2.5)
+    return model.double()
+
+
+def coders(model: PreTrainedModel) -> dict[str, nn.Module]:
+    return {name: site.node for name, site in named_sites(model) if not isinstance(site.node, HGNode)}
+
+
+class HandCount:
+    """Spikes of one site, from its temporal trains."""
+
+    def __init__(self) -> None:
+        self.neurons = self.spikes = self.beyond = 0
+
+    def add(self, currents: Tensor, train: Tensor, mask: Tensor | None) -> None:
+        v = currents.sum(0)
+        if mask is not None and v.dim() == 3:  # [B, S, C]
+            v, train = v[mask.bool()], train[:, mask.bool()]
+        self.neurons += v.numel()
+        self.spikes += int(torch.count_nonzero(train))
+        self.beyond += int((v.abs() > 2.5 * 1.01).sum())
+
+
+@contextmanager
+def counted_by_hand(model: PreTrainedModel, mask: Tensor | None = None) -> Iterator[dict[str, HandCount]]:
+    counts: dict[str, HandCount] = {}
+    handles = []
+    for name, node in coders(model).items():
+
+        def hook(module: nn.Module, args: Any, train: Tensor, name: str = name) -> None:
+            counts.setdefault(name, HandCount()).add(args[0], train, mask)
+
+        handles.append(node.register_forward_hook(hook))
+    yield counts
+    for handle in handles:
+        handle.remove()
+
+
+def counts_of(monitor: SpikeMonitor) -> dict[str, tuple[int, int]]:
+    return {name: (counts.neurons, counts.spikes) for name, counts in monitor.sites.items()}
+
+
+@pytest.mark.parametrize("padding", ["none", "right"])
+def test_counts_are_those_of_the_trains(snn: PreTrainedModel, padding: str) -> None:
+    mask = None if padding == "none" else padding_mask(padding)
+    with SpikeMonitor(snn) as monitor, counted_by_hand(snn, mask) as expected:
+        run(snn, "temporal", input_ids=token_ids(), attention_mask=mask)
+    assert expected.keys() == coders(snn).keys()
+    for name, counted in expected.items():
+        counts = monitor.sites[name]
+        assert (counts.neurons, counts.spikes) == (counted.neurons, counted.spikes), name
+        assert counts.spikes_per_neuron == counted.spikes / counted.neurons
+    assert sum(counted.beyond for counted in expected.values()) > 0
+    assert {name: monitor.sites[name].out_of_range for name in expected} == pytest.approx(
+        {name: counted.beyond for name, counted in expected.items()}, abs=3
+    )
+
+
+@pytest.mark.parametrize("padding", ["none", "right"])
+def test_both_executions_count_the_same(snn: PreTrainedModel, padding: str) -> None:
+    mask = None if padding == "none" else padding_mask(padding)
+    counts = []
+    for execution in EXECUTIONS:
+        with SpikeMonitor(snn) as monitor:
+            run(snn, execution, input_ids=token_ids(), attention_mask=mask)
+        counts.append(counts_of(monitor))
+    assert counts[0] == counts[1]
+    assert all(neurons > 0 for neurons, _ in counts[0].values())
+
+
+@pytest.mark.parametrize("length", [10, 8, 4, 32])  # also as many tokens as heads, and as channels
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_padding_is_excluded(snn: PreTrainedModel, execution: str, length: int) -> None:
+    """A padded batch counts what its rows count alone, attention aside, whose neurons are not one per token."""
+    lengths = [length, max(1, length - 3), max(1, length // 2)]
+    mask = torch.zeros(3, length, dtype=torch.long)
+    for row, real in enumerate(lengths):
+        mask[row, :real] = 1
+    with SpikeMonitor(snn) as monitor:
+        run(snn, execution, input_ids=token_ids(3, length), attention_mask=mask)
+    with SpikeMonitor(snn) as alone:
+        for row, real in enumerate(lengths):
+            run(snn, execution, input_ids=token_ids(3, length)[row : row + 1, :real])
+    found, expected = (
+        {name: pair for name, pair in counts_of(each).items() if "las_attention" not in name}
+        for each in (monitor, alone)
+    )
+    assert found == expected
+
+
+def test_mean_is_weighted_by_fan_out(snn: PreTrainedModel) -> None:
+    name = snn.config.model_type
+    with SpikeMonitor(snn) as monitor:
+        run(snn, "accumulated", input_ids=token_ids())
+    for site_name, fan_out in FAN_OUT[name].items():
+        assert monitor.sites[site_name].site.fan_out == fan_out
+    feeding = {name: counts for name, counts in monitor.sites.items() if counts.site.feeds == "weights"}
+    linear = {name for name in monitor.sites if name.split(".")[-1] == "input_node"}
+    assert feeding.keys() == linear
+    synapses = sum(counts.neurons * counts.site.fan_out for counts in feeding.values())
+    spikes = sum(counts.spikes * counts.site.fan_out for counts in feeding.values())
+    assert monitor.spikes_per_neuron == pytest.approx(spikes / synapses)
+    assert len({counts.spikes_per_neuron for counts in feeding.values()}) > 1
+
+
+def test_counts_add_up_over_calls(snn: PreTrainedModel) -> None:
+    with SpikeMonitor(snn) as monitor:
+        run(snn, "accumulated", input_ids=token_ids())
+        once = counts_of(monitor)
+        run(snn, "temporal", input_ids=token_ids())
+    assert counts_of(monitor) == {name: (2 * neurons, 2 * spikes) for name, (neurons, spikes) in once.items()}
+
+
+def test_only_inside_the_context(snn: PreTrainedModel) -> None:
+    monitor = SpikeMonitor(snn)
+    run(snn, "temporal", input_ids=token_ids())
+    assert set(counts_of(monitor).values()) == {(0, 0)}
+    assert monitor.spikes_per_neuron == 0
+    with monitor:
+        run(snn, "temporal", input_ids=token_ids())
+    counts = counts_of(monitor)
+    run(snn, "temporal", input_ids=token_ids())
+    assert counts_of(monitor) == counts
+
+
+def test_outputs_are_the_same(snn: PreTrainedModel) -> None:
+    for execution in EXECUTIONS:
+        expected = run(snn, execution, input_ids=token_ids())[0]
+        with SpikeMonitor(snn):
+            assert torch.equal(run(snn, execution, input_ids=token_ids())[0], expected)
+
+
+def test_nothing_stays_after_an_error(snn: PreTrainedModel) -> None:
+    with pytest.raises(IndexError), SpikeMonitor(snn):
+        run(snn, "temporal", input_ids=token_ids() + 1000)
+    for _, site in named_sites(snn):
+        assert not site.node.count_spikes
+        assert site.node.recorder is None
+        assert site.node.spike_count is None
+
+
+def test_no_spikes_where_nothing_reaches_a_threshold() -> None:
+    model = las_sj.convert(MODELS["gpt2"](), las_sj.LASConfig(time_steps=4), [{"input_ids": token_ids()}])
+    node = model.get_submodule("lm_head.input_node")
+    for parameter in node.parameters():
+        parameter.data.fill_(1e6)
+    with SpikeMonitor(model) as monitor:
+        run(model, "temporal", input_ids=token_ids())
+    assert monitor.sites["lm_head.input_node"].spikes == 0
+    assert monitor.sites["lm_head.input_node"].neurons == 3 * 10 * 32
+
+
+def test_not_converted() -> None:
+    with pytest.raises(ValueError, match="GPT2LMHeadModel is not a converted model"):
+        SpikeMonitor(MODELS["gpt2"]())

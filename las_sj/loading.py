@@ -47,7 +47,7 @@ def load_model(
     if getattr(config, "quantization_config", None) is not None and gguf_file is None:
         method = dict(config.quantization_config).get("quant_method")
         raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
-    model_class = _class_of(config) if gguf_file is None else AutoModelForCausalLM
+    model_class: Any = _class_of(config) if gguf_file is None else AutoModelForCausalLM
     try:
         model, info = model_class.from_pretrained(name, dtype=dtype, output_loading_info=True, **extra)
     except SafetensorError as error:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,9 @@ class GridFunction:
     above: Tail | None = Tail(slope=1.0)
     relative: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _function_named, (self.name,)
+
 
 @dataclass(frozen=True)
 class OctaveFunction:
@@ -64,8 +68,17 @@ class OctaveFunction:
     gain: int
     even: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _function_named, (self.name,)
+
 
 HGFunction = GridFunction | OctaveFunction
+
+
+def _function_named(name: str) -> HGFunction:
+    """What a pickled or copied function is read back as."""
+    return FUNCTIONS[name]
+
 
 _INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 _TANH_SCALE = math.sqrt(2 / math.pi)

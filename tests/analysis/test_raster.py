@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -26,7 +27,7 @@ def snn() -> PreTrainedModel:
 def marks(figure: Figure, panel: int = 0) -> dict[str, set[tuple[int, int]]]:
     """(step, neuron) of each kind of spike."""
     return {
-        str(collection.get_label()): {(round(x), round(y)) for x, y in collection.get_offsets()}  # type: ignore[union-attr]
+        str(collection.get_label()): {(round(x), round(y)) for x, y in np.asarray(collection.get_offsets())}
         for collection in figure.axes[panel].collections
     }
 
@@ -43,7 +44,7 @@ def test_marks_are_spikes(snn: PreTrainedModel) -> None:
     handle = node.register_forward_hook(hook)
     figure = plot_raster(snn, BATCH, [SITE])
     handle.remove()
-    outlier = potentials[0].abs() > node.theta_normal
+    outlier = potentials[0].abs() > node.get_parameter("theta_normal")
     assert bool(outlier.any())
     assert not bool(outlier.all())
     expected = {

@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import MODELS, bert, calibration_batches, gpt2, llama, padding_mask, relative_error, run, token_ids
+from tiny_models import (
+    MODELS,
+    Model,
+    bert,
+    calibration_batches,
+    gpt2,
+    llama,
+    padding_mask,
+    relative_error,
+    run,
+    token_ids,
+)
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -74,8 +85,8 @@ def of_tokens(settings: Settings) -> Settings:
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("length", [10, 4, 8])  # 4: as many as heads
 @pytest.mark.parametrize("build", [gpt2, llama])
-def test_padding_is_excluded(build: Callable[[], PreTrainedModel], side: str, length: int) -> None:
-    def loud_padding() -> PreTrainedModel:
+def test_padding_is_excluded(build: Callable[[], Model], side: str, length: int) -> None:
+    def loud_padding() -> Model:
         model = build()
         with torch.no_grad():
             model.get_input_embeddings().weight[99] *= 1000

@@ -25,8 +25,8 @@ def heavy_tailed(seed: int, spread: float, count: int = 4000) -> Tensor:
 
 
 def squared_error(values: Tensor, thresholds: tuple[float, float], code: MultiThresholdCode) -> float:
-    settings = (code.time_steps, code.levels, code.rounding, code.max_spikes)
-    return float((OATNode(*thresholds, *settings)(values) - values).square().sum())
+    node = OATNode(*thresholds, code.time_steps, code.levels, code.rounding, code.max_spikes)
+    return float((node(values) - values).square().sum())
 
 
 @given(CODES, st.integers(0, 5), st.sampled_from([0.3, 1.0, 2.5]), st.sampled_from([1.0, 1.5, 8.0]))

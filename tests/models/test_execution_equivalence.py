@@ -10,6 +10,7 @@ from tiny_models import (
     CAUSAL,
     EXECUTIONS,
     MODELS,
+    Model,
     convert_tiny,
     padding_mask,
     relative_error,
@@ -18,7 +19,6 @@ from tiny_models import (
     token_ids,
 )
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from las_sj import set_execution
 from las_sj.models import named_sites
@@ -31,19 +31,19 @@ EXACT_NORM = 1e-6  # the same where the ANN's own norms compute in fp32: LlamaRM
 
 
 @cache
-def _pair(name: str) -> tuple[PreTrainedModel, PreTrainedModel]:
+def _pair(name: str) -> tuple[Model, Model]:
     ann = MODELS[name]()
     return ann, convert_tiny(ann)
 
 
 @pytest.fixture(params=list(MODELS))
-def pair(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, PreTrainedModel]:
+def pair(request: pytest.FixtureRequest) -> tuple[Model, Model]:
     """An ANN and its conversion."""
     return copy.deepcopy(_pair(request.param))
 
 
 @pytest.fixture
-def pair64(pair: tuple[PreTrainedModel, PreTrainedModel]) -> tuple[PreTrainedModel, PreTrainedModel]:
+def pair64(pair: tuple[Model, Model]) -> tuple[Model, Model]:
     return pair[0].double(), pair[1].double()
 
 
@@ -59,7 +59,7 @@ def padded_batch(padding: str) -> dict[str, Tensor]:
     return {"input_ids": token_ids() * mask, "attention_mask": mask}
 
 
-def test_nothing_stays_analog(pair: tuple[PreTrainedModel, PreTrainedModel]) -> None:
+def test_nothing_stays_analog(pair: tuple[Model, Model]) -> None:
     coverage = pair[1].las_coverage
     assert coverage.analog == {}
     linear = sum(count for kind, count in coverage.spiking.items() if kind in ("Linear", "Conv1D"))
@@ -69,7 +69,7 @@ def test_nothing_stays_analog(pair: tuple[PreTrainedModel, PreTrainedModel]) -> 
 
 @pytest.mark.parametrize("padding", ["none", "left", "right"])
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_bypassed_is_the_ann(pair64: tuple[PreTrainedModel, PreTrainedModel], execution: str, padding: str) -> None:
+def test_bypassed_is_the_ann(pair64: tuple[Model, Model], execution: str, padding: str) -> None:
     ann, snn = pair64
     batch = padded_batch(padding)
     with bypassed_coding(snn), torch.no_grad():
@@ -81,7 +81,7 @@ def test_bypassed_is_the_ann(pair64: tuple[PreTrainedModel, PreTrainedModel], ex
 
 
 @pytest.mark.parametrize("padding", ["none", "left", "right"])
-def test_accumulated_is_close_to_the_ann(pair: tuple[PreTrainedModel, PreTrainedModel], padding: str) -> None:
+def test_accumulated_is_close_to_the_ann(pair: tuple[Model, Model], padding: str) -> None:
     ann, snn = pair
     batch = padded_batch(padding)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_accumulated_is_close_to_the_ann(pair: tuple[PreTrainedModel, PreTrained
 
 
 @pytest.mark.parametrize("padding", ["none", "left", "right"])
-def test_temporal_is_accumulated(pair64: tuple[PreTrainedModel, PreTrainedModel], padding: str) -> None:
+def test_temporal_is_accumulated(pair64: tuple[Model, Model], padding: str) -> None:
     snn = pair64[1]
     batch = padded_batch(padding)
     (temporal, spikes), (accumulated, expected) = (run_and_count(snn, name, **batch) for name in EXECUTIONS)
@@ -131,9 +131,7 @@ def test_temporal_is_accumulated_in_single_precision(name: str) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_content_of_padding_changes_nothing(
-    pair64: tuple[PreTrainedModel, PreTrainedModel], execution: str, side: str
-) -> None:
+def test_content_of_padding_changes_nothing(pair64: tuple[Model, Model], execution: str, side: str) -> None:
     mask = padding_mask(side)
     ids = token_ids()
     other = torch.where(mask.bool(), ids, token_ids(seed=7))
@@ -151,7 +149,7 @@ SHAPES = [(1, 1), (1, 7), (3, 1), (2, 4), (2, 8), (16, 2), (32, 1)]  # 4 heads, 
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_shapes(pair64: tuple[PreTrainedModel, PreTrainedModel], shape: tuple[int, int]) -> None:
+def test_shapes(pair64: tuple[Model, Model], shape: tuple[int, int]) -> None:
     """Batches and lengths that equal other sizes of the network must not be taken for them."""
     ann, snn = pair64
     batch = {"input_ids": token_ids(*shape), "attention_mask": torch.ones(shape, dtype=torch.long)}
@@ -167,7 +165,7 @@ def test_shapes(pair64: tuple[PreTrainedModel, PreTrainedModel], shape: tuple[in
 class TestWaysToCall:
     """Every way to hand over the inputs, and to get the outputs, gives the same values."""
 
-    def test_positional(self, pair: tuple[PreTrainedModel, PreTrainedModel], execution: str) -> None:
+    def test_positional(self, pair: tuple[Model, Model], execution: str) -> None:
         snn, ids, mask = pair[1], token_ids(), padding_mask("right")
         expected = run(snn, execution, input_ids=ids, attention_mask=mask)[0]
         between = () if snn.config.model_type != "gpt2" else (None,)  # past_key_values
@@ -175,13 +173,13 @@ class TestWaysToCall:
             output = snn(ids, *between, mask)[0]
         assert torch.equal(output, expected)
 
-    def test_tuple(self, pair: tuple[PreTrainedModel, PreTrainedModel], execution: str) -> None:
+    def test_tuple(self, pair: tuple[Model, Model], execution: str) -> None:
         snn, ids = pair[1], token_ids()
         output = run(snn, execution, input_ids=ids, return_dict=False)
         assert isinstance(output, tuple)
         assert torch.equal(output[0], run(snn, execution, input_ids=ids)[0])
 
-    def test_inputs_embeds(self, pair: tuple[PreTrainedModel, PreTrainedModel], execution: str) -> None:
+    def test_inputs_embeds(self, pair: tuple[Model, Model], execution: str) -> None:
         ann, snn = pair
         with torch.no_grad():
             embedded = ann.get_input_embeddings()(token_ids())
@@ -191,14 +189,14 @@ class TestWaysToCall:
         assert relative_error(output, expected) < ACCURATE  # rows / T and values / T differ in last digits
 
     @pytest.mark.parametrize("rows", [1, 3])
-    def test_position_ids(self, pair: tuple[PreTrainedModel, PreTrainedModel], execution: str, rows: int) -> None:
+    def test_position_ids(self, pair: tuple[Model, Model], execution: str, rows: int) -> None:
         ann, snn = pair
         batch = {"input_ids": token_ids(), "position_ids": torch.arange(5, 15).expand(rows, -1)}
         with torch.no_grad():
             expected = ann(**batch)[0]
         assert relative_error(run(snn, execution, **batch)[0], expected) < ACCURATE
 
-    def test_packed_sequences(self, pair: tuple[PreTrainedModel, PreTrainedModel], execution: str) -> None:
+    def test_packed_sequences(self, pair: tuple[Model, Model], execution: str) -> None:
         """Without a cache, transformers takes positions that start again for another sequence."""
         ann, snn = pair
         if ann.config.model_type == "bert":
@@ -212,7 +210,7 @@ class TestWaysToCall:
         second = run(snn, execution, input_ids=token_ids()[:, 6:])[0]
         assert relative_error(output[:, 6:], second) < ACCURATE
 
-    def test_four_dimensional_mask(self, pair: tuple[PreTrainedModel, PreTrainedModel], execution: str) -> None:
+    def test_four_dimensional_mask(self, pair: tuple[Model, Model], execution: str) -> None:
         ann, snn = pair
         hidden = torch.triu(torch.ones(10, 10, dtype=torch.bool), 3)
         mask = torch.zeros(10, 10).masked_fill(hidden, torch.finfo(torch.float32).min).expand(3, 1, 10, 10)
@@ -221,7 +219,7 @@ class TestWaysToCall:
         assert relative_error(without, expected) > 1e-2
         assert relative_error(run(snn, execution, input_ids=token_ids(), attention_mask=mask)[0], expected) < ACCURATE
 
-    def test_hidden_states(self, pair: tuple[PreTrainedModel, PreTrainedModel], execution: str) -> None:
+    def test_hidden_states(self, pair: tuple[Model, Model], execution: str) -> None:
         ann, snn = pair
         batch: dict[str, Any] = {"input_ids": token_ids(), "output_hidden_states": True}
         with torch.no_grad():
@@ -232,7 +230,7 @@ class TestWaysToCall:
             assert state.shape == reference.shape
             assert relative_error(state, reference) < ACCURATE
 
-    def test_inner_model(self, pair: tuple[PreTrainedModel, PreTrainedModel], execution: str) -> None:
+    def test_inner_model(self, pair: tuple[Model, Model], execution: str) -> None:
         """The model inside a model with a head can be called by itself."""
         ann, snn = pair
         if ann.base_model is ann:
@@ -276,6 +274,6 @@ def test_generate(name: str, beams: int) -> None:
         assert torch.equal(snn.generate(**batch, **las_options), expected), (execution, use_cache)
 
 
-def test_sites_are_named_once(pair: tuple[PreTrainedModel, PreTrainedModel]) -> None:
+def test_sites_are_named_once(pair: tuple[Model, Model]) -> None:
     sites = list(named_sites(pair[1]))
     assert len({name for name, _ in sites}) == len({id(site.node) for _, site in sites}) == len(sites) > 20

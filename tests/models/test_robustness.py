@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_models import (
     EXECUTIONS,
+    Model,
     bert,
     calibration_batches,
     convert_tiny,
@@ -15,7 +16,7 @@ from tiny_models import (
     run,
     token_ids,
 )
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     BertLMHeadModel,
     GPT2Model,
@@ -32,18 +33,18 @@ from las_sj.models import FAMILIES, Family, SpikingLayer, parts_of, register_fam
 
 
 @pytest.fixture
-def snn() -> PreTrainedModel:
+def snn() -> Model:
     return convert_tiny(gpt2())
 
 
 class TestDeepCopy:
-    def test_same_outputs(self, snn: PreTrainedModel) -> None:
+    def test_same_outputs(self, snn: Model) -> None:
         clone = copy.deepcopy(snn)
         for execution in EXECUTIONS:
             expected = run(snn, execution, input_ids=token_ids()).logits
             assert torch.equal(run(clone, execution, input_ids=token_ids()).logits, expected)
 
-    def test_independent(self, snn: PreTrainedModel) -> None:
+    def test_independent(self, snn: Model) -> None:
         clone = copy.deepcopy(snn)
         las_sj.set_execution(clone, "accumulated")
         assert parts_of(snn).step_mode == "m"
@@ -54,7 +55,7 @@ class TestDeepCopy:
                 parameter.zero_()
         assert torch.equal(run(snn, "temporal", input_ids=token_ids()).logits, expected)
 
-    def test_layers_share_the_execution_of_their_own_model(self, snn: PreTrainedModel) -> None:
+    def test_layers_share_the_execution_of_their_own_model(self, snn: Model) -> None:
         clone = copy.deepcopy(snn)
         layers = [module for module in clone.modules() if isinstance(module, SpikingLayer)]
         assert len(layers) > 10
@@ -74,7 +75,7 @@ def break_off(model: nn.Module, error: BaseException) -> Callable[[], None]:
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_usable_after_an_exception(snn: PreTrainedModel, execution: str, error: BaseException) -> None:
+def test_usable_after_an_exception(snn: Model, execution: str, error: BaseException) -> None:
     expected = run(snn, execution, input_ids=token_ids()).logits
     for inner in (snn, snn.base_model):
         repair = break_off(snn, error)
@@ -87,7 +88,7 @@ def test_usable_after_an_exception(snn: PreTrainedModel, execution: str, error: 
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_inner_model_after_an_interrupt_of_the_outer(snn: PreTrainedModel, execution: str) -> None:
+def test_inner_model_after_an_interrupt_of_the_outer(snn: Model, execution: str) -> None:
     las_sj.set_execution(snn, execution)
     with torch.no_grad():
         expected = snn.base_model(token_ids())[0]
@@ -98,7 +99,7 @@ def test_inner_model_after_an_interrupt_of_the_outer(snn: PreTrainedModel, execu
         assert torch.equal(snn.base_model(token_ids())[0], expected)
 
 
-def test_usable_after_wrong_arguments(snn: PreTrainedModel) -> None:
+def test_usable_after_wrong_arguments(snn: Model) -> None:
     expected = run(snn, "temporal", input_ids=token_ids()).logits
     wrong: list[dict[str, Any]] = [{}, {"input_ids": token_ids() + 1000}, {"no_such_argument": 1}]
     for arguments in wrong:
@@ -109,7 +110,7 @@ def test_usable_after_wrong_arguments(snn: PreTrainedModel) -> None:
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_other_attention_after_conversion(snn: PreTrainedModel, execution: str, implementation: str) -> None:
+def test_other_attention_after_conversion(snn: Model, execution: str, implementation: str) -> None:
     expected = run(snn, execution, input_ids=token_ids()).logits
     snn.set_attn_implementation(implementation)
     with pytest.raises(RuntimeError, match=f"changed to '{implementation}'.*set_attn_implementation\\('las'\\)"):
@@ -118,14 +119,14 @@ def test_other_attention_after_conversion(snn: PreTrainedModel, execution: str, 
     assert torch.equal(run(snn, execution, input_ids=token_ids()).logits, expected)
 
 
-def test_cache_in_a_temporal_call(snn: PreTrainedModel) -> None:
+def test_cache_in_a_temporal_call(snn: Model) -> None:
     cache = run(snn, "accumulated", input_ids=token_ids(), use_cache=True).past_key_values
     assert cache.get_seq_length() == 10
     with pytest.raises(NotImplementedError, match=r"key-value cache.*use_cache=False.*accumulated"):
         run(snn, "temporal", input_ids=token_ids(3, 1), past_key_values=cache)
 
 
-def test_cached_call_is_the_whole_call(snn: PreTrainedModel) -> None:
+def test_cached_call_is_the_whole_call(snn: Model) -> None:
     ids = token_ids()
     whole = run(snn, "accumulated", input_ids=ids).logits
     cache = run(snn, "accumulated", input_ids=ids[:, :6], use_cache=True).past_key_values
@@ -134,7 +135,7 @@ def test_cached_call_is_the_whole_call(snn: PreTrainedModel) -> None:
 
 
 @pytest.mark.parametrize("execution", ["", "m", "fast", None])
-def test_unknown_execution(snn: PreTrainedModel, execution: Any) -> None:
+def test_unknown_execution(snn: Model, execution: Any) -> None:
     with pytest.raises(ValueError, match="execution must be one of temporal, accumulated, got"):
         las_sj.set_execution(snn, execution)
 
@@ -146,7 +147,7 @@ def test_not_converted() -> None:
             call()
 
 
-def test_convert_twice(snn: PreTrainedModel) -> None:
+def test_convert_twice(snn: Model) -> None:
     expected = run(snn, "temporal", input_ids=token_ids()).logits
     with pytest.raises(UnsupportedModelError, match="converted already"):
         las_sj.convert(snn, None, calibration_batches())
@@ -155,7 +156,7 @@ def test_convert_twice(snn: PreTrainedModel) -> None:
 
 def tiny_t5() -> PreTrainedModel:
     return T5ForConditionalGeneration(
-        T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, decoder_start_token_id=0)
+        T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
     ).eval()
 
 
@@ -166,11 +167,8 @@ def tiny_mamba() -> PreTrainedModel:
 @pytest.mark.parametrize(("build", "model_type"), [(tiny_t5, "t5"), (tiny_mamba, "mamba")])
 @pytest.mark.filterwarnings("ignore")  # of Mamba's own
 def test_unknown_family(build: Callable[[], PreTrainedModel], model_type: str) -> None:
-    batch: dict[str, Tensor] = {"input_ids": token_ids()}
-    if model_type == "t5":
-        batch["decoder_input_ids"] = token_ids()
     with pytest.raises(UnsupportedModelError) as raised:
-        las_sj.convert(build(), None, [batch])
+        las_sj.convert(build(), None, calibration_batches())
     assert f"model type {model_type!r} is not supported" in str(raised.value)
     assert all(known in str(raised.value) for known in FAMILIES)
 

@@ -23,6 +23,7 @@ from las_sj.analysis import SpikeMonitor
 
 VOCABULARY = 100
 EXECUTIONS = ("temporal", "accumulated")
+Model = Any  # a PreTrainedModel, of whose attributes type checkers know nothing
 
 _SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -45,32 +46,32 @@ _GPT2_SIZES: dict[str, Any] = {
 }
 
 
-def _random(model: PreTrainedModel) -> PreTrainedModel:
+def _random(model: PreTrainedModel) -> Model:
     """Biases are zero and gains one in a new model, which hides what is done with them."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
-                parameter += 0.1 * torch.randn(parameter.shape)
+                parameter.add_(0.1 * torch.randn(parameter.shape))
     return model.eval()
 
 
-def bert(kind: type[PreTrainedModel] = BertModel, **options: Any) -> PreTrainedModel:
+def bert(kind: type[PreTrainedModel] = BertModel, **options: Any) -> Model:
     torch.manual_seed(0)
     return _random(kind(BertConfig(**{**_SIZES, **options})))
 
 
-def gpt2(kind: type[PreTrainedModel] = GPT2LMHeadModel, **options: Any) -> PreTrainedModel:
+def gpt2(kind: type[PreTrainedModel] = GPT2LMHeadModel, **options: Any) -> Model:
     torch.manual_seed(0)
     return _random(kind(GPT2Config(**{**_GPT2_SIZES, **options})))
 
 
-def llama(kind: type[PreTrainedModel] = LlamaForCausalLM, **options: Any) -> PreTrainedModel:
+def llama(kind: type[PreTrainedModel] = LlamaForCausalLM, **options: Any) -> Model:
     """With grouped-query attention: two heads of queries for each of keys."""
     torch.manual_seed(0)
     return _random(kind(LlamaConfig(**_SIZES, num_key_value_heads=2, **options)))
 
 
-MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+MODELS: dict[str, Callable[[], Model]] = {
     "bert": bert,
     "bert-masked-lm": lambda: bert(BertForMaskedLM),
     "bert-classifier": lambda: bert(BertForSequenceClassification, num_labels=3),
@@ -101,7 +102,7 @@ def calibration_batches(batches: int = 2, length: int = 16) -> list[dict[str, Te
     return [{"input_ids": token_ids(4, length, seed=100 + index)} for index in range(batches)]
 
 
-def convert_tiny(ann: PreTrainedModel, **settings: Any) -> PreTrainedModel:
+def convert_tiny(ann: PreTrainedModel, **settings: Any) -> Model:
     """A spiking copy of `ann`, in its dtype."""
     return las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(**settings), calibration_batches())
 

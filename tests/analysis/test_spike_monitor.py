@@ -80,9 +80,7 @@ def counted_by_hand(model: PreTrainedModel, mask: Tensor | None = None) -> Itera
     for name, node in coders(model).items():
 
         def hook(module: nn.Module, args: Any, train: Tensor, name: str = name) -> None:
-            limit = float(module.get_parameter("theta_outlier")) * (
-                1 + 2**-10
-            )  # so little above the range is coded as its end
+            limit = float(module.get_parameter("theta_outlier")) * (1 + 2**-10)  # up to there it counts as its end
             counts.setdefault(name, HandCount()).add(args[0], train, mask, limit)
 
         handles.append(node.register_forward_hook(hook))

@@ -200,5 +200,6 @@ def test_register_family(monkeypatch: pytest.MonkeyPatch) -> None:
     assert register_family(family) is family
     model = gpt2()
     model.config.model_type = "other"
-    assert las_sj.convert(model, None, calibration_batches()).las_coverage.analog == {}
+    snn: Model = las_sj.convert(model, None, calibration_batches())
+    assert snn.las_coverage.analog == {}
     assert "other" not in FAMILIES

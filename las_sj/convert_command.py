@@ -18,7 +18,7 @@ from las_sj.conversion_report import build_report, to_markdown
 from las_sj.convert_model import check_weights, convert, set_execution
 from las_sj.evaluation import Quality, compare, is_language_model
 from las_sj.loading import default_model, load_model
-from las_sj.output_folder import check_output, whole_folder
+from las_sj.output_folder import REPORT, check_output, whole_folder
 from las_sj.text import TextBatch, TextError, padded_lines, read_text, split_held_out, token_windows
 
 RASTER_TOKENS = 24
@@ -185,7 +185,7 @@ def _write(
     with whole_folder(arguments.output, arguments.overwrite) as folder:
         snn.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        (folder / "las_report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
         (folder / "las_report.md").write_text(to_markdown(report), encoding="utf-8")
         plot_raster(snn, short).savefig(folder / "raster.png", dpi=130)
 

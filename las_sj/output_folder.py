@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+REPORT = "las_report.json"
+
 
 class OutputError(ValueError):
     """The output folder cannot be used; the message says why."""
@@ -15,12 +17,14 @@ def check_output(path: Path, overwrite: bool) -> None:
     """Refuse what exists already, unless it may be overwritten.
 
     Raises:
-        OutputError: it exists and `overwrite` is not set, or it is not a folder.
+        OutputError: it exists and `overwrite` is not set, or it is not a folder, or holds something else.
     """
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file: give a folder")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: give another folder, or --overwrite")
+    if path.exists() and any(path.iterdir()) and not (path / REPORT).exists():
+        raise OutputError(f"{path} is not the output of a conversion (it has no {REPORT}): give another folder")
 
 
 @contextmanager

@@ -241,6 +241,9 @@ def test_overwrite(call: Callable[..., Finished], source: Path, text: Path, tmp_
     refused = call(source, "--output", out, "--calibration", text)
     assert_one_line(refused, r"exists: give another folder, or --overwrite")
     assert contents(out) == {"old"}
+    foreign = call(source, "--output", out, "--calibration", text, "--overwrite")
+    assert_one_line(foreign, r"not the output of a conversion")
+    (out / "las_report.json").write_text("{}")
     assert call(source, "--output", out, "--calibration", text, "--overwrite").code == 0
     assert contents(out) >= FILES
     assert "old" not in contents(out)

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from las_sj.loading import default_model
-from las_sj.output_folder import OutputError, check_output, whole_folder
+from las_sj.output_folder import REPORT, OutputError, check_output, whole_folder
 from las_sj.text import TextError, padded_lines, read_text, split_held_out, token_windows
 
 TEXT = "First Citizen: Before we proceed any further, hear me speak.\n\nAll: Speak, speak.\n" * 20
@@ -91,7 +91,7 @@ class TestWholeFolder:
         target = tmp_path / "out"
         if overwrite:
             target.mkdir()
-            (target / "old").write_text("old")
+            (target / REPORT).write_text("old")
 
         def write() -> None:
             with whole_folder(target, overwrite) as folder:
@@ -101,12 +101,12 @@ class TestWholeFolder:
         with pytest.raises(error):
             write()
         left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
-        assert left == (["out", "out/old"] if overwrite else [])
+        assert left == (["out", f"out/{REPORT}"] if overwrite else [])
 
     def test_overwrite_replaces(self, tmp_path: Path) -> None:
         target = tmp_path / "out"
         target.mkdir()
-        (target / "old").write_text("old")
+        (target / REPORT).write_text("old")
         with whole_folder(target, overwrite=True) as folder:
             (folder / "new").write_text("new")
         assert [path.name for path in target.iterdir()] == ["new"]
@@ -115,7 +115,7 @@ class TestWholeFolder:
     def test_old_folder_outlives_a_failed_rename(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         target = tmp_path / "out"
         target.mkdir()
-        (target / "old").write_text("old")
+        (target / REPORT).write_text("old")
         rename = Path.rename
 
         def broken(path: Path, other: Path) -> Path:
@@ -130,7 +130,7 @@ class TestWholeFolder:
         monkeypatch.setattr(Path, "rename", broken)
         with pytest.raises(OSError, match="Input/output error"):
             write()
-        assert [path.name for path in target.iterdir()] == ["old"]
+        assert [path.name for path in target.iterdir()] == [REPORT]
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
     def test_refused(self, tmp_path: Path) -> None:
@@ -141,5 +141,8 @@ class TestWholeFolder:
                 check_output(file, overwrite)
         with pytest.raises(OutputError, match="exists: give another folder, or --overwrite"):
             check_output(tmp_path, overwrite=False)
+        with pytest.raises(OutputError, match="not the output of a conversion"):
+            check_output(tmp_path, overwrite=True)
+        (tmp_path / REPORT).write_text("{}")
         check_output(tmp_path, overwrite=True)
         check_output(tmp_path / "new", overwrite=False)

@@ -101,7 +101,7 @@ def _set_range(node: HGNode, statistics: _SiteStatistics, headroom: float) -> No
     low, high = statistics.low, statistics.high
     if low > high:  # never reached by a call
         return
-    if node.function.name in ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "tanh", "exp"):
+    if node.function.name in ("gelu", "gelu_tanh", "gelu_10", "quick_gelu", "silu", "relu", "tanh", "exp"):
         node.set_range(low * headroom, high * headroom)
         return
     powers = statistics.largest * headroom**2

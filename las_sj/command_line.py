@@ -2,26 +2,17 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from las_sj.memory import keep_freed_memory
 
 INTERRUPTED = 130
-_EXPECTED = (
-    ValueError,
-    OSError,
-    RuntimeError,
-    NotImplementedError,
-    ImportError,
-    MemoryError,
-    SafetensorError,  # a broken file, or a full disk
-    StrictDataclassError,  # a value of a wrong type in config.json
-)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -30,22 +21,36 @@ def run(main: Callable[[], None]) -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("torch").setLevel(logging.ERROR)
     keep_freed_memory()
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         main()
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was written", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except _EXPECTED as error:
+    except Exception as error:  # whatever a checkpoint or a library made of it, the user gets one line
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """A request to end is treated like Ctrl-C, so that nothing half-written stays."""
+    raise KeyboardInterrupt
+
+
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return text or type(error).__name__
+    known = isinstance(error, ValueError | OSError | RuntimeError)
+    return text if text and known else f"{type(error).__name__} {text}".strip()
 
 
-def optional_count(text: str) -> int | None:
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (--help lists the options)\n")
+
+
+def count_or_none(text: str) -> int | None:
     """A number, or "none"."""
     return None if text.lower() == "none" else int(text)
 
@@ -56,7 +61,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--time-steps", type=int, default=16, metavar="T", help="time steps, 1…24 (16)")
     group.add_argument("--levels", type=int, default=15, metavar="N", help="spike amplitudes per step (15)")
     group.add_argument("--rounding", choices=("nearest", "floor"), default="nearest")
-    group.add_argument("--max-spikes", type=optional_count, metavar="K", help="spikes per neuron and window (no limit)")
+    group.add_argument("--max-spikes", type=count_or_none, metavar="K", help="spikes per neuron and window (no limit)")
     group.add_argument("--single-threshold", action="store_true", help="MT instead of OAT neurons, for the ablation")
     group.add_argument("--hg-tolerance", type=float, default=1e-5, metavar="E", help="error of HG neurons (1e-5)")
     group.add_argument("--headroom", type=float, default=1.5, metavar="F", help="range over calibrated maximum (1.5)")

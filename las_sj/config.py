@@ -48,8 +48,8 @@ class LASConfig:
         if not isinstance(patterns, list | tuple) or not all(isinstance(item, str) for item in patterns):
             raise ValueError(f"keep_analog must be a list of patterns, got {self.keep_analog!r}")
         object.__setattr__(self, "keep_analog", tuple(self.keep_analog))
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
-            raise ValueError(f"seed must be an integer, got {self.seed!r}")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or abs(self.seed) >= 2**63:
+            raise ValueError(f"seed must be an integer of at most 63 bits, got {self.seed!r}")
 
     @property
     def code(self) -> MultiThresholdCode:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from las_sj.analysis import SpikeMonitor, plot_raster
 from las_sj.calibration import generated_batches, to_device
-from las_sj.command_line import add_settings
+from las_sj.command_line import OneLineParser, add_settings
 from las_sj.config import LASConfig
 from las_sj.conversion_report import build_report, to_markdown
 from las_sj.convert_model import check_weights, convert, set_execution
@@ -35,7 +35,7 @@ class Data:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m las_sj.convert",
         description="Turn a pre-trained transformer into a fully spike-driven network, without retraining.",
     )

@@ -82,6 +82,10 @@ def set_execution(model: PreTrainedModel, execution: str) -> None:
         raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}")
     parts_of(model)  # raises where it is not converted
     functional.set_step_mode(model, EXECUTIONS[execution])
+    if model.can_generate() and model.generation_config is not None:
+        # A temporal call has no key-value cache yet: generate recomputes the sequence at every token there.
+        own = model.__dict__.setdefault("las_use_cache", model.generation_config.use_cache)
+        model.generation_config.use_cache = own if execution == "accumulated" else False
 
 
 def _checked_batch(batch: Batch | None) -> Batch:

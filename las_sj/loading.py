@@ -61,7 +61,8 @@ def load_model(
 
 def _class_of(config: PretrainedConfig) -> Any:
     architecture = (config.architectures or [""])[0]
-    return getattr(transformers, architecture, AutoModel) if architecture else AutoModel
+    known = getattr(transformers, architecture, None) if architecture else None
+    return known if isinstance(known, type) and issubclass(known, PreTrainedModel) else AutoModel
 
 
 def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:

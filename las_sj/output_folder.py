@@ -23,6 +23,11 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path} is a file: give a folder")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: give another folder, or --overwrite")
+    place = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=place).cleanup()
+    except OSError as error:
+        raise OutputError(f"cannot write to {place}: {error.strerror}") from None
     if path.exists() and any(path.iterdir()) and not (path / REPORT).exists():
         raise OutputError(f"{path} is not the output of a conversion (it has no {REPORT}): give another folder")
 

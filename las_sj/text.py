@@ -49,7 +49,7 @@ def token_windows(
     if len(ids) < 2:
         raise TextError("the text gives fewer than two tokens: give more text")
     whole = ids[: len(ids) // window * window].view(-1, window)
-    batches = [{"input_ids": part} for part in whole.split(batch_size)]
+    batches = [{"input_ids": part} for part in whole.split(batch_size) if len(part)]
     rest = ids[len(whole) * window :]
     return batches if len(rest) < 2 else [*batches, {"input_ids": rest[None]}]
 

@@ -18,6 +18,7 @@ _FUNCTIONS: dict[type[nn.Module], str] = {
     activations.FastGELUActivation: "gelu_tanh",
     activations.AccurateGELUActivation: "gelu_tanh",
     activations.GELUTanh: "gelu_tanh",
+    activations.ClippedGELUActivation: "gelu_10",
     activations.QuickGELUActivation: "quick_gelu",
     activations.SiLUActivation: "silu",
 }
@@ -28,6 +29,8 @@ def hg_function(module: nn.Module) -> str | None:
     for kind in type(module).__mro__:
         if kind in _FUNCTIONS:
             tanh_form = kind is nn.GELU and getattr(module, "approximate", "none") == "tanh"
+            if kind is activations.ClippedGELUActivation and (module.min, module.max) != (-10, 10):
+                return None
             return "gelu_tanh" if tanh_form else _FUNCTIONS[kind]
     return None
 

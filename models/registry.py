@@ -52,6 +52,8 @@ def family_of(model: PreTrainedModel) -> Family:
         raise UnsupportedModelError(f"model type {model_type!r} is not supported; known types: {known}")
     family = FAMILIES[model_type]
     option = family.unsupported(model.config)
+    if type(model).__name__.endswith("ForMultipleChoice"):
+        option = "a multiple-choice head"
     if option is not None:
         raise UnsupportedModelError(f"{model_type} with {option} is not supported")
     return family

@@ -20,7 +20,6 @@ class NeuronFactory:
         code: time steps, levels, rounding and spike limit.
         hg_tolerance: error that HG neurons are fitted to.
         outlier_aware: OAT neurons; otherwise one MT neuron each (the paper's ablation).
-        hg_ranges: input range of HG neurons by site name, where known already.
     """
 
     code: MultiThresholdCode

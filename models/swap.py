@@ -49,7 +49,8 @@ def swap_modules(model: PreTrainedModel, factory: NeuronFactory, keep_analog: It
         UnsupportedModelError: an unknown family, nothing to convert, or a pattern that cannot be followed.
     """
     family = family_of(model)
-    layers = _with_islands(dict(_choose_layers(model, family)), tuple(keep_analog))
+    layers = _with_islands(model, dict(_choose_layers(model, family)), tuple(keep_analog))
+    _refuse_unknown(model, layers)
     if all(layer in (SpikingEmbedding, AnalogIsland) for layer in layers.values()):
         raise UnsupportedModelError(f"{type(model).__name__} has no layer that can be converted")
     execution = Execution(factory.code.time_steps)
@@ -68,11 +69,15 @@ def swap_modules(model: PreTrainedModel, factory: NeuronFactory, keep_analog: It
     return Coverage(spiking, dict(stayed_analog(model)))
 
 
-def _with_islands(layers: dict[str, type[SpikingLayer]], keep_analog: tuple[str, ...]) -> dict[str, type[SpikingLayer]]:
+def _with_islands(
+    model: nn.Module, layers: dict[str, type[SpikingLayer]], keep_analog: tuple[str, ...]
+) -> dict[str, type[SpikingLayer]]:
     """The same choice, with an island for every module that a pattern names."""
+    unknown = [name for name in _unknown_leaves(model) if name not in layers]
+    layers = layers | {name: AnalogIsland for name in unknown if any(fnmatch(name, p) for p in keep_analog)}
     for pattern in keep_analog:
         if not any(fnmatch(name, pattern) for name in layers):
-            raise UnsupportedModelError(f"keep_analog: {pattern!r} names no module that would become spiking")
+            raise UnsupportedModelError(f"keep_analog: {pattern!r} names no module that computes by itself")
     kept: dict[str, type[SpikingLayer]] = {}
     for name, layer in layers.items():
         if any(name.startswith(f"{other}.") for other, island in kept.items() if island is AnalogIsland):
@@ -102,6 +107,24 @@ def _choose_layers(model: PreTrainedModel, family: Family) -> Iterator[tuple[str
             yield name, FedLinear if name in fed else SpikingReadout if is_readout else SpikingLinear
         elif (layer := _layer_by_type(module)) is not None:
             yield name, layer
+
+
+def _refuse_unknown(model: nn.Module, layers: dict[str, type[SpikingLayer]]) -> None:
+    """Raise where a module would stay that may compute something non-linear."""
+    islands = tuple(f"{name}." for name, layer in layers.items() if layer is AnalogIsland)
+    for name in _unknown_leaves(model):
+        if name not in layers and not name.startswith(islands):
+            kind = type(model.get_submodule(name)).__name__
+            raise UnsupportedModelError(f"no spiking form of {kind} ({name}) is known: keep it analog (keep_analog)")
+
+
+def _unknown_leaves(model: nn.Module) -> Iterator[str]:
+    """Names of modules without children that no spiking layer is known for, and that do not just move data."""
+    for name, module in model.named_modules():
+        is_leaf = name and not any(True for _ in module.children())
+        known = isinstance(module, (nn.Linear, Conv1D, *_PASSIVE)) or "Rotary" in type(module).__name__
+        if is_leaf and not known and _layer_by_type(module) is None:
+            yield name
 
 
 def _layer_by_type(module: nn.Module) -> type[SpikingLayer] | None:

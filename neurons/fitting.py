@@ -46,7 +46,7 @@ class GridFit:
 
     lines: Lines
     cell_width: float
-    cells: Tensor  # int16 [cells]: which sub-neuron owns a cell
+    cells: Tensor  # int32 [cells]: which sub-neuron owns a cell
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def fit_grid(name: str, time_steps: int, tolerance: float) -> GridFit:
     smallest = torch.minimum(values[:-1].abs(), values[1:].abs())
     allowed = tolerance * smallest if function.relative else torch.full_like(worst, tolerance)
     owner = _grow(worst.tolist(), allowed.tolist(), cell_width)
-    cells = torch.tensor(owner, dtype=torch.int16)
+    cells = torch.tensor(owner, dtype=torch.int32)
     first = torch.searchsorted(cells.long(), torch.arange(owner[-1] + 2))
     lines = _fit_lines(function, edges[first[:-1]], edges[first[1:]], _block_max(worst, cells), time_steps)
     return GridFit(lines, cell_width, cells)
@@ -184,14 +184,14 @@ def fit_octaves(name: str, time_steps: int, tolerance: float) -> OctaveFit:
         per_octave *= 2
 
 
-def tail_bound(function: GridFunction, width: float, time_steps: int) -> float:
-    """Absolute error outside the core, up to the reach: the asymptote's own error and half a step."""
+def tail_bound(function: GridFunction, width: float, time_steps: int, reach: float) -> float:
+    """Absolute error outside the core, up to |x| = reach: the asymptote's own error, half a step, fp32 rounding."""
     low, high = function.core
     ends = torch.tensor([low, high], dtype=torch.float64)
     exact = function.exact(ends)
     bound = 0.0
     for tail, x, y in ((function.below, low, exact[0]), (function.above, high, exact[1])):
         if isinstance(tail, Tail):
-            step = abs(tail.slope) * width * 2.0 ** -(time_steps + 1)
+            step = abs(tail.slope) * (width * 2.0 ** -(time_steps + 1) + _FP32 * reach)
             bound = max(bound, abs(tail.intercept + tail.slope * x - float(y)) + step)
     return bound

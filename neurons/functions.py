@@ -123,6 +123,14 @@ FUNCTIONS: dict[str, HGFunction] = {
             core=(-6.0, 6.0),
         ),
         GridFunction(
+            "gelu_10",
+            lambda x: F.gelu(x).clamp(-10.0, 10.0),
+            lambda x: (2 - x * x) * torch.exp(-x * x / 2) * _INV_SQRT_2PI,
+            third=0.9,
+            core=(-6.0, 10.0),
+            above=Tail(10.0),
+        ),
+        GridFunction(
             "quick_gelu",
             _quick_gelu,
             _second_derivative(_quick_gelu),

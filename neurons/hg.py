@@ -82,7 +82,7 @@ class HGNode(WindowNode):
         reach = max((end for tail, _, end in tails if tail is not None and tail.slope), default=1.0)
         self.tail_width = tail_width(self.time_steps, self.tolerance, reach)
         lines = self._fit.lines
-        self.bound = max(float(lines.bound.max()), tail_bound(function, self.tail_width, self.time_steps))
+        self.bound = max(float(lines.bound.max()), tail_bound(function, self.tail_width, self.time_steps, reach))
         self.relative_bound = float(lines.relative_bound.max()) if function.relative else math.inf
         self.sub_neurons = len(lines.start)
         for tail, length, _ in tails:

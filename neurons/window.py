@@ -17,6 +17,18 @@ def _chunks(rows: Tensor) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, len(rows), size))
 
 
+def _uneven_shares(time_steps: int, v: Tensor) -> Tensor:
+    """Weights with sum 1 for the steps of a bypassed window, [T, 1, ...]; large, negative and zero ones among them.
+
+    Even shares would hide a non-linearity between neurons that commutes with positive factors.
+    """
+    shares = torch.zeros(time_steps, dtype=v.dtype, device=v.device)
+    shares[0] = 1.0
+    if time_steps > 1:
+        shares[:2] = torch.tensor([1.5, -0.5])
+    return shares.view(-1, *[1] * v.dim())
+
+
 class WindowNode(base.MemoryModule):
     """A neuron that integrates its whole input window and then fires for `time_steps` steps.
 
@@ -94,7 +106,7 @@ class WindowNode(base.MemoryModule):
         if self.observer is not None:
             self.observer(v.detach())
         if self.bypass:
-            return (self._exact(v) / self.time_steps).expand(self.time_steps, *v.shape)
+            return self._exact(v) * _uneven_shares(self.time_steps, v)
         working = v.float() if v.dtype in _HALF else v
         return self._with_gradient(working, self._code_train).to(v.dtype)
 

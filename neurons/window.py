@@ -7,7 +7,7 @@ from spikingjelly.activation_based import base
 from torch import Tensor
 
 _HALF = (torch.float16, torch.bfloat16)
-_CHUNK = 1 << 17  # elements
+_CHUNK = 1 << 18  # elements
 
 
 def _chunks(rows: Tensor) -> Iterator[slice]:

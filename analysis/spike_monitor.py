@@ -12,7 +12,9 @@ from las_sj.neurons import WindowNode
 
 @dataclass
 class SiteSpikes:
-    """Counts of one population of neurons over all windows seen, padding excluded.
+    """Counts of one population of neurons over all windows seen.
+
+    Padding is excluded where neurons belong to one token each ([B, S, C]); heads of attention include it.
 
     Attributes:
         site: the population.

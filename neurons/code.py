@@ -5,7 +5,7 @@ integer n + j times 2^-(t-1), and scaling by powers of two is exact.
 
 `emit_steps` is the dynamics as defined, step by step, for any input. For inputs in range there are two fast forms, of
 which it is the oracle: `write_train`, and `accumulate`, which gives the sum without visiting the steps: it visits the
-spikes, of which there are few (at most ⌈T/5⌉ with 15 levels).
+spikes, of which there are few (with 15 levels at most ⌈T/5⌉, and one at the last step).
 """
 
 import math

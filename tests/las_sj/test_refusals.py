@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from tiny_models import bert, calibration_batches, gpt2, llama
 from torch import Tensor
-from transformers import BertForMultipleChoice, BertModel, PreTrainedModel
+from transformers import AutoTokenizer, BertForMultipleChoice, BertModel, PreTrainedModel
 from transformers.models.bert import modeling_bert
 
 import las_sj
 from las_sj import StructureError, UnsupportedModelError
+from las_sj.loading import default_model
 from las_sj.text import token_windows
 
 
@@ -73,9 +74,9 @@ def test_generate_needs_no_option_in_the_temporal_execution(make: Callable[[], P
 
 
 def test_text_shorter_than_a_window() -> None:
-    class Tokenizer:
-        def __call__(self, text: str, **options: Any) -> dict[str, Tensor]:
-            return {"input_ids": torch.arange(len(text))[None]}
-
-    batches = token_windows(Tokenizer(), "twenty letters, count", 100, 64, 4)  # type: ignore[arg-type]
-    assert [tuple(batch["input_ids"].shape) for batch in batches] == [(1, 21)]
+    tokenizer = AutoTokenizer.from_pretrained(default_model())
+    batches = token_windows(tokenizer, "But soft, what light through yonder window breaks?", 100, 64, 4)
+    assert len(batches) == 1
+    rows, length = batches[0]["input_ids"].shape
+    assert rows == 1
+    assert 2 <= length < 64

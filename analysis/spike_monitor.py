@@ -1,37 +1,18 @@
 """Count the spikes of a converted model, site by site, while it runs."""
 
-from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from las_sj.models import Site, named_sites, parts_of
+from las_sj.analysis.site_spikes import SiteSpikes
+from las_sj.analysis.train_sample import TrainSample
+from las_sj.models import named_sites, parts_of
 from las_sj.neurons import WindowNode
 
-
-@dataclass
-class SiteSpikes:
-    """Counts of one population of neurons over all windows seen.
-
-    Padding is excluded where neurons belong to one token each ([B, S, C]); heads of attention include it.
-
-    Attributes:
-        site: the population.
-        neurons: neurons times windows.
-        spikes: spikes of all of them.
-        out_of_range: inputs beyond the calibrated range.
-    """
-
-    site: Site
-    neurons: int = 0
-    spikes: int = 0
-    out_of_range: int = 0
-
-    @property
-    def spikes_per_neuron(self) -> float:
-        """Spikes per neuron and window; 0 where nothing was seen."""
-        return self.spikes / self.neurons if self.neurons else 0.0
+SAMPLE = 64
 
 
 class SpikeMonitor:
@@ -41,31 +22,72 @@ class SpikeMonitor:
             model(**batch)
         monitor.spikes_per_neuron
 
+    Spikes, neurons, synaptic operations, outliers and inputs out of range are counted exactly. Statistics of the trains
+    (firing rate by time step, levels, silent and saturated neurons: `sites[name].trains`) come from a sample.
+
+    Args:
+        model: a converted model.
+        sample: neurons sampled of each site and window for statistics of the trains; None looks at all, exactly.
+        keep_trains: spike trains kept of each site, for plots and export (`train_sample`); 0 keeps none.
+
     Attributes:
+        model: the model.
         sites: counts by the full name of the neurons' node.
+        tokens, samples: tokens (padding excluded) and sequences or images that went in.
+        train_sample: the trains that were kept, or None.
+
+    Raises:
+        ValueError: the model is not converted.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, sample: int | None = SAMPLE, keep_trains: int = 0) -> None:
         self._execution = parts_of(model)
-        self.sites = {name: SiteSpikes(site) for name, site in named_sites(model)}
+        self._hook: Any = None
+        self.model = model
+        self.sites = {name: SiteSpikes(site, sample) for name, site in named_sites(model)}
+        self.tokens = self.samples = 0
+        self.train_sample = TrainSample(keep_trains) if keep_trains else None
 
     def __enter__(self) -> "SpikeMonitor":
-        for counts in self.sites.values():
+        for name, counts in self.sites.items():
             counts.site.node.count_spikes = True
-            counts.site.node.recorder = _Recorder(self, counts)
+            counts.site.node.recorder = _Recorder(self, name, counts)
+        self._hook = self.model.register_forward_pre_hook(self._count_inputs, with_kwargs=True, prepend=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._hook.remove()
         for counts in self.sites.values():
             counts.site.node.count_spikes = False
             counts.site.node.recorder = None
             counts.site.node.reset_counts()
 
-    def padding_of(self, v: Tensor) -> Tensor | None:
-        """The token mask [B, S] of the current call if `v` is [B, S, C]."""
-        return self._execution.mask_of(v)
+    def _count_inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        names = ("input_ids", "inputs_embeds", "pixel_values")
+        given = [kwargs[name] for name in names if isinstance(kwargs.get(name), Tensor)]
+        source = next(iter([*args, *given]), None)
+        if not isinstance(source, Tensor):
+            return
+        mask = kwargs.get("attention_mask")
+        self.samples += len(source)
+        if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == source.shape[:2]:
+            self.tokens += int(mask.bool().sum())
+        elif source.dim() < 4:
+            self.tokens += source.shape[0] * source.shape[1]
+
+    def live_of(self, node: WindowNode, v: Tensor) -> Tensor | None:
+        """Which neurons of a window [B, ...] take part, broadcastable to it; None: all."""
+        if node.live is not None:
+            return node.live
+        mask = self._execution.mask_of(v)
+        return None if mask is None else mask.unsqueeze(-1)
+
+    @property
+    def time_steps(self) -> int:
+        """T."""
+        return self._execution.time_steps
 
     @property
     def spikes_per_neuron(self) -> float:
@@ -75,20 +97,25 @@ class SpikeMonitor:
         events = sum(counts.spikes * counts.site.fan_out for counts in feeding)
         return events / synapses if synapses else 0.0
 
+    @property
+    def firing_rates(self) -> dict[str, list[float]]:
+        """Spikes per neuron at each time step, by site."""
+        return {name: counts.trains.firing_rate for name, counts in self.sites.items()}
+
 
 class _Recorder:
     """Adds one window of one site to its counts."""
 
-    def __init__(self, monitor: SpikeMonitor, counts: SiteSpikes) -> None:
+    def __init__(self, monitor: SpikeMonitor, name: str, counts: SiteSpikes) -> None:
         self.monitor = monitor
+        self.name = name
         self.counts = counts
 
+    @torch.no_grad()
     def __call__(self, node: WindowNode, v: Tensor, emitted: Tensor) -> None:
-        spikes = node.spike_count
-        assert spikes is not None
-        mask = self.monitor.padding_of(v)
-        if mask is not None:
-            v, spikes = v[mask], spikes[mask]
-        self.counts.neurons += v.numel()
-        self.counts.spikes += int(spikes.sum())
-        self.counts.out_of_range += node.count_out_of_range(v)
+        assert node.spike_count is not None
+        v = v.detach()
+        live = self.monitor.live_of(node, v)
+        self.counts.add(v, node.spike_count, live)
+        if self.monitor.train_sample is not None:
+            self.monitor.train_sample.add(self.name, node, v, live)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from transformers import activations
 
-from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
+from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
 from las_sj.neurons import HGNode
 
 _FUNCTIONS: dict[type[nn.Module], str] = {
@@ -46,7 +46,7 @@ class SpikingActivation(SpikingLayer):
         self.node = factory.non_linearity(function)
 
     def sites(self) -> Iterator[Site]:
-        yield Site("node", self.node, "neuron")
+        yield Site("node", self.node, "neuron", (Synapses("", 1),), native=self.node.function.name)
 
     def forward(self, input: Tensor) -> Tensor:
         return self.fire(self.node, input)

@@ -5,6 +5,7 @@ maximum, HG exponentials, a linear sum, HG reciprocals and a spike Hadamard prod
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from las_sj.models.linear import out_features
+from las_sj.models.linear import synapses_of
+from las_sj.models.pairs import Pairs, ScorePairs, live_pairs
 from las_sj.models.products import spiking_matmul, spiking_product, subtract_running_max
-from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
+from las_sj.models.spiking_layer import Dense, NeuronFactory, Site, SpikingLayer, Synapses
 from las_sj.neurons import HGNode, WindowNode
 
 NAME = "las"
@@ -23,7 +25,12 @@ _BLOCK = 1 << 17  # scores of a temporal call handled at a time: bounds memory, 
 
 
 class SpikingAttentionCore(SpikingLayer):
-    """softmax(Q·Kᵀ·scaling + mask)·V with spikes as one operand of every product."""
+    """softmax(Q·Kᵀ·scaling + mask)·V with spikes as one operand of every product.
+
+    `rotary` (set by the layer around it) says whether queries and keys are rotated by their positions.
+    """
+
+    rotary: bool = False
 
     def equip(self, factory: NeuronFactory) -> None:
         self.query_node: WindowNode = factory.coder()
@@ -36,15 +43,21 @@ class SpikingAttentionCore(SpikingLayer):
         self.probability_node: WindowNode = factory.coder()
 
     def sites(self) -> Iterator[Site]:
-        yield Site("query_node", self.query_node, "product")
-        yield Site("key_node", self.key_node, "product")
-        yield Site("value_node", self.value_node, "product")
-        yield Site("exp_node", self.exp_node, "neuron")
-        yield Site("weight_node", self.weight_node, "product", upper_bound=1.0)
-        yield Site("reciprocal_node", self.reciprocal_node, "neuron")
-        yield Site("scale_node", self.scale_node, "product", upper_bound=1.0)
+        rope = (Dense("rope", additions=1, scalings=2),) if self.rotary else ()
+        scaling = (*rope, Dense("scores", scalings=1))
+        score, term = Synapses("scores", None), Synapses("softmax", 1)
+        maximum = (Dense("softmax", additions=2, native=True),)
+        yield Site("query_node", self.query_node, "product", (replace(score, is_mac=True),), scaling)
+        yield Site("key_node", self.key_node, "product", (score,), rope)
+        yield Site("value_node", self.value_node, "product", (Synapses("values", None),))
+        yield Site("exp_node", self.exp_node, "neuron", (term,), maximum, native="softmax")
+        # A weight spike goes into the sum of its row and into the product with the row's scale.
+        yield Site("weight_node", self.weight_node, "product", (replace(term, fan_out=2),), upper_bound=1.0)
+        yield Site("reciprocal_node", self.reciprocal_node, "neuron", (term,))
+        yield Site("scale_node", self.scale_node, "product", (replace(term, fan_out=None),), upper_bound=1.0)
+        values = (Synapses("values", None, is_mac=True),)
         # Not 1: products of two codes would fall on ties of a grid that is commensurate with theirs.
-        yield Site("probability_node", self.probability_node, "product", upper_bound=1.001)
+        yield Site("probability_node", self.probability_node, "product", values, upper_bound=1.001)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
         """Attend.
@@ -59,6 +72,9 @@ class SpikingAttentionCore(SpikingLayer):
             [T·B, H, S_q, D], currents in a temporal call.
         """
         groups = query.shape[1] // key.shape[1]
+        pairs = None
+        if self.query_node.recorder is not None:
+            pairs = self._tell_partners(query, key, mask)
         query, key, value = (
             self.fire(node, x)
             for node, x in ((self.query_node, query * scaling), (self.key_node, key), (self.value_node, value))
@@ -67,13 +83,38 @@ class SpikingAttentionCore(SpikingLayer):
         if mask is not None:
             mask = mask.clamp(min=_MASKED[query.dtype])
         if self.execution.temporal:
-            output = self._attend_in_time(query, key, value, mask)
+            output = self._attend_in_time(query, key, value, mask, pairs)
         else:
-            output = self._attend(query, key, value, mask)
+            output = self._attend(query, key, value, mask, pairs)
         return output.flatten(1, 2)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def _tell_partners(self, query: Tensor, key: Tensor, mask: Tensor | None) -> ScorePairs:
+        """Tell the nodes which of their neurons take part, and with how many others each is multiplied."""
+        queries, keys = query.shape[2], key.shape[2]
+        if mask is not None and self.execution.temporal:
+            mask = mask[: len(query) // self.execution.time_steps]
+        live = live_pairs(mask, self.execution.token_mask, (queries, keys), _MASKED[query.dtype] / 2)
+        pairs = Pairs(live, query.shape[1] // key.shape[1], queries, keys)
+        self.query_node.live, self.query_node.synapses = pairs.of_queries()
+        for node in (self.key_node, self.value_node):
+            node.live, node.synapses = pairs.of_keys()
+        self.probability_node.synapses = torch.tensor(query.shape[-1])
+        return pairs.of_scores(key.shape[1])
+
+    def _tell_score_partners(self, pairs: ScorePairs | None) -> None:
+        """The same for the nodes of the softmax."""
+        if pairs is None:
+            return
+        for node in (self.exp_node, self.weight_node, self.probability_node):
+            node.live = pairs.live
+        self.reciprocal_node.live, self.scale_node.synapses = pairs.per_query()
+        self.scale_node.live = self.reciprocal_node.live
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: ScorePairs | None
+    ) -> Tensor:
         groups = query.shape[2]
+        self._tell_score_partners(pairs)
         scores = torch.matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
         if mask is not None:
             scores = scores + _grouped(mask, key.shape[1], groups)
@@ -83,7 +124,9 @@ class SpikingAttentionCore(SpikingLayer):
         probabilities = self.fire(self.probability_node, weights * scale)
         return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
 
-    def _attend_in_time(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend_in_time(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: ScorePairs | None
+    ) -> Tensor:
         time_steps = self.execution.time_steps
         query, key, value = (self.execution.split_time(x) for x in (query, key, value))
         batch, heads, groups, length = query.shape[1:5]
@@ -91,13 +134,13 @@ class SpikingAttentionCore(SpikingLayer):
         if mask is not None:
             mask = _grouped(mask[:batch] / time_steps, heads, groups)
             mask = mask.expand(batch, heads, groups, length, -1).flatten(0, 1)
+        pairs = None if pairs is None else pairs.blocks(batch, heads)
         size = max(1, _BLOCK // max(1, groups * length * key.shape[-2]))
-        outputs = [
-            self._attend_block(
-                flat_query[:, part], flat_key[:, part], flat_value[:, part], None if mask is None else mask[part]
-            )
-            for part in (slice(start, start + size) for start in range(0, batch * heads, size))
-        ]
+        outputs = []
+        for part in (slice(start, start + size) for start in range(0, batch * heads, size)):
+            self._tell_score_partners(None if pairs is None else pairs[part])
+            mask_part = None if mask is None else mask[part]
+            outputs.append(self._attend_block(flat_query[:, part], flat_key[:, part], flat_value[:, part], mask_part))
         output = torch.cat(outputs, 1).unflatten(1, (batch, heads))  # [T, B, H_kv, G, S_q, D]
         return self.execution.merge_time(output)
 
@@ -131,14 +174,15 @@ class SpikingAttention(SpikingLayer):
     def equip(self, factory: NeuronFactory) -> None:
         self.las_attention = SpikingAttentionCore()
         self.las_attention.__dict__["execution"] = self.execution
+        self.las_attention.rotary = getattr(getattr(self, "config", None), "rope_parameters", None) is not None
         self.las_attention.equip(factory)
         if self.projections:
             self.input_node = factory.coder()
 
     def sites(self) -> Iterator[Site]:
         if self.projections:
-            fan_out = sum(out_features(getattr(self, name)) for name in self.projections)
-            yield Site("input_node", self.input_node, "weights", fan_out)
+            projections = tuple(synapses_of(getattr(self, name), name) for name in self.projections)
+            yield Site("input_node", self.input_node, "weights", projections)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.projections:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from las_sj.models.linear import out_features
+from las_sj.models.linear import synapses_of
 from las_sj.models.products import spiking_product
-from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
+from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
 from las_sj.neurons import WindowNode
 
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
@@ -32,9 +32,10 @@ class SpikingGatedMLP(SpikingLayer):
         self.up_node = factory.coder()
 
     def sites(self) -> Iterator[Site]:
-        yield Site("input_node", self.input_node, "weights", out_features(self.gate_proj) + out_features(self.up_proj))
-        yield Site("gate_node", self.gate_node, "product")
-        yield Site("up_node", self.up_node, "product")
+        projections = tuple(synapses_of(getattr(self, name), name) for name in ("gate_proj", "up_proj"))
+        yield Site("input_node", self.input_node, "weights", projections)
+        yield Site("gate_node", self.gate_node, "product", (Synapses("product", 1, is_mac=True),))
+        yield Site("up_node", self.up_node, "product", (Synapses("product", 1),))
 
     def forward(self, x: Tensor) -> Tensor:
         spikes = self.fire(self.input_node, x)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
+from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
 from las_sj.neurons import WindowNode
 
 
@@ -17,6 +17,11 @@ def out_features(module: nn.Module) -> int:
         return int(module.nf)
     assert isinstance(module, nn.Linear)
     return module.out_features
+
+
+def synapses_of(module: nn.Module, operator: str) -> Synapses:
+    """What spikes find in an nn.Linear or Conv1D."""
+    return Synapses(operator, out_features(module), is_mac=True, bias=module.bias is not None)
 
 
 class FedLinear(SpikingLayer):
@@ -46,7 +51,7 @@ class SpikingLinear(FedLinear):
         self.input_node = factory.coder()
 
     def sites(self) -> Iterator[Site]:
-        yield Site("input_node", self.input_node, "weights", out_features(self))
+        yield Site("input_node", self.input_node, "weights", (synapses_of(self, ""),))
 
     def forward(self, x: Tensor) -> Tensor:
         return self._synapses(self.fire(self.input_node, x))

@@ -4,13 +4,14 @@ Centred values are coded by OAT neurons; their squares come from HG neurons, who
 neurons; the product of the two is a spike Hadamard product, coded again before the gains γ, which are weights.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from las_sj.models.products import spiking_product
-from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
+from las_sj.models.spiking_layer import Dense, NeuronFactory, Site, SpikingLayer, Synapses
 from las_sj.neurons import HGNode, WindowNode
 
 
@@ -34,11 +35,22 @@ class SpikingRMSNorm(SpikingLayer):
         self.output_node = factory.coder()
 
     def sites(self) -> Iterator[Site]:
-        yield Site("centred_node", self.centred_node, "product")
-        yield Site("square_node", self.square_node, "neuron")
-        yield Site("rsqrt_node", self.rsqrt_node, "neuron")
-        yield Site("scale_node", self.scale_node, "product")
-        yield Site("output_node", self.output_node, "product")
+        # A centred spike goes into the squares and into the product with the scale, which has a term for each channel.
+        yield Site("centred_node", self.centred_node, "product", (Synapses("", 2),), self.dense(), native="norm")
+        yield Site("square_node", self.square_node, "neuron", (Synapses("", 1),))
+        yield Site("rsqrt_node", self.rsqrt_node, "neuron", (Synapses("", 1),))
+        yield Site("scale_node", self.scale_node, "product", (Synapses("", self.channels),))
+        yield Site("output_node", self.output_node, "product", (Synapses("", 1),))
+
+    @property
+    def channels(self) -> int:
+        """Values that are normalised together."""
+        shape = getattr(self, "normalized_shape", None)  # RMSNorm of transformers has none, but gains
+        return math.prod(shape if shape is not None else self.weight.shape)
+
+    def dense(self) -> tuple[Dense, ...]:
+        """The residual or position that is added before the norm."""
+        return (Dense("residual", additions=1),)
 
     @property
     def epsilon(self) -> float:
@@ -67,6 +79,9 @@ class SpikingRMSNorm(SpikingLayer):
 
 class SpikingLayerNorm(SpikingRMSNorm):
     """(x − mean(x))·γ/√(var(x) + ε) + β, currents [T·B, ..., C] to [T·B, ..., C]."""
+
+    def dense(self) -> tuple[Dense, ...]:
+        return *super().dense(), Dense("", additions=2, native=True)  # the mean, and its subtraction
 
     def centre(self, x: Tensor) -> Tensor:
         return x - x.mean(-1, keepdim=True)

@@ -145,7 +145,7 @@ def write_train(w: Tensor, unit: Tensor, train: Tensor, code: MultiThresholdCode
             spike.mul_(spikes_left.sign())
             spikes_left.sub_(spike.sign().abs_())
         if counts is not None:
-            counts += spike != 0
+            counts += (spike != 0).view(torch.int8)  # without the view the sum converts types, which is slow
         torch.mul(spike, unit, out=train[t])
         w.sub_(spike)
 
@@ -219,8 +219,7 @@ def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) 
     fire_at, exponent = _constant(code.fire_at, w.dtype, w.device), _constant(exponent_bits, integer, w.device)
     w = w.clone()
     size, spike = torch.empty_like(w), torch.empty_like(w)
-    if counts is not None:
-        counts.zero_()
+    count = None if counts is None else torch.zeros_like(w)  # a float, 0 or 1 from a comparison: faster than integers
     spikes = code.spike_bound if code.max_spikes is None else min(code.spike_bound, code.max_spikes)
     for index in range(spikes):
         # The step at which |w| fires first: the largest power of two, at most 1, with |w| ≥ fire_at · size.
@@ -230,21 +229,23 @@ def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) 
         torch.threshold_(size, smallest * 0.75, _NEVER)
         torch.div(w, size, out=spike)
         w.sub_((spike.round_() if code.nearest else spike.trunc_()).mul_(size))
-        if counts is not None:
-            counts += size < _NEVER
+        if count is not None:
+            count.add_(torch.lt(size, _NEVER, out=spike))
     if code.nearest:
-        _fire_last(w, size, spike, counts, code, exhausted=spikes in (code.max_spikes, code.time_steps))
+        _fire_last(w, size, spike, count, code, exhausted=spikes in (code.max_spikes, code.time_steps))
+    if counts is not None and count is not None:
+        counts.copy_(count)
     return w
 
 
 def _fire_last(
-    w: Tensor, size: Tensor, spike: Tensor, counts: Tensor | None, code: MultiThresholdCode, exhausted: bool
+    w: Tensor, size: Tensor, spike: Tensor, count: Tensor | None, code: MultiThresholdCode, exhausted: bool
 ) -> None:
     """Step T of "nearest" rounding: |v| from θ(T)/2 to θ(T) fires θ(T) where a spike is left."""
     smallest = 2.0 ** (1 - code.time_steps)
     torch.hardshrink(w, _just_below(code.fire_at_last * smallest, w.dtype), out=spike).sign_()
     if exhausted:
         spike.mul_(size == _NEVER)
-    if counts is not None:
-        counts += spike != 0
+    if count is not None:
+        count.addcmul_(spike, spike)  # −1, 0 or 1 each
     w.sub_(spike, alpha=code.levels * smallest)

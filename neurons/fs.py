@@ -51,3 +51,11 @@ class FSNode(WindowNode):
         total.zero_()
         for step in self._steps(v, counts):
             total += step
+
+    def spikes_of(self, v: Tensor) -> Tensor:
+        spikes = v.new_zeros((self.time_steps, *v.shape), dtype=torch.int16)
+        remaining = v.detach()
+        for t, (theta, h) in enumerate(zip(self.theta, self.h, strict=True)):
+            spikes[t] = remaining >= theta
+            remaining = remaining - h * spikes[t]
+        return spikes

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from las_sj.neurons.counting import count_ones
 from las_sj.neurons.fitting import SHIFT, GridFit, OctaveFit, fit_grid, fit_octaves, tail_bound, tail_width
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
@@ -126,9 +127,9 @@ class HGNode(WindowNode):
 
     def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
         share, bias, amplitude = self._select(v)
-        code = (share * 2.0**self.time_steps).floor_().clamp_(max=2.0**self.time_steps - 1)
+        code = self._digits(share)
         if counts is not None:
-            counts.copy_(_count_ones(code, self.time_steps))
+            counts.copy_(count_ones(code.nan_to_num(0.0).to(torch.int32), self.time_steps))
         torch.addcmul(bias, code, amplitude, value=2.0**-self.time_steps, out=total)
 
     def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
@@ -140,18 +141,38 @@ class HGNode(WindowNode):
             torch.ge(share, 2.0**-t, out=spike)
             share.sub_(spike, alpha=2.0**-t)
             if counts is not None:
-                counts += spike.bool()
+                counts += spike.to(torch.int8)
             torch.mul(spike, amplitude.mul_(0.5), out=train[t - 1])
         train[0] += bias.add_(not_a_number)
 
     def _select(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The open sub-neuron of each element: coded share of its width, bias, amplitude, each [...]."""
+        """The open sub-neuron of each element: coded share of its width, bias, amplitude, each [...]; counts."""
         v = v.detach()
         lowest, highest = (float(extreme) for extreme in torch.aminmax(v))
         self.out_of_range += self._count_beyond(v, lowest, highest)
+        return self._select_between(v, lowest, highest)
+
+    def _select_between(self, v: Tensor, lowest: float, highest: float) -> tuple[Tensor, Tensor, Tensor]:
+        """`_select`, given the extremes of `v`."""
         if isinstance(self.function, GridFunction):
             return self._select_on_grid(v, self.function, lowest, highest)
         return self._select_octave(v, self.function)[:3]
+
+    def spikes_of(self, v: Tensor) -> Tensor:
+        working = v.detach().to(torch.promote_types(v.dtype, torch.float32)).reshape(-1)
+        share = self._select_between(working, *(float(extreme) for extreme in torch.aminmax(working)))[0]
+        digits = self._digits(share).nan_to_num_(0.0).to(torch.int32)
+        steps = [(digits >> (self.time_steps - t)) & 1 for t in range(1, self.time_steps + 1)]
+        return torch.stack(steps).view(self.time_steps, *v.shape).to(torch.int16)
+
+    def spike_scale(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        working = v.detach().to(torch.promote_types(v.dtype, torch.float32))
+        _, bias, amplitude = self._select_between(working, *(float(extreme) for extreme in torch.aminmax(working)))
+        return amplitude, bias
+
+    def _digits(self, share: Tensor) -> Tensor:
+        """The train of a coded share as one whole number, its first step the highest of T binary digits."""
+        return (share * 2.0**self.time_steps).floor_().clamp_(max=2.0**self.time_steps - 1)
 
     @torch.no_grad()
     def _slope(self, v: Tensor) -> Tensor:
@@ -196,8 +217,8 @@ class HGNode(WindowNode):
         share, bias, amplitude = selected
         if not tail.slope:
             inside = (~outside).to(bias.dtype)  # 0 or 1: faster than masked_fill_
-            bias.mul_(inside)
-            amplitude.mul_(inside)
+            for part in selected:
+                part.mul_(inside)
             if tail.intercept:
                 bias.add_(1 - inside, alpha=tail.intercept)
             return
@@ -263,12 +284,3 @@ def _look_up(table: Tensor, index: Tensor, v: Tensor) -> Tensor:
     """`table` ([M]) at `index`, in the shape of the index; parameters in the dtype of `v`."""
     values = torch.index_select(table, 0, index.reshape(-1)).view(index.shape)
     return values.to(v.dtype) if values.is_floating_point() else values
-
-
-def _count_ones(code: Tensor, time_steps: int) -> Tensor:
-    """The number of ones in the binary digits of `code` (whole numbers below 2^T), int8 [...]."""
-    digits = code.nan_to_num().to(torch.int32)
-    count = torch.zeros_like(digits, dtype=torch.int8)
-    for t in range(time_steps):
-        count += (digits >> t) & 1
-    return count

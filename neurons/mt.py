@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, write_train
+from las_sj.neurons.counting import can_look_up, count_spikes, most_spikes
 from las_sj.neurons.surrogate import StraightThroughCode
 from las_sj.neurons.window import WindowNode
 
@@ -74,7 +75,11 @@ class ThresholdNode(WindowNode):
     def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
         magnitude, unit = self._prepare(v)
         w = v / unit
-        torch.mul(accumulate(w, self.code, counts), unit, out=total)
+        if counts is not None and can_look_up(self.code):
+            count_spikes(w, self.code, counts)
+            torch.mul(accumulate(w, self.code), unit, out=total)
+        else:
+            torch.mul(accumulate(w, self.code, counts), unit, out=total)
         saturated = self._saturated(magnitude)
         if saturated is not None:
             steps = torch.stack(list(emit_steps(w[saturated], self.code)))
@@ -99,7 +104,24 @@ class ThresholdNode(WindowNode):
         return ~(magnitude < self._alpha_of(magnitude, 1 - _ROUNDING_ALLOWANCE))
 
     def count_out_of_range(self, v: Tensor) -> int:
-        return int((v.abs() > self.limit(v) * (1 + _ROUNDING_ALLOWANCE)).sum())
+        limit = self.limit(v) * (1 + _ROUNDING_ALLOWANCE)
+        if v.numel() == 0 or max(abs(float(extreme)) for extreme in torch.aminmax(v)) <= float(limit.amin()):
+            return 0
+        return int((v.abs() > limit).sum())
+
+    def spike_scale(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = self.alpha(v).expand(v.shape).clone()
+        return alpha, torch.zeros_like(alpha)
+
+    @property
+    def most_spikes(self) -> int:
+        return most_spikes(self.code)
+
+    def spikes_of(self, v: Tensor) -> Tensor:
+        working = v.detach().to(torch.promote_types(v.dtype, torch.float32))
+        unit = self._alpha_of(working.abs(), 0.5 / self.code.levels)
+        steps = [step.mul_(2.0**t) for t, step in enumerate(emit_steps(working / unit, self.code))]
+        return torch.stack(steps).nan_to_num_(0.0).to(torch.int16)
 
     def extra_repr(self) -> str:
         code = self.code

@@ -40,9 +40,22 @@ class OATNode(ThresholdNode):
             raise ValueError(f"theta_outlier ({theta_outlier}) must not be below theta_normal ({theta_normal})")
 
     def _alpha_of(self, magnitude: Tensor, factor: float) -> Tensor:
-        normal, outlier = self.theta_normal.to(magnitude.dtype), self.theta_outlier.to(magnitude.dtype)
-        is_outlier = torch.gt(magnitude, normal, out=torch.empty_like(magnitude))  # 0 or 1: faster than torch.where
+        return self._select_alpha(self._is_outlier(magnitude), factor)
+
+    def _is_outlier(self, magnitude: Tensor) -> Tensor:
+        """0 or 1 in the dtype of `magnitude`: faster than torch.where."""
+        return torch.gt(magnitude, self.theta_normal.to(magnitude.dtype), out=torch.empty_like(magnitude))
+
+    def _select_alpha(self, is_outlier: Tensor, factor: float) -> Tensor:
+        normal, outlier = self.theta_normal.to(is_outlier.dtype), self.theta_outlier.to(is_outlier.dtype)
         return torch.addcmul(normal * factor, is_outlier, (outlier - normal) * factor)
+
+    def _prepare(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        magnitude = v.abs()
+        is_outlier = self._is_outlier(magnitude)
+        if self.count_spikes:
+            self.outlier_count = self.outlier_count + is_outlier.count_nonzero()
+        return magnitude, self._select_alpha(is_outlier, 0.5 / self.code.levels)
 
     def limit(self, v: Tensor) -> Tensor:
         return self.theta_outlier.to(v.dtype)

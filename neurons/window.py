@@ -43,11 +43,15 @@ class WindowNode(base.MemoryModule):
         v_seq: membrane potential after each step, [T, B, ...], if `store_v_seq` is set (step mode "m").
         count_spikes: if set, `spike_count` holds the spikes of each neuron in the last window, int8 [B, ...].
         out_of_range: how many inputs lay outside the neuron's range since the last `reset_counts`.
+        outlier_count: how many inputs the outlier sub-neuron coded since then, while `count_spikes` was set.
         bypass: pass values through uncoded, with the exact non-linearity; used to check the structure of a
             converted network and to calibrate it.
         observer: called with the membrane potential [B, ...] of each window, before firing; used to calibrate.
         recorder: called with the node, the membrane potential [B, ...] and what was emitted ([B, ...] or a train
             [T, B, ...]) after each window; used to monitor.
+        live: for a recorder: which neurons of the window take part, bool, broadcastable to [B, ...]; None: all.
+        synapses: for a recorder: synaptic operations that a spike of each neuron causes, int64, broadcastable to
+            [B, ...], where that differs between windows.
     """
 
     def __init__(self, time_steps: int, step_mode: str = "s") -> None:
@@ -62,18 +66,22 @@ class WindowNode(base.MemoryModule):
         self.count_spikes = False
         self.spike_count: Tensor | None = None
         self.out_of_range = 0
+        self.outlier_count: Tensor | int = 0
         self.bypass = False
         self.observer: Callable[[Tensor], None] | None = None
         self.recorder: Callable[[WindowNode, Tensor, Tensor], None] | None = None
+        self.live: Tensor | None = None
+        self.synapses: Tensor | None = None
 
     @property
     def supported_backends(self) -> tuple[str, ...]:
         return ("torch",)
 
     def reset_counts(self) -> None:
-        """Forget the counters."""
-        self.spike_count = None
+        """Forget the counters and what a recorder was told."""
+        self.spike_count = self.live = self.synapses = None
         self.out_of_range = 0
+        self.outlier_count = 0
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """Accumulated input [B, ...] to accumulated output [B, ...]."""
@@ -113,6 +121,24 @@ class WindowNode(base.MemoryModule):
     def count_out_of_range(self, v: Tensor) -> int:
         """How many of the membrane potentials `v` ([B, ...]) lie beyond the neuron's range."""
         return 0
+
+    def spikes_of(self, v: Tensor) -> Tensor:
+        """The spikes of neurons with membrane potential `v` ([B, ...]), as signed amplitudes: int16 [T, B, ...].
+
+        0 is no spike. Binary spikes are 1; a spike of level j of a code with n levels, amplitude θ(t)(1 + j/n), is
+        ±(n + j).
+        """
+        raise NotImplementedError
+
+    def spike_scale(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """α and a bias for each membrane potential `v` ([B, ...]): a spike at step t carries α·2^-t, or its multiple by
+        the spike's level; the bias comes with step 1."""
+        raise NotImplementedError
+
+    @property
+    def most_spikes(self) -> int:
+        """The most spikes that a neuron can emit in a window."""
+        return self.time_steps
 
     def _code_sum(self, v: Tensor) -> Tensor:
         rows = self._rows(v)

@@ -58,30 +58,53 @@ def coders(model: PreTrainedModel) -> dict[str, nn.Module]:
     return {name: site.node for name, site in named_sites(model) if not isinstance(site.node, HGNode)}
 
 
+def attended(model: PreTrainedModel, mask: Tensor) -> Tensor:
+    """Which pairs of tokens meet, bool [B, S, S], for a mask [B, S]."""
+    real = mask.bool()
+    pairs = real[:, :, None] & real[:, None, :]
+    return pairs if model.config.model_type == "bert" else pairs.tril()
+
+
+def live_neurons(site: str, shape: torch.Size, tokens: Tensor, pairs: Tensor) -> Tensor:
+    """Which neurons of a site count, bool of that shape, by the meaning of its dimensions."""
+    name = site.rpartition(".")[2]
+    if "las_attention" not in site:
+        return tokens.unsqueeze(-1).expand(shape) if len(shape) == 3 else torch.ones(shape, dtype=torch.bool)
+    if name in ("query_node", "key_node", "value_node"):  # [B, H, S, D]
+        return tokens[:, None, :, None].expand(shape)
+    pairs = pairs if name in ("weight_node", "probability_node") else tokens.unsqueeze(-1)
+    heads = shape[0] // len(tokens)  # [B·H_kv, G, S, S or 1]
+    return pairs[:, None, None].expand(-1, heads, shape[1], -1, -1).flatten(0, 1)
+
+
 class HandCount:
     """Spikes of one site, from its temporal trains."""
 
     def __init__(self) -> None:
-        self.neurons = self.spikes = self.beyond = 0
+        self.neurons = self.spikes = self.beyond = self.outliers = 0
+        self.fired: list[Tensor] = []
 
-    def add(self, currents: Tensor, train: Tensor, mask: Tensor | None, limit: float) -> None:
-        v = currents.sum(0)
-        if mask is not None and v.dim() == 3:  # [B, S, C]
-            v, train = v[mask.bool()], train[:, mask.bool()]
-        self.neurons += v.numel()
-        self.spikes += int(torch.count_nonzero(train))
-        self.beyond += int((v.abs() > limit).sum())
+    def add(self, v: Tensor, train: Tensor, live: Tensor, node: nn.Module) -> None:
+        normal, outlier = (float(parameter) for parameter in node.parameters())
+        self.neurons += int(live.sum())
+        self.fired.append((train != 0)[:, live])
+        self.spikes += int(self.fired[-1].sum())
+        self.outliers += int((v[live].abs() > normal).sum())
+        self.beyond += int((v[live].abs() > outlier * (1 + 2**-10)).sum())  # up to there it counts as its end
 
 
 @contextmanager
 def counted_by_hand(model: PreTrainedModel, mask: Tensor | None = None) -> Iterator[dict[str, HandCount]]:
     counts: dict[str, HandCount] = {}
     handles = []
+    tokens = (torch.ones(3, 10) if mask is None else mask).bool()
+    pairs = attended(model, tokens)
     for name, node in coders(model).items():
 
         def hook(module: nn.Module, args: Any, train: Tensor, name: str = name) -> None:
-            limit = float(module.get_parameter("theta_outlier")) * (1 + 2**-10)  # up to there it counts as its end
-            counts.setdefault(name, HandCount()).add(args[0], train, mask, limit)
+            v = args[0].sum(0)
+            live = live_neurons(name, v.shape, tokens, pairs)
+            counts.setdefault(name, HandCount()).add(v, train, live, module)
 
         handles.append(node.register_forward_hook(hook))
     yield counts
@@ -96,13 +119,18 @@ def counts_of(monitor: SpikeMonitor) -> dict[str, tuple[int, int]]:
 @pytest.mark.parametrize("padding", ["none", "right"])
 def test_counts_are_those_of_the_trains(snn: PreTrainedModel, padding: str) -> None:
     mask = None if padding == "none" else padding_mask(padding)
-    with SpikeMonitor(snn) as monitor, counted_by_hand(snn, mask) as expected:
+    with SpikeMonitor(snn, sample=None) as monitor, counted_by_hand(snn, mask) as expected:
         run(snn, "temporal", input_ids=token_ids(), attention_mask=mask)
     assert expected.keys() == coders(snn).keys()
     for name, counted in expected.items():
         counts = monitor.sites[name]
         assert (counts.neurons, counts.spikes) == (counted.neurons, counted.spikes), name
         assert counts.spikes_per_neuron == counted.spikes / counted.neurons
+        assert counts.outlier_share == counted.outliers / counted.neurons
+        fired = torch.cat(counted.fired, 1)  # [T, neurons]
+        assert counts.trains.firing_rate == pytest.approx(fired.double().mean(1).tolist())
+        assert sum(counts.trains.levels.values()) == pytest.approx(counts.spikes_per_neuron)
+        assert counts.trains.silent == pytest.approx(float((fired.sum(0) == 0).double().mean()))
     assert sum(counted.beyond for counted in expected.values()) > 0
     assert {name: monitor.sites[name].out_of_range for name in expected} == {
         name: counted.beyond for name, counted in expected.items()
@@ -124,7 +152,7 @@ def test_both_executions_count_the_same(snn: PreTrainedModel, padding: str) -> N
 @pytest.mark.parametrize("length", [10, 8, 4, 32])  # also as many tokens as heads, and as channels
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_padding_is_excluded(snn: PreTrainedModel, execution: str, length: int) -> None:
-    """A padded batch counts what its rows count alone, attention aside, whose neurons are not one per token."""
+    """A padded batch counts what its rows count alone."""
     lengths = [length, max(1, length - 3), max(1, length // 2)]
     mask = torch.zeros(3, length, dtype=torch.long)
     for row, real in enumerate(lengths):
@@ -134,11 +162,12 @@ def test_padding_is_excluded(snn: PreTrainedModel, execution: str, length: int) 
     with SpikeMonitor(snn) as alone:
         for row, real in enumerate(lengths):
             run(snn, execution, input_ids=token_ids(3, length)[row : row + 1, :real])
-    found, expected = (
-        {name: pair for name, pair in counts_of(each).items() if "las_attention" not in name}
-        for each in (monitor, alone)
-    )
-    assert found == expected
+    assert counts_of(monitor) == counts_of(alone)
+    assert monitor.tokens == alone.tokens == sum(lengths)
+    assert monitor.samples == alone.samples == 3
+    for name, counts in monitor.sites.items():
+        assert counts.synaptic_operations == alone.sites[name].synaptic_operations
+        assert counts.synapses == alone.sites[name].synapses
 
 
 def test_mean_is_weighted_by_fan_out(snn: PreTrainedModel) -> None:
@@ -210,16 +239,78 @@ def test_not_converted() -> None:
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_heads_are_not_taken_for_tokens(snn: PreTrainedModel, execution: str) -> None:
-    """With as many tokens as heads (4, or 2 of keys): neurons of attention are counted whole."""
+    """With as many tokens as heads (4, or 2 of keys): live neurons of attention are still those of tokens."""
+    heads = {"query_node": 4, "key_node": 2 if snn.config.model_type == "llama" else 4}
     for length in (4, 2):
         mask = torch.ones(3, length, dtype=torch.long)
         mask[1, -1] = 0
         with SpikeMonitor(snn) as monitor:
             run(snn, execution, input_ids=token_ids(3, length), attention_mask=mask)
-        with SpikeMonitor(snn) as without_padding:
-            run(snn, execution, input_ids=token_ids(3, length))
-        found, expected = (
-            {name: pair[0] for name, pair in counts_of(each).items() if "las_attention" in name}
-            for each in (monitor, without_padding)
-        )
-        assert found == expected
+        for node, count in heads.items():
+            found = [site.neurons for name, site in monitor.sites.items() if name.endswith(node)]
+            assert found == [count * 8 * int(mask.sum())] * 2
+
+
+def test_synaptic_operations_by_hand(snn: PreTrainedModel) -> None:
+    """Operands of attention: each spike meets the tokens that its token meets."""
+    mask = padding_mask("right")
+    pairs = attended(snn, mask)
+    with SpikeMonitor(snn, sample=None) as monitor, trains_of(snn) as trains:
+        run(snn, "temporal", input_ids=token_ids(), attention_mask=mask)
+    groups = snn.config.num_attention_heads // getattr(
+        snn.config, "num_key_value_heads", snn.config.num_attention_heads
+    )
+    for name, train in trains.items():
+        fired = (train != 0).sum(0)
+        partners = {
+            "query_node": pairs.sum(2)[:, None, :, None],
+            "key_node": groups * pairs.sum(1)[:, None, :, None],
+            "value_node": groups * pairs.sum(1)[:, None, :, None],
+        }[name.rpartition(".")[2]]
+        counts = monitor.sites[name]
+        assert counts.synaptic_operations == int((fired * partners).sum())
+        assert counts.synapses == int(partners.expand(fired.shape).sum())
+        assert counts.synaptic_operations > 0
+
+
+@contextmanager
+def trains_of(model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
+    """The trains of queries, keys and values."""
+    trains: dict[str, Tensor] = {}
+    nodes = {
+        name: node for name, node in coders(model).items() if name.endswith(("query_node", "key_node", "value_node"))
+    }
+    handles = [
+        node.register_forward_hook(lambda module, args, train, name=name: trains.__setitem__(name, train))
+        for name, node in nodes.items()
+    ]
+    yield trains
+    for handle in handles:
+        handle.remove()
+
+
+def test_sampled_statistics_are_near_the_exact_ones(snn: PreTrainedModel) -> None:
+    with SpikeMonitor(snn, sample=None) as exact:
+        run(snn, "accumulated", input_ids=token_ids())
+    with SpikeMonitor(snn, sample=32) as sampled:
+        for _ in range(40):
+            run(snn, "accumulated", input_ids=token_ids())
+    for name, counts in exact.sites.items():
+        trains = sampled.sites[name].trains
+        assert 0 < trains.neurons <= 40 * 32
+        assert trains.firing_rate == pytest.approx(counts.trains.firing_rate, abs=0.08)
+        assert trains.silent == pytest.approx(counts.trains.silent, abs=0.08)
+
+
+def test_statistics_of_trains_agree_between_executions(snn: PreTrainedModel) -> None:
+    monitors = []
+    for execution in EXECUTIONS:
+        with SpikeMonitor(snn, sample=None) as monitor:
+            run(snn, execution, input_ids=token_ids(), attention_mask=padding_mask("left"))
+        monitors.append(monitor)
+    for name, temporal in monitors[0].sites.items():
+        accumulated = monitors[1].sites[name]
+        assert temporal.trains.firing_rate == accumulated.trains.firing_rate
+        assert temporal.trains.levels == accumulated.trains.levels
+        assert temporal.trains.saturated == accumulated.trains.saturated
+        assert temporal.synaptic_operations == accumulated.synaptic_operations

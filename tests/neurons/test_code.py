@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, write_train
+from las_sj.neurons.counting import can_look_up, count_ones, count_spikes, most_spikes
 
 DTYPES = (torch.float32, torch.float64)
 LEVELS = (1, 2, 3, 7, 15)
@@ -60,7 +61,7 @@ def draw_potentials(code: MultiThresholdCode, dtype: torch.dtype, shape: list[in
 
 
 def check_fast_forms(w: Tensor, code: MultiThresholdCode) -> None:
-    """accumulate gives the correctly rounded sum of the train, write_train the train; both count its spikes."""
+    """accumulate gives the correctly rounded sum of the train, write_train the train; all count its spikes."""
     before, train = w.clone(), train_of(w, code)
     spikes = (train != 0).sum(0)
     exact = train.double().sum(0).to(w.dtype)  # fp64 holds the sum of 24 steps exactly
@@ -70,6 +71,10 @@ def check_fast_forms(w: Tensor, code: MultiThresholdCode) -> None:
         assert torch.equal(y, exact)
         assert torch.equal(w, before)
     assert torch.equal(counts, spikes)
+    if can_look_up(code):
+        count_spikes(w, code, counts.zero_())
+        assert torch.equal(counts, spikes)
+        assert torch.equal(w, before)
     for counter in (None, counts.zero_()):
         remainder, written = w.clone(), torch.full_like(train, torch.nan)
         write_train(remainder, w.new_tensor(4.0), written, code, counter)
@@ -223,3 +228,21 @@ def test_binary_steps_count_in_binary() -> None:
 def test_bad_settings(field: str, settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=field):
         MultiThresholdCode(**settings)  # type: ignore[arg-type]
+
+
+def test_count_of_ones() -> None:
+    digits = torch.cat([torch.arange(1 << 12), torch.randint(1 << 24, (5000,)), torch.tensor([(1 << 24) - 1])]).int()
+    expected = [int(number).bit_count() for number in digits]
+    assert count_ones(digits, 24).tolist() == expected
+    assert count_ones(digits, 24).dtype == torch.int8
+    assert count_ones(digits[:6].view(2, 3), 12).shape == (2, 3)
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("levels", LEVELS)
+def test_most_spikes_bounds_the_count(levels: int, rounding: str) -> None:
+    for time_steps in (1, 2, 3, 8, 16):
+        for limit in (None, 1, 2):
+            code = MultiThresholdCode(time_steps, levels, rounding, limit)
+            w = strictly_in_range(hard_potentials(code, torch.float64), code)
+            assert int((train_of(w, code) != 0).sum(0).max()) <= most_spikes(code) <= time_steps

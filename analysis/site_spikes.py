@@ -1,0 +1,240 @@
+"""Counts of one population of neurons, streaming: their size does not depend on how much is counted."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from las_sj.models import Site
+from las_sj.neurons import HGNode, OATNode, WindowNode
+from las_sj.neurons.mt import ThresholdNode
+
+_FLUSH = 1 << 13  # sampled windows whose trains are looked at together
+_COLUMNS = 7  # totals kept
+_PENDING = 64  # windows whose totals may still be on the device
+
+
+class SiteSpikes:
+    """Counts of one population over all windows seen, padding and masked scores excluded.
+
+    Attributes:
+        site: the population.
+        neurons: neurons times windows.
+        rows: the same divided by the channels of a row: tokens, or queries.
+        spikes: spikes of all of them.
+        synapses, synaptic_operations: synapses of all neurons, and those that a spike came to, in the sites whose
+            fan-out each window has of its own (operands of attention); else 0.
+        out_of_range: inputs beyond the calibrated range.
+        outliers: inputs that the outlier sub-neuron coded.
+    """
+
+    def __init__(self, site: Site, sample: int | None) -> None:
+        self.site = site
+        self.trains = TrainStatistics(site.node, sample)
+        self._totals = torch.zeros(_COLUMNS, dtype=torch.int64)
+        self._pending: list[list[Tensor | int]] = []
+
+    def add(self, v: Tensor, spikes: Tensor, live: Tensor | None) -> None:
+        """Count one window.
+
+        Args:
+            v: membrane potentials [B, ...].
+            spikes: spikes of each neuron, int8 [B, ...].
+            live: which neurons count, broadcastable to `v`; None: all.
+        """
+        node = self.site.node
+        neurons = v.numel() if live is None else live.sum() * (v.numel() // max(live.numel(), 1))
+        if live is None and (node.synapses is None or node.synapses.dim() == 0):
+            fan_out = 0 if node.synapses is None else int(node.synapses)
+            fired = _total(spikes)
+            counts = [neurons, fired, neurons * fan_out, fired * fan_out, node.outlier_count, node.out_of_range]
+        else:
+            counts = [neurons, *self._weighted(v, spikes, live), _out_of_range(node, v, live)]
+        self._pending.append([*counts, neurons // (v.shape[-1] if v.dim() else 1)])
+        node.outlier_count = node.out_of_range = 0
+        self.trains.add(v, live)
+        if len(self._pending) >= _PENDING:
+            self._flush()
+
+    def _weighted(self, v: Tensor, spikes: Tensor, live: Tensor | None) -> list[Tensor | int]:
+        """Spikes, synapses, synaptic operations and outliers where neurons differ in liveness or synapses."""
+        node = self.site.node
+        fan_out = torch.zeros((), dtype=torch.int64) if node.synapses is None else node.synapses
+        alive = torch.ones((1,) * v.dim(), dtype=torch.int64) if live is None else live.long()
+        alive, weight = torch.broadcast_tensors(
+            alive.to(spikes.device), alive.to(spikes.device) * fan_out.to(spikes.device)
+        )
+        fired = _total_per_part(spikes, alive.shape)
+        outliers: Tensor | int = 0
+        if isinstance(node, OATNode):
+            outliers = (_total_per_part(node.outliers(v).view(torch.int8), alive.shape) * alive).sum()
+        synapses = weight.sum() * (v.numel() // max(weight.numel(), 1))
+        return [(fired * alive).sum(), synapses, (fired * weight).sum(), outliers]
+
+    def _flush(self) -> None:
+        for column in range(_COLUMNS) if self._pending else ():
+            self._totals[column] += sum(int(entry[column]) for entry in self._pending)
+        self._pending.clear()
+
+    def _total_of(self, column: int) -> int:
+        self._flush()
+        return int(self._totals[column])
+
+    @property
+    def neurons(self) -> int:
+        return self._total_of(0)
+
+    @property
+    def rows(self) -> int:
+        return self._total_of(6)
+
+    @property
+    def spikes(self) -> int:
+        return self._total_of(1)
+
+    @property
+    def synapses(self) -> int:
+        return self._total_of(2)
+
+    @property
+    def synaptic_operations(self) -> int:
+        return self._total_of(3)
+
+    @property
+    def outliers(self) -> int:
+        return self._total_of(4)
+
+    @property
+    def out_of_range(self) -> int:
+        return self._total_of(5)
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes per neuron and window; 0 where nothing was seen."""
+        return self.spikes / self.neurons if self.neurons else 0.0
+
+    @property
+    def outlier_share(self) -> float:
+        """Share of inputs that the outlier sub-neuron coded; 0 for neurons that have none."""
+        return self.outliers / self.neurons if self.neurons else 0.0
+
+
+def _total(spikes: Tensor) -> Tensor:
+    return spikes.sum(dtype=torch.int32 if spikes.numel() < 1 << 24 else torch.int64)
+
+
+def _total_per_part(spikes: Tensor, shape: torch.Size) -> Tensor:
+    """Sums over the dimensions in which `shape` has one element."""
+    dims = [dim for dim, size in enumerate(shape) if size == 1 and spikes.shape[dim] != 1]
+    return spikes.sum(dims, keepdim=True) if dims else spikes.long()
+
+
+def _out_of_range(node: WindowNode, v: Tensor, live: Tensor | None) -> int:
+    if node.out_of_range == 0 or live is None:
+        return node.out_of_range
+    inside = (node.low + node.high) / 2 if isinstance(node, HGNode) else 0.0
+    return node.count_out_of_range(v.masked_fill(~live, inside))
+
+
+class TrainStatistics:
+    """What trains look like: firing rate by time step, spikes by level, silent and saturated neurons.
+
+    Membrane potentials are sampled evenly at random, with a fixed seed, and their trains looked at; all of them where
+    `sample` is None.
+
+    Args:
+        node: the neurons.
+        sample: neurons sampled of each window, or None.
+
+    """
+
+    def __init__(self, node: WindowNode, sample: int | None) -> None:
+        self.node = node
+        self.sample = sample
+        self._seen = 0
+        self._by_step = torch.zeros(node.time_steps, dtype=torch.int64)
+        self._by_level = torch.zeros(_levels(node) + 1, dtype=torch.int64)
+        self._silent = self._saturated = 0
+        self._waiting: list[Tensor] = []
+        self._waiting_count = 0
+        self._generator = torch.Generator().manual_seed(0)
+
+    def add(self, v: Tensor, live: Tensor | None) -> None:
+        """Look at one window's membrane potentials [B, ...], of which those count where `live` is True."""
+        if not v.numel():
+            return
+        self._waiting.append(self._pick(v, live))
+        self._waiting_count += len(self._waiting[-1])
+        if self._waiting_count >= _FLUSH:
+            self._flush()
+
+    def _pick(self, v: Tensor, live: Tensor | None) -> Tensor:
+        """[N], or rows [N, C] where each channel has a threshold of its own."""
+        if isinstance(self.node, ThresholdNode) and self.node.per_channel:
+            rows = v.reshape(-1, v.shape[-1])
+            chosen = rows if live is None else rows[live.expand(v.shape).reshape(rows.shape).any(-1)]
+            return chosen if self.sample is None else chosen[: max(1, self.sample // v.shape[-1])]
+        if self.sample is None:
+            return v.reshape(-1) if live is None else v[live.expand(v.shape)]
+        index = torch.randint(v.numel(), (min(self.sample, v.numel()),), generator=self._generator).to(v.device)
+        values = torch.take(v, index)  # without a copy of a transposed `v`
+        if live is None:
+            return values
+        place = torch.unravel_index(index, v.shape)
+        at = tuple(part if size > 1 else part * 0 for part, size in zip(place, live.shape, strict=True))
+        return values[live[at]]
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        v = torch.cat(self._waiting)
+        self._waiting.clear()
+        self._waiting_count = 0
+        if v.numel() == 0:
+            return
+        spikes = self.node.spikes_of(v).abs()  # [T, N] or [T, N, C]
+        fired = spikes > 0
+        per_neuron = fired.sum(0)
+        self._seen += per_neuron.numel()
+        self._by_step += fired.flatten(1).sum(1).cpu()
+        self._by_level += torch.bincount(spikes[fired].long(), minlength=len(self._by_level)).cpu()
+        self._silent += int((per_neuron == 0).sum())
+        self._saturated += int((per_neuron >= self.node.most_spikes).sum())
+
+    def _share(self, count: Callable[[], Tensor | int]) -> Tensor | float:
+        self._flush()
+        return count() / self._seen if self._seen else count() * 0.0
+
+    @property
+    def neurons(self) -> int:
+        """How many trains were looked at."""
+        self._flush()
+        return self._seen
+
+    @property
+    def firing_rate(self) -> list[float]:
+        """Spikes per neuron at each time step, T numbers."""
+        rate = self._share(lambda: self._by_step)
+        assert isinstance(rate, Tensor)
+        return rate.tolist()
+
+    @property
+    def levels(self) -> dict[int, float]:
+        """Spikes per neuron of each amplitude: in units of θ(t)/n, n … 2n; 1 for binary spikes."""
+        share = self._share(lambda: self._by_level)
+        assert isinstance(share, Tensor)
+        return {level: float(value) for level, value in enumerate(share) if value > 0}
+
+    @property
+    def silent(self) -> float:
+        """Share of neurons that fired nothing in their window."""
+        return float(self._share(lambda: self._silent))
+
+    @property
+    def saturated(self) -> float:
+        """Share of neurons that fired as often in their window as their code allows."""
+        return float(self._share(lambda: self._saturated))
+
+
+def _levels(node: WindowNode) -> int:
+    return 2 * node.code.levels if isinstance(node, ThresholdNode) else 1

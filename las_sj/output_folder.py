@@ -13,8 +13,14 @@ class OutputError(ValueError):
     """The output folder cannot be used; the message says why."""
 
 
-def check_output(path: Path, overwrite: bool) -> None:
+def check_output(path: Path, overwrite: bool, mark: str = REPORT, of: str = "a conversion") -> None:
     """Refuse what exists already, unless it may be overwritten.
+
+    Args:
+        path: the folder to be written.
+        overwrite: whether it may exist.
+        mark: the file that an earlier output, which may be overwritten, holds.
+        of: what writes it, for the message.
 
     Raises:
         OutputError: it exists and `overwrite` is not set, or it is not a folder, or holds something else.
@@ -28,14 +34,17 @@ def check_output(path: Path, overwrite: bool) -> None:
         tempfile.TemporaryDirectory(dir=place).cleanup()
     except OSError as error:
         raise OutputError(f"cannot write to {place}: {error.strerror}") from None
-    if path.exists() and any(path.iterdir()) and not (path / REPORT).exists():
-        raise OutputError(f"{path} is not the output of a conversion (it has no {REPORT}): give another folder")
+    if path.exists() and any(path.iterdir()) and not (path / mark).exists():
+        raise OutputError(f"{path} is not the output of {of} (it has no {mark}): give another folder")
 
 
 @contextmanager
-def whole_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder beside `path` that is renamed to it at the end, or removed if anything goes wrong."""
-    check_output(path, overwrite)
+def whole_folder(path: Path, overwrite: bool, mark: str = REPORT, of: str = "a conversion") -> Iterator[Path]:
+    """A temporary folder beside `path` that is renamed to it at the end, or removed if anything goes wrong.
+
+    Arguments and errors are those of `check_output`.
+    """
+    check_output(path, overwrite, mark, of)
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))

@@ -1,0 +1,140 @@
+"""Operations of each operator of a converted model, and of the original, as a monitor counted them."""
+
+import math
+from dataclasses import dataclass, field
+
+from las_sj.analysis.site_spikes import SiteSpikes
+from las_sj.analysis.spike_monitor import SpikeMonitor
+from las_sj.models.activation import SpikingActivation
+from las_sj.models.embedding import SpikingEmbedding
+from las_sj.models.linear import SpikingReadout
+from las_sj.models.spiking_layer import Site
+from las_sj.neurons.mt import ThresholdNode
+
+CORE = "las_attention"
+KINDS = (
+    "embedding",
+    "norm",
+    "projection",
+    "rope",
+    "scores",
+    "softmax",
+    "values",
+    "activation",
+    "gate",
+    "residual",
+    "head",
+)
+MAC_KINDS = ("projection", "scores", "values", "head")  # the operators that a count of MACs of the ANN sees
+_PRODUCTS = ("scores", "values", "gate")  # both operands are activations
+_OPERATOR_KINDS = {"scores": "scores", "values": "values", "softmax": "softmax", "rope": "rope", "residual": "residual"}
+
+
+@dataclass
+class Operations:
+    """Counts of one operator.
+
+    Attributes:
+        name: full name of the operator.
+        kind: one of `KINDS`.
+        neurons, spikes: of the populations whose spikes go into it.
+        macs: multiply-accumulates of the ANN.
+        native: values that a native non-linearity of the ANN takes, by its name.
+        synaptic_operations: of the SNN: spikes times the synapses that each comes to.
+        levelled_operations: the same, a spike of n levels counted ⌈log2(n+1)⌉ times.
+        additions, scalings: on currents, of one time step of the SNN.
+        ann_additions, ann_scalings: the same operations in the ANN, where its native operation does not contain them.
+        states: neurons with a membrane potential.
+        lookups: numbers read from an embedding table.
+    """
+
+    name: str
+    kind: str
+    neurons: int = 0
+    spikes: int = 0
+    macs: int = 0
+    native: dict[str, int] = field(default_factory=dict)
+    synaptic_operations: int = 0
+    levelled_operations: int = 0
+    additions: int = 0
+    scalings: int = 0
+    ann_additions: int = 0
+    ann_scalings: int = 0
+    states: int = 0
+    lookups: int = 0
+
+    @property
+    def is_product(self) -> bool:
+        """Whether both operands are activations."""
+        return self.kind in _PRODUCTS
+
+    @property
+    def layer(self) -> str:
+        """The block it belongs to: its name up to the last number, or the first part."""
+        parts = self.name.split(".")
+        numbers = [index for index, part in enumerate(parts) if part.isdigit()]
+        return ".".join(parts[: numbers[-1] + 1]) if numbers else self.name
+
+
+def level_factor(levels: int) -> int:
+    """Additions that a spike with n levels takes, each a shift and an add of its payload: ⌈log2(n+1)⌉."""
+    return math.ceil(math.log2(levels + 1))
+
+
+def count_operations(monitor: SpikeMonitor) -> list[Operations]:
+    """The operations of all calls that `monitor` saw, by operator, in the order of the model."""
+    rows: dict[str, Operations] = {}
+    for name, module in monitor.model.named_modules():
+        if isinstance(module, SpikingEmbedding):
+            lookups = monitor.tokens * int(module.embedding_dim)
+            rows[name] = Operations(name, "embedding", lookups=lookups)
+    for name, counts in monitor.sites.items():
+        _add_site(rows, monitor, name.rpartition(".")[0], counts)
+    return list(rows.values())
+
+
+def _row(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> Operations:
+    label = ".".join(part for part in (*owner.split("."), operator) if part and part != CORE)
+    if label not in rows:
+        rows[label] = Operations(label, _kind(monitor, owner, operator, site))
+    return rows[label]
+
+
+def _kind(monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> str:
+    if operator in _OPERATOR_KINDS:
+        return _OPERATOR_KINDS[operator]
+    module = monitor.model.get_submodule(owner)
+    if site.feeds == "weights":
+        return "head" if isinstance(module, SpikingReadout) else "projection"
+    if operator == "product":
+        return "gate"
+    return "activation" if isinstance(module, SpikingActivation) else "norm"
+
+
+def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, counts: SiteSpikes) -> None:
+    site = counts.site
+    factor = level_factor(site.node.code.levels) if isinstance(site.node, ThresholdNode) else 1
+    for index, synapses in enumerate(site.synapses):
+        row = _row(rows, monitor, owner, synapses.operator, site)
+        fixed = synapses.fan_out is not None
+        operations = counts.spikes * (synapses.fan_out or 0) if fixed else counts.synaptic_operations
+        row.neurons += counts.neurons
+        row.spikes += counts.spikes
+        row.synaptic_operations += operations
+        row.levelled_operations += operations * factor
+        if synapses.is_mac:
+            row.macs += counts.neurons * (synapses.fan_out or 0) if fixed else counts.synapses
+        if synapses.bias:
+            row.additions += counts.rows * (synapses.fan_out or 0)
+            row.ann_additions += counts.rows * (synapses.fan_out or 0)
+        if index == 0:
+            row.states += counts.neurons
+            if site.native:
+                row.native[site.native] = row.native.get(site.native, 0) + counts.neurons
+    for dense in site.dense:
+        row = _row(rows, monitor, owner, dense.operator, site)
+        row.additions += counts.neurons * dense.additions
+        row.scalings += counts.neurons * dense.scalings
+        if not dense.native:
+            row.ann_additions += counts.neurons * dense.additions
+            row.ann_scalings += counts.neurons * dense.scalings

@@ -1,0 +1,118 @@
+"""Where the numbers in a tensor come from, followed through every operation of a call.
+
+Tensors are known by their storage: views share it, and a storage that is gone cannot be mistaken for a new one, because
+the weak reference keeps its identity.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from las_sj.neurons import HGNode, WindowNode
+from las_sj.neurons.mt import ThresholdNode
+
+_PURGE_ABOVE = 20_000  # storages remembered
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of the numbers in a storage.
+
+    Attributes:
+        depth: populations of neurons on the longest way to them.
+        node: the neurons that emitted them, where they are a train or a copy of one.
+        whole: whether the storage is the train itself, [T, ...], contiguous, and not a copy of some of it.
+    """
+
+    depth: int = 0
+    node: WindowNode | None = None
+    whole: bool = False
+
+
+class Provenance:
+    """Remembers the origin of every tensor that depends on the input values; others are constants."""
+
+    def __init__(self) -> None:
+        self._origins: dict[int, tuple[StorageWeakRef, Origin]] = {}
+
+    def of(self, tensor: Tensor) -> Origin | None:
+        """The origin of a tensor's numbers; None: a constant."""
+        entry = self._origins.get(tensor.untyped_storage()._cdata)
+        return entry[1] if entry is not None else None
+
+    def mark(self, tensor: Tensor, origin: Origin | None) -> None:
+        """Say where the numbers that were just written to a tensor come from."""
+        storage = tensor.untyped_storage()
+        if origin is None:
+            self._origins.pop(storage._cdata, None)
+            return
+        self._origins[storage._cdata] = (StorageWeakRef(storage), origin)
+        if len(self._origins) > _PURGE_ABOVE:
+            self._origins = {key: entry for key, entry in self._origins.items() if not entry[0].expired()}
+
+    def merged(self, tensors: list[Tensor]) -> Origin | None:
+        """The origin of something computed from several tensors."""
+        origins = [origin for origin in map(self.of, tensors) if origin is not None]
+        return Origin(max(origin.depth for origin in origins)) if origins else None
+
+    def copied(self, tensors: list[Tensor]) -> Origin | None:
+        """The origin of numbers that were only moved: still spikes, if they came from one population alone."""
+        origins = [origin for origin in map(self.of, tensors) if origin is not None]
+        nodes = {id(origin.node) for origin in origins}
+        if len(nodes) == 1 and len(origins) == len(tensors):
+            return replace(origins[0], whole=False)
+        return self.merged(tensors)
+
+
+def is_spikes(tensor: Tensor, origin: Origin | None) -> bool:
+    """Whether every number in a tensor is a spike of the neurons it came from, or 0: checked on the values.
+
+    Of a train, time step by time step: at step t only 0 and ±θ(t)(1 + j/n) of one of the neuron's sub-neurons pass. Of
+    a copy, whose time steps are not known any more, those of any step. HG neurons emit currents of arbitrary amplitude,
+    which are no spikes for a multiplication.
+    """
+    if origin is None or not isinstance(origin.node, ThresholdNode):
+        return False
+    values = tensor.detach().abs().double()
+    node = origin.node
+    if origin.whole:
+        step = _step_of(tensor, node.time_steps)
+        return bool(_is_level(values * torch.exp2(step + 1), step == 0, node, tensor.dtype).all())
+    found = torch.zeros_like(values, dtype=torch.bool)
+    for t in range(node.time_steps):
+        found |= _is_level(values * 2.0 ** (t + 1), torch.tensor(t == 0, device=values.device), node, tensor.dtype)
+    return bool(found.all())
+
+
+def _step_of(tensor: Tensor, time_steps: int) -> Tensor:
+    """The time step, from 0, that each number of a view of a whole train belongs to."""
+    total = tensor.untyped_storage().nbytes() // tensor.element_size()
+    place = torch.arange(total, device=tensor.device).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+    return place // (total // time_steps)
+
+
+def _is_level(scaled: Tensor, first: Tensor, node: ThresholdNode, dtype: torch.dtype) -> Tensor:
+    """Whether |s|·2^t, for spikes s at steps t (from 1), is 0 or α(1 + j/n) of a sub-neuron; bool [...]."""
+    n = node.code.levels
+    highest = torch.where(first, 2 * n, 2 * n - 1)
+    allowed = scaled == 0
+    for threshold in node.parameters():
+        level = scaled / threshold.detach().double() * n
+        whole = level.round()
+        exact = (level - whole).abs() <= 4 * n * torch.finfo(dtype).eps
+        allowed |= exact & (whole >= n) & (whole <= highest)
+    return allowed
+
+
+def train_origin(node: WindowNode, inputs: Origin | None) -> Origin:
+    """The origin of what a population just emitted."""
+    depth = (0 if inputs is None else inputs.depth) + 1
+    return Origin(depth, None if isinstance(node, HGNode) else node, whole=True)
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """All tensors in nested arguments."""
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]

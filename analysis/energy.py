@@ -228,11 +228,12 @@ class EnergyReport:
 
     def to_markdown(self, by: str = "kind") -> str:
         """Totals, the table, and the formulas under it."""
-        lines = [*_markdown_table(*self._totals_table()), "", *_markdown_table(self.header(), self.table(by)), ""]
+        lines = [*markdown_table(*self.totals_table()), "", *markdown_table(self.header(), self.table(by)), ""]
         lines += [f"- *{name}*: {formula}" for name, formula in self.formulas().items()]
         return "\n".join(lines) + "\n"
 
-    def _totals_table(self) -> tuple[list[str], list[list[str | float]]]:
+    def totals_table(self) -> tuple[list[str], list[list[str | float]]]:
+        """Header and rows: ratio and energies by accounting."""
         header = [
             "accounting",
             "SNN / ANN",
@@ -277,15 +278,15 @@ def formulas(costs: EnergyCosts, time_steps: int, equal_loss_bits: int | None = 
     """How each column of an energy table is computed, with the figures put in."""
     mac, ac, byte = costs.e_mac_pj, costs.e_ac_pj, costs.e_memory_pj_per_byte
     texts = {
-        "costs": f"{costs.name}, {costs.technology_nm} nm: E_MAC = {mac:g} pJ, E_AC = {ac:g} pJ, memory {byte:g} pJ/byte "
-        f"({costs.source})",
+        "costs": f"{costs.name}, {costs.technology_nm} nm: E_MAC = {mac:g} pJ, E_AC = {ac:g} pJ, memory {byte:g} "
+        f"pJ/byte ({costs.source})",
         "MACs": "multiply-accumulates of the ANN, padding and masked scores excluded",
         "synaptic operations": "spikes × the synapses that each comes to: output features (weights), live partners "
         "(products), 1 (into a neuron), padding and masked scores excluded",
         "spikes per neuron": "of the populations whose spikes go into the operator, per window of T steps",
-        "paper": f"ANN: E_MAC × MACs; SNN: E_AC × synaptic operations (LAS, arXiv 2505.09659, Appendix E). The ratio is "
-        f"over {', '.join(MAC_KINDS)}; native non-linearities are rows of their own on both sides, the ANN's at E_MAC/2 "
-        f"per FLOP: GELU 70 ({LAS}), other functions 8, softmax 5, norm 5 per value ({ELECTRA})",
+        "paper": "ANN: E_MAC × MACs; SNN: E_AC × synaptic operations (LAS, arXiv 2505.09659, Appendix E). The ratio "
+        f"is over {', '.join(MAC_KINDS)}; native non-linearities are rows of their own on both sides, the ANN's at "
+        f"E_MAC/2 per FLOP: GELU 70 ({LAS}), other functions 8, softmax 5, norm 5 per value ({ELECTRA})",
         "level_aware": f"as paper, over all operators, but a spike with n levels costs ⌈log2(n+1)⌉ × E_AC; dense "
         f"operations on currents (biases, residual additions, means, maxima, RoPE, scale factors) are paid at each of "
         f"the T = {time_steps} steps (E_AC per addition, E_MAC − E_AC per scaling), once in the ANN; GELU at 8 FLOPs",
@@ -330,6 +331,7 @@ def format_cell(value: str | float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _markdown_table(header: list[str], rows: list[list[str | float]]) -> list[str]:
+def markdown_table(header: list[str], rows: list[list[str | float]]) -> list[str]:
+    """The lines of a Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     return lines + ["| " + " | ".join(format_cell(cell) for cell in row) + " |" for row in rows]

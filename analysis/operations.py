@@ -71,9 +71,9 @@ class Operations:
     @property
     def layer(self) -> str:
         """The block it belongs to: its name up to the last number, or the first part."""
-        parts = self.name.split(".")
+        parts = self.name.removesuffix(".residual").split(".")
         numbers = [index for index, part in enumerate(parts) if part.isdigit()]
-        return ".".join(parts[: numbers[-1] + 1]) if numbers else self.name
+        return ".".join(parts[: numbers[-1] + 1] if numbers else parts)
 
 
 def level_factor(levels: int) -> int:

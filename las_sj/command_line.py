@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from las_sj.memory import keep_freed_memory
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def run(main: Callable[[], None]) -> None:
@@ -24,9 +26,13 @@ def run(main: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was written", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
     except Exception as error:  # whatever a checkpoint or a library made of it, the user gets one line
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)

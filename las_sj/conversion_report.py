@@ -7,7 +7,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from las_sj.analysis import SpikeMonitor
+from las_sj.analysis import SpikeMonitor, energy_report
 from las_sj.config import LASConfig
 from las_sj.evaluation import Quality
 from las_sj.models import Coverage
@@ -54,6 +54,7 @@ def build_report(
         "temporal_vs_accumulated": temporal_gap,
         "spikes_per_neuron": monitor.spikes_per_neuron,
         "out_of_range": sum(counts.out_of_range for counts in monitor.sites.values()),
+        "energy": energy_report(monitor).to_dict(),
         "sites": sites,
         "seconds": seconds,
     }
@@ -65,6 +66,8 @@ def _site_entry(counts: Any) -> dict[str, Any]:
         "feeds": counts.site.feeds,
         "fan_out": counts.site.fan_out,
         "neurons": counts.neurons,
+        "outlier_share": counts.outlier_share,
+        "silent": counts.trains.silent,
         "spikes_per_neuron": counts.spikes_per_neuron,
         "out_of_range": counts.out_of_range,
     }
@@ -84,6 +87,9 @@ def to_markdown(report: dict[str, Any]) -> str:
     ]
     lines = [f"# {report['model']} as a spiking network", ""]
     lines += _table(("", report["architecture"]), rows)
+    lines += ["", "## Energy, SNN / ANN", ""]
+    lines += _table(("accounting", "ratio"), _energy_rows(report["energy"]))
+    lines += ["", *(f"{name}: {formula}  " for name, formula in report["energy"]["formulas"].items())]
     lines += ["", "## Coverage", ""]
     lines += _table(
         ("module type", "became spiking"), [(kind, str(count)) for kind, count in report["coverage"]["spiking"].items()]
@@ -113,6 +119,10 @@ def _quality_rows(quality: dict[str, Any]) -> list[tuple[str, str]]:
         ("same most likely token", f"{100 * quality['top1_agreement']:.2f} %"),
         ("relative error of the logits", f"{quality['relative_error']:.2e}"),
     ]
+
+
+def _energy_rows(energy: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, f"{entry['ratio']:.3f}") for name, entry in energy["totals"].items()]
 
 
 def _out_of_range_text(report: dict[str, Any]) -> str:

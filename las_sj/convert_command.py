@@ -19,6 +19,7 @@ from las_sj.convert_model import check_weights, convert, set_execution
 from las_sj.evaluation import Quality, compare, is_language_model
 from las_sj.loading import default_model, load_model
 from las_sj.output_folder import REPORT, check_output, whole_folder
+from las_sj.sample import save_sample
 from las_sj.text import TextBatch, TextError, padded_lines, read_text, split_held_out, token_windows
 
 RASTER_TOKENS = 24
@@ -185,6 +186,7 @@ def _write(
     with whole_folder(arguments.output, arguments.overwrite) as folder:
         snn.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        save_sample(data.evaluation, folder)
         (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
         (folder / "las_report.md").write_text(to_markdown(report), encoding="utf-8")
         plot_raster(snn, short).savefig(folder / "raster.png", dpi=130)
@@ -193,3 +195,4 @@ def _write(
 def _print_summary(report: dict[str, object], quality: Quality, monitor: SpikeMonitor, output: Path) -> None:
     print(to_markdown(report).split("\n## Neurons")[0])
     print(f"Written to {output}: config.json, model.safetensors, tokenizer, las_report.json, las_report.md, raster.png")
+    print(f"Look at it: python -m las_sj.report {output}   python -m las_sj.inspect {output}")

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from las_sj.models import FAMILIES, UnsupportedModelError
+from las_sj.quantizer import METHOD
 
 
 def default_model() -> Path:
@@ -57,6 +58,33 @@ def load_model(
     if gguf_file is not None:
         model = _without_quantisation(model)
     return model.to(device).eval(), AutoTokenizer.from_pretrained(name, **extra)
+
+
+def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """Load a converted model with the class that it was saved with, and its tokenizer if it has one.
+
+    Args:
+        folder: what `convert` or `save_pretrained` wrote.
+        device: for the weights.
+
+    Raises:
+        OSError, ValueError: the folder does not exist or holds no converted model.
+    """
+    if not (folder / "config.json").exists():
+        raise OSError(f"{folder} holds no model (no config.json): give the output of python -m las_sj.convert")
+    config = AutoConfig.from_pretrained(folder)
+    quantisation = getattr(config, "quantization_config", None) or {}
+    method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation.quant_method
+    if method != METHOD:
+        raise UnsupportedModelError(f"the model in {folder} is not converted: run python -m las_sj.convert {folder}")
+    try:
+        model = _class_of(config).from_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(f"the weights in {folder} cannot be read: {error}") from None
+    tokenizer = None
+    if any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    return model.to(device).eval(), tokenizer
 
 
 def _class_of(config: PretrainedConfig) -> Any:

@@ -57,6 +57,24 @@ def whole_folder(path: Path, overwrite: bool, mark: str = REPORT, of: str = "a c
         raise
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that is renamed to it at the end, or removed if anything goes wrong.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written to.
+    """
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.absolute().parent))
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        yield partial / path.name
+        (partial / path.name).replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _replace(path: Path, whole: Path) -> None:
     """Rename `whole` to `path`; a folder that is there goes last, and is back in its place if that fails."""
     if not path.exists():

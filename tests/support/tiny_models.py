@@ -68,7 +68,7 @@ def gpt2(kind: type[PreTrainedModel] = GPT2LMHeadModel, **options: Any) -> Model
 def llama(kind: type[PreTrainedModel] = LlamaForCausalLM, **options: Any) -> Model:
     """With grouped-query attention: two heads of queries for each of keys."""
     torch.manual_seed(0)
-    return _random(kind(LlamaConfig(**_SIZES, num_key_value_heads=2, **options)))
+    return _random(kind(LlamaConfig(**{**_SIZES, "num_key_value_heads": 2, **options})))
 
 
 MODELS: dict[str, Callable[[], Model]] = {

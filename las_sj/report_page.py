@@ -1,0 +1,62 @@
+"""The report of a converted model as one HTML page that needs no other file and no network."""
+
+import base64
+import io
+from collections.abc import Iterable
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from las_sj.model_report import ModelReport
+from las_sj.report_markdown import (
+    Table,
+    audit_table,
+    cells_of,
+    population_table,
+    settings_table,
+    sites_table,
+    summary_table,
+)
+
+DPI = 110
+
+
+def to_html(report: ModelReport, pictures: Iterable[tuple[str, Figure]]) -> str:
+    """Render the page.
+
+    Args:
+        report: as `examine` returns.
+        pictures: captions and figures.
+    """
+    environment = Environment(loader=PackageLoader("las_sj", "page"), autoescape=True, undefined=StrictUndefined)
+    tables = [
+        ("Energy by kind of operator", (report.energy.header(), report.energy.table("kind"))),
+        ("Energy by layer", (report.energy.header(), report.energy.table("layer"))),
+        ("Energy by operator", (report.energy.header(), report.energy.table("operator"))),
+    ]
+    return environment.get_template("page.html").render(
+        title=f"{report.conversion.get('model', report.folder)} as a spiking network",
+        summary=summary_table(report)[1],
+        energy_tables=[_section(*table) for table in tables],
+        formulas=report.energy.formulas(),
+        totals=_section("Totals", report.energy.totals_table()),
+        audit=report.audit,
+        tables=[
+            _section("Audit: every operation of a short temporal call", audit_table(report)),
+            _section("Neurons, thresholds and tables", population_table(report)),
+            _section("Spikes by site", sites_table(report)),
+            _section("Settings", settings_table(report)),
+        ],
+        pictures=[(caption, _as_png(figure)) for caption, figure in pictures],
+    )
+
+
+def _section(title: str, table: Table) -> dict[str, object]:
+    return {"title": title, "header": table[0], "rows": cells_of(table[1])}
+
+
+def _as_png(figure: Figure) -> str:
+    """Base64."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,13 +1,17 @@
 """Counts of one population of neurons, streaming: their size does not depend on how much is counted."""
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from las_sj.models import Site
 from las_sj.neurons import HGNode, OATNode, WindowNode
 from las_sj.neurons.mt import ThresholdNode
+
+Array = np.ndarray[Any, Any]
 
 _FLUSH = 1 << 13  # sampled windows whose trains are looked at together
 _COLUMNS = 7  # totals kept
@@ -34,42 +38,52 @@ class SiteSpikes:
         self._totals = torch.zeros(_COLUMNS, dtype=torch.int64)
         self._pending: list[list[Tensor | int]] = []
 
-    def add(self, v: Tensor, spikes: Tensor, live: Tensor | None) -> None:
+    def add(self, v: Tensor, spikes: Tensor, live: "Live | None") -> None:
         """Count one window.
 
         Args:
             v: membrane potentials [B, ...].
             spikes: spikes of each neuron, int8 [B, ...].
-            live: which neurons count, broadcastable to `v`; None: all.
+            live: which neurons count; None: all.
         """
-        node = self.site.node
-        neurons = v.numel() if live is None else live.sum() * (v.numel() // max(live.numel(), 1))
-        if live is None and (node.synapses is None or node.synapses.dim() == 0):
-            fan_out = 0 if node.synapses is None else int(node.synapses)
-            fired = _total(spikes)
-            counts = [neurons, fired, neurons * fan_out, fired * fan_out, node.outlier_count, node.out_of_range]
+        tally = self.site.node.tally
+        neurons = v.numel() if live is None else live.neurons(v)
+        if live is None and not isinstance(tally.synapses, Tensor):
+            fan_out, fired = tally.synapses or 0, _total(spikes)
+            counts = [neurons, fired, neurons * fan_out, fired * fan_out, tally.outliers, tally.out_of_range]
         else:
-            counts = [neurons, *self._weighted(v, spikes, live), _out_of_range(node, v, live)]
+            counts = [neurons, *self._weighted(v, spikes, live), self._out_of_range(v, live)]
         self._pending.append([*counts, neurons // (v.shape[-1] if v.dim() else 1)])
-        node.outlier_count = node.out_of_range = 0
+        tally.outliers = tally.out_of_range = 0
         self.trains.add(v, live)
         if len(self._pending) >= _PENDING:
             self._flush()
 
-    def _weighted(self, v: Tensor, spikes: Tensor, live: Tensor | None) -> list[Tensor | int]:
+    def _weighted(self, v: Tensor, spikes: Tensor, live: "Live | None") -> list[Tensor | int]:
         """Spikes, synapses, synaptic operations and outliers where neurons differ in liveness or synapses."""
-        node = self.site.node
-        fan_out = torch.zeros((), dtype=torch.int64) if node.synapses is None else node.synapses
-        alive = torch.ones((1,) * v.dim(), dtype=torch.int64) if live is None else live.long()
-        alive, weight = torch.broadcast_tensors(
-            alive.to(spikes.device), alive.to(spikes.device) * fan_out.to(spikes.device)
-        )
-        fired = _total_per_part(spikes, alive.shape)
+        node, synapses = self.site.node, self.site.node.tally.synapses
+        if live is None:
+            assert isinstance(synapses, Tensor)
+            fired = _total_per_part(spikes, synapses.shape)
+            partners = synapses.sum() * (v.numel() // synapses.numel())
+            return [_total(spikes), partners, (fired * synapses).sum(), node.tally.outliers]
+        alive = _total_per_part(spikes, live.mask.shape) * live.mask
+        fired = alive.sum()
         outliers: Tensor | int = 0
         if isinstance(node, OATNode):
-            outliers = (_total_per_part(node.outliers(v).view(torch.int8), alive.shape) * alive).sum()
-        synapses = weight.sum() * (v.numel() // max(weight.numel(), 1))
-        return [(fired * alive).sum(), synapses, (fired * weight).sum(), outliers]
+            outliers = (_total_per_part(node.outliers(v).view(torch.int8), live.mask.shape) * live.mask).sum()
+        if not isinstance(synapses, Tensor):
+            fan_out = synapses or 0
+            return [fired, live.neurons(v) * fan_out, fired * fan_out, outliers]
+        partners = (live.mask * synapses).sum() * (v.numel() // live.mask.numel())
+        return [fired, partners, (alive * synapses).sum(), outliers]
+
+    def _out_of_range(self, v: Tensor, live: "Live | None") -> int:
+        node = self.site.node
+        if node.tally.out_of_range == 0 or live is None:
+            return node.tally.out_of_range
+        inside = (node.low + node.high) / 2 if isinstance(node, HGNode) else 0.0
+        return node.count_out_of_range(v.masked_fill(~live.mask, inside))
 
     def _flush(self) -> None:
         for column in range(_COLUMNS) if self._pending else ():
@@ -129,11 +143,27 @@ def _total_per_part(spikes: Tensor, shape: torch.Size) -> Tensor:
     return spikes.sum(dims, keepdim=True) if dims else spikes.long()
 
 
-def _out_of_range(node: WindowNode, v: Tensor, live: Tensor | None) -> int:
-    if node.out_of_range == 0 or live is None:
-        return node.out_of_range
-    inside = (node.low + node.high) / 2 if isinstance(node, HGNode) else 0.0
-    return node.count_out_of_range(v.masked_fill(~live, inside))
+class Live:
+    """Which neurons of a window count.
+
+    Args:
+        mask: bool, broadcastable to the window's [B, ...].
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask
+        self._count = int(mask.sum())
+        self._array = mask.cpu().numpy()
+
+    def neurons(self, v: Tensor) -> int:
+        """How many of the neurons with membrane potentials `v` are live."""
+        return self._count * (v.numel() // max(self.mask.numel(), 1))
+
+    def of(self, index: Array, shape: torch.Size) -> Array:
+        """Those of `index`, places in a flattened window of that shape, that are live."""
+        place = np.unravel_index(index, shape)
+        sizes = self._array.shape
+        return index[self._array[tuple(part if size > 1 else 0 for part, size in zip(place, sizes, strict=True))]]
 
 
 class TrainStatistics:
@@ -151,16 +181,17 @@ class TrainStatistics:
     def __init__(self, node: WindowNode, sample: int | None) -> None:
         self.node = node
         self.sample = sample
+        self._per_channel = isinstance(node, ThresholdNode) and node.per_channel
         self._seen = 0
         self._by_step = torch.zeros(node.time_steps, dtype=torch.int64)
         self._by_level = torch.zeros(_levels(node) + 1, dtype=torch.int64)
         self._silent = self._saturated = 0
         self._waiting: list[Tensor] = []
         self._waiting_count = 0
-        self._generator = torch.Generator().manual_seed(0)
+        self._generator = np.random.default_rng(0)
 
-    def add(self, v: Tensor, live: Tensor | None) -> None:
-        """Look at one window's membrane potentials [B, ...], of which those count where `live` is True."""
+    def add(self, v: Tensor, live: Live | None) -> None:
+        """Look at one window's membrane potentials [B, ...], the live ones."""
         if not v.numel():
             return
         self._waiting.append(self._pick(v, live))
@@ -168,21 +199,17 @@ class TrainStatistics:
         if self._waiting_count >= _FLUSH:
             self._flush()
 
-    def _pick(self, v: Tensor, live: Tensor | None) -> Tensor:
+    def _pick(self, v: Tensor, live: Live | None) -> Tensor:
         """[N], or rows [N, C] where each channel has a threshold of its own."""
-        if isinstance(self.node, ThresholdNode) and self.node.per_channel:
+        if self._per_channel:
             rows = v.reshape(-1, v.shape[-1])
-            chosen = rows if live is None else rows[live.expand(v.shape).reshape(rows.shape).any(-1)]
+            chosen = rows if live is None else rows[live.mask.expand(v.shape).reshape(rows.shape).any(-1)]
             return chosen if self.sample is None else chosen[: max(1, self.sample // v.shape[-1])]
         if self.sample is None:
-            return v.reshape(-1) if live is None else v[live.expand(v.shape)]
-        index = torch.randint(v.numel(), (min(self.sample, v.numel()),), generator=self._generator).to(v.device)
-        values = torch.take(v, index)  # without a copy of a transposed `v`
-        if live is None:
-            return values
-        place = torch.unravel_index(index, v.shape)
-        at = tuple(part if size > 1 else part * 0 for part, size in zip(place, live.shape, strict=True))
-        return values[live[at]]
+            return v.reshape(-1) if live is None else v[live.mask.expand(v.shape)]
+        index = self._generator.integers(v.numel(), size=min(self.sample, v.numel()))
+        index = index if live is None else live.of(index, v.shape)
+        return torch.take(v, torch.from_numpy(index).to(v.device))  # without a copy of a transposed `v`
 
     def _flush(self) -> None:
         if not self._waiting:

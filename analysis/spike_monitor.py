@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from las_sj.analysis.site_spikes import SiteSpikes
+from las_sj.analysis.site_spikes import Live, SiteSpikes
 from las_sj.analysis.train_sample import TrainSample
 from las_sj.models import named_sites, parts_of
 from las_sj.neurons import WindowNode
@@ -43,6 +43,7 @@ class SpikeMonitor:
     def __init__(self, model: PreTrainedModel, sample: int | None = SAMPLE, keep_trains: int = 0) -> None:
         self._execution = parts_of(model)
         self._hook: Any = None
+        self._live: dict[int, tuple[Tensor, Live]] = {}
         self.model = model
         self.sites = {name: SiteSpikes(site, sample) for name, site in named_sites(model)}
         self.tokens = self.samples = 0
@@ -59,12 +60,14 @@ class SpikeMonitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._hook.remove()
+        self._live.clear()
         for counts in self.sites.values():
             counts.site.node.count_spikes = False
             counts.site.node.recorder = None
             counts.site.node.reset_counts()
 
     def _count_inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._live.clear()
         names = ("input_ids", "inputs_embeds", "pixel_values")
         given = [kwargs[name] for name in names if isinstance(kwargs.get(name), Tensor)]
         source = next(iter([*args, *given]), None)
@@ -77,12 +80,16 @@ class SpikeMonitor:
         elif source.dim() < 4:
             self.tokens += source.shape[0] * source.shape[1]
 
-    def live_of(self, node: WindowNode, v: Tensor) -> Tensor | None:
-        """Which neurons of a window [B, ...] take part, broadcastable to it; None: all."""
-        if node.live is not None:
-            return node.live
-        mask = self._execution.mask_of(v)
-        return None if mask is None else mask.unsqueeze(-1)
+    def live_of(self, node: WindowNode, v: Tensor) -> Live | None:
+        """Which neurons of a window [B, ...] take part; None: all."""
+        mask = self._execution.mask_of(v) if node.tally.live is None else node.tally.live
+        if mask is None:
+            return None
+        if id(mask) not in self._live:
+            # Layers share the mask of a call; it is kept with what is computed of it, so that its id stays its own.
+            whole = mask if node.tally.live is not None else mask.unsqueeze(-1)
+            self._live[id(mask)] = (mask, Live(whole))
+        return self._live[id(mask)][1]
 
     @property
     def time_steps(self) -> int:
@@ -113,9 +120,9 @@ class _Recorder:
 
     @torch.no_grad()
     def __call__(self, node: WindowNode, v: Tensor, emitted: Tensor) -> None:
-        assert node.spike_count is not None
+        assert node.tally.spikes is not None
         v = v.detach()
         live = self.monitor.live_of(node, v)
-        self.counts.add(v, node.spike_count, live)
+        self.counts.add(v, node.tally.spikes, live)
         if self.monitor.train_sample is not None:
             self.monitor.train_sample.add(self.name, node, v, live)

@@ -95,10 +95,12 @@ class SpikingAttentionCore(SpikingLayer):
             mask = mask[: len(query) // self.execution.time_steps]
         live = live_pairs(mask, self.execution.token_mask, (queries, keys), _MASKED[query.dtype] / 2)
         pairs = Pairs(live, query.shape[1] // key.shape[1], queries, keys)
-        self.query_node.live, self.query_node.synapses = pairs.of_queries()
+        tally = self.query_node.tally
+        tally.live, tally.synapses = pairs.of_queries()
+        keys_live, queries_met = pairs.of_keys()
         for node in (self.key_node, self.value_node):
-            node.live, node.synapses = pairs.of_keys()
-        self.probability_node.synapses = torch.tensor(query.shape[-1])
+            node.tally.live, node.tally.synapses = keys_live, queries_met
+        self.probability_node.tally.synapses = query.shape[-1]
         return pairs.of_scores(key.shape[1])
 
     def _tell_score_partners(self, pairs: ScorePairs | None) -> None:
@@ -106,9 +108,10 @@ class SpikingAttentionCore(SpikingLayer):
         if pairs is None:
             return
         for node in (self.exp_node, self.weight_node, self.probability_node):
-            node.live = pairs.live
-        self.reciprocal_node.live, self.scale_node.synapses = pairs.per_query()
-        self.scale_node.live = self.reciprocal_node.live
+            node.tally.live = pairs.live
+        tally = self.scale_node.tally
+        tally.live, tally.synapses = pairs.per_query()
+        self.reciprocal_node.tally.live = tally.live
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: ScorePairs | None

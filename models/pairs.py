@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+Partners = tuple[Tensor | None, Tensor | int]
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,17 @@ class Pairs:
     queries: int
     keys: int
 
-    def of_queries(self) -> tuple[Tensor | None, Tensor]:
+    def of_queries(self) -> Partners:
         """For neurons [B, H, S_q, D]: which are live, and the keys that each meets."""
         if self.live is None:
-            return None, torch.tensor(self.keys)
+            return None, self.keys
         keys = self.live.sum(-1, keepdim=True)
         return keys > 0, keys
 
-    def of_keys(self) -> tuple[Tensor | None, Tensor]:
+    def of_keys(self) -> Partners:
         """For neurons [B, H_kv, S_k, D]: which are live, and the queries of all heads of the group that each meets."""
         if self.live is None:
-            return None, torch.tensor(self.queries * self.groups)
+            return None, self.queries * self.groups
         queries = self.live.sum(-2).unsqueeze(-1)  # [B, 1 or H, S_k, 1]
         shared = queries.shape[1] == 1
         queries = queries * self.groups if shared else queries.unflatten(1, (-1, self.groups)).sum(2)
@@ -53,10 +54,10 @@ class ScorePairs:
     live: Tensor | None
     keys: int
 
-    def per_query(self) -> tuple[Tensor | None, Tensor]:
+    def per_query(self) -> Partners:
         """For neurons [..., S_q, 1]: which are live, and the keys that each meets."""
         if self.live is None:
-            return None, torch.tensor(self.keys)
+            return None, self.keys
         keys = self.live.sum(-1, keepdim=True)
         return keys > 0, keys
 

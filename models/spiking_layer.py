@@ -42,7 +42,7 @@ class Synapses:
 
     Args:
         operator: name of the operator within the layer; "" for the layer itself.
-        fan_out: synaptic operations that a spike causes; None where each window has its own (`node.synapses`).
+        fan_out: synaptic operations that a spike causes; None where each window has its own (`node.tally`).
         is_mac: whether each synapse stands for one multiply-accumulate of the ANN (of a product, one operand's do).
         bias: whether a constant current is added to each of the operator's outputs.
     """

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 
 import torch
-
 from spikingjelly.activation_based import surrogate
 from spikingjelly.activation_based.neuron import FewSpikeTable
 from torch import Tensor

@@ -149,7 +149,7 @@ class HGNode(WindowNode):
         """The open sub-neuron of each element: coded share of its width, bias, amplitude, each [...]; counts."""
         v = v.detach()
         lowest, highest = (float(extreme) for extreme in torch.aminmax(v))
-        self.out_of_range += self._count_beyond(v, lowest, highest)
+        self.tally.out_of_range += self._count_beyond(v, lowest, highest)
         return self._select_between(v, lowest, highest)
 
     def _select_between(self, v: Tensor, lowest: float, highest: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -97,7 +97,7 @@ class ThresholdNode(WindowNode):
         limit = self.limit(magnitude) * (1 + _ROUNDING_ALLOWANCE)
         if self.code.nearest and float(magnitude.amax()) <= float(limit.amin()):
             return None
-        self.out_of_range += int((magnitude > limit).sum())
+        self.tally.out_of_range += int((magnitude > limit).sum())
         if self.code.nearest:
             return ~(magnitude <= limit)
         # "floor" never emits 2θ(1), so the top of a normal sub-neuron's range needs the dynamics too

@@ -54,7 +54,7 @@ class OATNode(ThresholdNode):
         magnitude = v.abs()
         is_outlier = self._is_outlier(magnitude)
         if self.count_spikes:
-            self.outlier_count = self.outlier_count + is_outlier.count_nonzero()
+            self.tally.outliers = self.tally.outliers + is_outlier.count_nonzero()
         return magnitude, self._select_alpha(is_outlier, 0.5 / self.code.levels)
 
     def limit(self, v: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor
 
+from las_sj.neurons.tally import Tally
+
 _HALF = (torch.float16, torch.bfloat16)
 _CHUNK = 1 << 18  # elements
 
@@ -42,16 +44,12 @@ class WindowNode(base.MemoryModule):
             hook (a SpikingJelly monitor) may read it, 0.0 otherwise.
         v_seq: membrane potential after each step, [T, B, ...], if `store_v_seq` is set (step mode "m").
         count_spikes: if set, `spike_count` holds the spikes of each neuron in the last window, int8 [B, ...].
-        out_of_range: how many inputs lay outside the neuron's range since the last `reset_counts`.
-        outlier_count: how many inputs the outlier sub-neuron coded since then, while `count_spikes` was set.
+        tally: counts, and what a recorder is told.
         bypass: pass values through uncoded, with the exact non-linearity; used to check the structure of a
             converted network and to calibrate it.
         observer: called with the membrane potential [B, ...] of each window, before firing; used to calibrate.
         recorder: called with the node, the membrane potential [B, ...] and what was emitted ([B, ...] or a train
             [T, B, ...]) after each window; used to monitor.
-        live: for a recorder: which neurons of the window take part, bool, broadcastable to [B, ...]; None: all.
-        synapses: for a recorder: synaptic operations that a spike of each neuron causes, int64, broadcastable to
-            [B, ...], where that differs between windows.
     """
 
     def __init__(self, time_steps: int, step_mode: str = "s") -> None:
@@ -64,14 +62,10 @@ class WindowNode(base.MemoryModule):
         self.store_v_seq = False
         self.v_seq: Tensor | None = None
         self.count_spikes = False
-        self.spike_count: Tensor | None = None
-        self.out_of_range = 0
-        self.outlier_count: Tensor | int = 0
+        self.tally = Tally()
         self.bypass = False
         self.observer: Callable[[Tensor], None] | None = None
         self.recorder: Callable[[WindowNode, Tensor, Tensor], None] | None = None
-        self.live: Tensor | None = None
-        self.synapses: Tensor | None = None
 
     @property
     def supported_backends(self) -> tuple[str, ...]:
@@ -79,9 +73,17 @@ class WindowNode(base.MemoryModule):
 
     def reset_counts(self) -> None:
         """Forget the counters and what a recorder was told."""
-        self.spike_count = self.live = self.synapses = None
-        self.out_of_range = 0
-        self.outlier_count = 0
+        self.tally.reset()
+
+    @property
+    def spike_count(self) -> Tensor | None:
+        """Spikes of each neuron in the last window, int8 [B, ...], if they are counted."""
+        return self.tally.spikes
+
+    @property
+    def out_of_range(self) -> int:
+        """How many inputs lay outside the neuron's range since the last `reset_counts`."""
+        return self.tally.out_of_range
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """Accumulated input [B, ...] to accumulated output [B, ...]."""
@@ -162,7 +164,7 @@ class WindowNode(base.MemoryModule):
         return torch.zeros(rows.shape, dtype=torch.int8, device=rows.device) if self.count_spikes else None
 
     def _record(self, v: Tensor, counts: Tensor | None, y: Tensor) -> Tensor:
-        self.spike_count = None if counts is None else counts.view(v.shape)
+        self.tally.spikes = None if counts is None else counts.view(v.shape)
         if self.recorder is not None:
             self.recorder(self, v, y)
         return y

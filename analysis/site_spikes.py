@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from las_sj.models import Site
-from las_sj.neurons import HGNode, OATNode, WindowNode
+from las_sj.neurons import HGNode, WindowNode
 from las_sj.neurons.mt import ThresholdNode
+from las_sj.neurons.tally import OUTLIER_FLAG, split_counts
 
 Array = np.ndarray[Any, Any]
 
 _FLUSH = 1 << 13  # sampled windows whose trains are looked at together
+_ALL_OF_FIRST, _EVERY = 4, 8  # windows sampled: the first four, then every eighth
 _COLUMNS = 7  # totals kept
 _PENDING = 64  # windows whose totals may still be on the device
 
@@ -38,45 +40,33 @@ class SiteSpikes:
         self._totals = torch.zeros(_COLUMNS, dtype=torch.int64)
         self._pending: list[list[Tensor | int]] = []
 
-    def add(self, v: Tensor, spikes: Tensor, live: "Live | None") -> None:
+    def add(self, v: Tensor, live: "Live | None") -> None:
         """Count one window.
 
         Args:
             v: membrane potentials [B, ...].
-            spikes: spikes of each neuron, int8 [B, ...].
             live: which neurons count; None: all.
         """
         tally = self.site.node.tally
+        raw, synapses = tally.raw, tally.synapses
+        if raw is not None and live is not None:
+            raw = raw * live.mask
+        fired, outliers = tally.total if raw is None else split_counts(raw)
         neurons = v.numel() if live is None else live.neurons(v)
-        if live is None and not isinstance(tally.synapses, Tensor):
-            fan_out, fired = tally.synapses or 0, _total(spikes)
-            counts = [neurons, fired, neurons * fan_out, fired * fan_out, tally.outliers, tally.out_of_range]
+        if isinstance(synapses, Tensor):
+            assert raw is not None
+            whole = synapses if live is None else live.mask * synapses
+            partners = whole.sum() * (v.numel() // max(whole.numel(), 1))
+            operations = (_total_per_part(raw & (OUTLIER_FLAG - 1), whole.shape) * whole).sum()
         else:
-            counts = [neurons, *self._weighted(v, spikes, live), self._out_of_range(v, live)]
-        self._pending.append([*counts, neurons // (v.shape[-1] if v.dim() else 1)])
-        tally.outliers = tally.out_of_range = 0
+            partners, operations = neurons * (synapses or 0), fired * (synapses or 0)
+        beyond = self._out_of_range(v, live)
+        rows = neurons // (v.shape[-1] if v.dim() else 1)
+        self._pending.append([neurons, fired, partners, operations, outliers, beyond, rows])
+        tally.out_of_range = 0
         self.trains.add(v, live)
         if len(self._pending) >= _PENDING:
             self._flush()
-
-    def _weighted(self, v: Tensor, spikes: Tensor, live: "Live | None") -> list[Tensor | int]:
-        """Spikes, synapses, synaptic operations and outliers where neurons differ in liveness or synapses."""
-        node, synapses = self.site.node, self.site.node.tally.synapses
-        if live is None:
-            assert isinstance(synapses, Tensor)
-            fired = _total_per_part(spikes, synapses.shape)
-            partners = synapses.sum() * (v.numel() // synapses.numel())
-            return [_total(spikes), partners, (fired * synapses).sum(), node.tally.outliers]
-        alive = _total_per_part(spikes, live.mask.shape) * live.mask
-        fired = alive.sum()
-        outliers: Tensor | int = 0
-        if isinstance(node, OATNode):
-            outliers = (_total_per_part(node.outliers(v).view(torch.int8), live.mask.shape) * live.mask).sum()
-        if not isinstance(synapses, Tensor):
-            fan_out = synapses or 0
-            return [fired, live.neurons(v) * fan_out, fired * fan_out, outliers]
-        partners = (live.mask * synapses).sum() * (v.numel() // live.mask.numel())
-        return [fired, partners, (alive * synapses).sum(), outliers]
 
     def _out_of_range(self, v: Tensor, live: "Live | None") -> int:
         node = self.site.node
@@ -133,10 +123,6 @@ class SiteSpikes:
         return self.outliers / self.neurons if self.neurons else 0.0
 
 
-def _total(spikes: Tensor) -> Tensor:
-    return spikes.sum(dtype=torch.int32 if spikes.numel() < 1 << 24 else torch.int64)
-
-
 def _total_per_part(spikes: Tensor, shape: torch.Size) -> Tensor:
     """Sums over the dimensions in which `shape` has one element."""
     dims = [dim for dim, size in enumerate(shape) if size == 1 and spikes.shape[dim] != 1]
@@ -174,7 +160,7 @@ class TrainStatistics:
 
     Args:
         node: the neurons.
-        sample: neurons sampled of each window, or None.
+        sample: neurons sampled of each of the first four windows and of every eighth after them, or None.
 
     """
 
@@ -188,11 +174,13 @@ class TrainStatistics:
         self._silent = self._saturated = 0
         self._waiting: list[Tensor] = []
         self._waiting_count = 0
+        self._windows = 0
         self._generator = np.random.default_rng(0)
 
     def add(self, v: Tensor, live: Live | None) -> None:
         """Look at one window's membrane potentials [B, ...], the live ones."""
-        if not v.numel():
+        self._windows += 1
+        if not v.numel() or (self.sample is not None and self._windows > _ALL_OF_FIRST and self._windows % _EVERY):
             return
         self._waiting.append(self._pick(v, live))
         self._waiting_count += len(self._waiting[-1])

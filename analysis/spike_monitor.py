@@ -12,7 +12,7 @@ from las_sj.analysis.train_sample import TrainSample
 from las_sj.models import named_sites, parts_of
 from las_sj.neurons import WindowNode
 
-SAMPLE = 64
+SAMPLE = 256
 
 
 class SpikeMonitor:
@@ -27,7 +27,8 @@ class SpikeMonitor:
 
     Args:
         model: a converted model.
-        sample: neurons sampled of each site and window for statistics of the trains; None looks at all, exactly.
+        sample: neurons sampled of each site in the first four windows, and in every eighth after them, for statistics
+            of the trains; None looks at all, exactly.
         keep_trains: spike trains kept of each site, for plots and export (`train_sample`); 0 keeps none.
 
     Attributes:
@@ -71,9 +72,12 @@ class SpikeMonitor:
         names = ("input_ids", "inputs_embeds", "pixel_values")
         given = [kwargs[name] for name in names if isinstance(kwargs.get(name), Tensor)]
         source = next(iter([*args, *given]), None)
+        mask = kwargs.get("attention_mask")
+        padded = isinstance(mask, Tensor) and not bool(mask.all())
+        for counts in self.sites.values():
+            counts.site.node.tally.each = padded  # without padding totals will do
         if not isinstance(source, Tensor):
             return
-        mask = kwargs.get("attention_mask")
         self.samples += len(source)
         if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == source.shape[:2]:
             self.tokens += int(mask.bool().sum())
@@ -120,9 +124,8 @@ class _Recorder:
 
     @torch.no_grad()
     def __call__(self, node: WindowNode, v: Tensor, emitted: Tensor) -> None:
-        assert node.tally.spikes is not None
         v = v.detach()
         live = self.monitor.live_of(node, v)
-        self.counts.add(v, node.tally.spikes, live)
+        self.counts.add(v, live)
         if self.monitor.train_sample is not None:
             self.monitor.train_sample.add(self.name, node, v, live)

@@ -16,6 +16,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from las_sj.neurons.tally import WindowCounts
+
 MAX_TIME_STEPS = 24  # the mantissa of fp32
 ROUNDINGS = ("nearest", "floor")
 
@@ -122,7 +124,7 @@ def emit_steps(w: Tensor, code: MultiThresholdCode) -> Iterator[Tensor]:
         w.sub_(spike).mul_(2)
 
 
-def write_train(w: Tensor, unit: Tensor, train: Tensor, code: MultiThresholdCode, counts: Tensor | None) -> None:
+def write_train(w: Tensor, unit: Tensor, train: Tensor, code: MultiThresholdCode, counts: WindowCounts | None) -> None:
     """`emit_steps` for inputs in range (as in `accumulate`), times `unit`, by five operations a step.
 
     Args:
@@ -130,7 +132,7 @@ def write_train(w: Tensor, unit: Tensor, train: Tensor, code: MultiThresholdCode
         unit: θ(1)/n, broadcastable to w.
         train: receives the train, [T, ...].
         code: the settings.
-        counts: int8 [...], the number of spikes is added to it, or None.
+        counts: takes the spikes, or None.
     """
     spikes_left = None if code.max_spikes is None else torch.full_like(w, code.max_spikes)
     spike = torch.empty_like(w)
@@ -145,7 +147,7 @@ def write_train(w: Tensor, unit: Tensor, train: Tensor, code: MultiThresholdCode
             spike.mul_(spikes_left.sign())
             spikes_left.sub_(spike.sign().abs_())
         if counts is not None:
-            counts += (spike != 0).view(torch.int8)  # without the view the sum converts types, which is slow
+            counts.add_counts((spike != 0).view(torch.int8))
         torch.mul(spike, unit, out=train[t])
         w.sub_(spike)
 
@@ -180,13 +182,13 @@ def _last_spike(w: Tensor, spike: Tensor, code: MultiThresholdCode) -> None:
     spike.copy_(torch.where(spike.abs() < code.levels * size, least, spike))
 
 
-def accumulate(w: Tensor, code: MultiThresholdCode, counts: Tensor | None = None) -> Tensor:
+def accumulate(w: Tensor, code: MultiThresholdCode, counts: WindowCounts | None = None) -> Tensor:
     """The sum of `emit_steps` over the window, for inputs in range (|w| < 2n, or 2n + 1/2 with "nearest").
 
     Args:
         w: membrane potential in units of θ(1)/n, [...], contiguous, fp32 or fp64; not changed.
         code: the settings.
-        counts: int8 [...], receives the number of spikes, or None.
+        counts: takes the spikes, or None.
 
     Returns:
         The sum [...] in the same units.
@@ -212,14 +214,13 @@ def _accumulate_binary(w: Tensor, code: MultiThresholdCode) -> Tensor:
     return rounded.add_(tie, alpha=2).div_(last)
 
 
-def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) -> Tensor:
+def _spike_by_spike(w: Tensor, counts: WindowCounts | None, code: MultiThresholdCode) -> Tensor:
     """Subtract one spike after the other; for inputs in range, returns what is left of the potential."""
     smallest = 2.0 ** (1 - code.time_steps)
     integer, exponent_bits = _EXPONENT_BITS[w.dtype]
     fire_at, exponent = _constant(code.fire_at, w.dtype, w.device), _constant(exponent_bits, integer, w.device)
     w = w.clone()
     size, spike = torch.empty_like(w), torch.empty_like(w)
-    count = None if counts is None else torch.zeros_like(w)  # a float, 0 or 1 from a comparison: faster than integers
     spikes = code.spike_bound if code.max_spikes is None else min(code.spike_bound, code.max_spikes)
     for index in range(spikes):
         # The step at which |w| fires first: the largest power of two, at most 1, with |w| ≥ fire_at · size.
@@ -229,23 +230,21 @@ def _spike_by_spike(w: Tensor, counts: Tensor | None, code: MultiThresholdCode) 
         torch.threshold_(size, smallest * 0.75, _NEVER)
         torch.div(w, size, out=spike)
         w.sub_((spike.round_() if code.nearest else spike.trunc_()).mul_(size))
-        if count is not None:
-            count.add_(torch.lt(size, _NEVER, out=spike))
+        if counts is not None:
+            counts.add_fired(torch.lt(size, _NEVER, out=spike))  # 0 or 1 as numbers: faster than bool
     if code.nearest:
-        _fire_last(w, size, spike, count, code, exhausted=spikes in (code.max_spikes, code.time_steps))
-    if counts is not None and count is not None:
-        counts.copy_(count)
+        _fire_last(w, size, spike, counts, code, exhausted=spikes in (code.max_spikes, code.time_steps))
     return w
 
 
 def _fire_last(
-    w: Tensor, size: Tensor, spike: Tensor, count: Tensor | None, code: MultiThresholdCode, exhausted: bool
+    w: Tensor, size: Tensor, spike: Tensor, counts: WindowCounts | None, code: MultiThresholdCode, exhausted: bool
 ) -> None:
     """Step T of "nearest" rounding: |v| from θ(T)/2 to θ(T) fires θ(T) where a spike is left."""
     smallest = 2.0 ** (1 - code.time_steps)
     torch.hardshrink(w, _just_below(code.fire_at_last * smallest, w.dtype), out=spike).sign_()
     if exhausted:
         spike.mul_(size == _NEVER)
-    if count is not None:
-        count.addcmul_(spike, spike)  # −1, 0 or 1 each
+    if counts is not None:
+        counts.add_fired(spike.abs())
     w.sub_(spike, alpha=code.levels * smallest)

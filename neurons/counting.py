@@ -17,7 +17,7 @@ def can_look_up(code: MultiThresholdCode) -> bool:
     return code.levels == 1 and code.max_spikes is None and _entries(code) <= _LARGEST_TABLE
 
 
-def count_spikes(w: Tensor, code: MultiThresholdCode, counts: Tensor) -> None:
+def count_spikes(w: Tensor, code: MultiThresholdCode) -> Tensor:
     """The number of spikes that `emit_steps` yields, for inputs in range and codes that `can_look_up`.
 
     Every decision of the dynamics compares the potential with a multiple of half the smallest threshold unit, so the
@@ -27,11 +27,13 @@ def count_spikes(w: Tensor, code: MultiThresholdCode, counts: Tensor) -> None:
     Args:
         w: membrane potential in units of θ(1)/n, [...], contiguous, fp32 or fp64; not changed.
         code: the settings.
-        counts: int8 [...], contiguous, receives the counts; of no meaning where w is out of range or NaN.
+
+    Returns:
+        Counts, int8 [...]; of no meaning where w is out of range or NaN.
     """
     halves = w.abs().mul_(2.0**code.time_steps)
     index = halves.floor().add_(halves.ceil_()).to(torch.int32).clamp_(0, _entries(code) - 1)
-    torch.index_select(_count_table(code, w.device), 0, index.view(-1), out=counts.view(-1))
+    return torch.index_select(_count_table(code, w.device), 0, index.view(-1)).view(w.shape)
 
 
 def most_spikes(code: MultiThresholdCode) -> int:

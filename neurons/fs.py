@@ -7,6 +7,7 @@ from spikingjelly.activation_based import surrogate
 from spikingjelly.activation_based.neuron import FewSpikeTable
 from torch import Tensor
 
+from las_sj.neurons.tally import WindowCounts
 from las_sj.neurons.window import WindowNode
 
 
@@ -36,19 +37,19 @@ class FSNode(WindowNode):
     def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         return encode(v)
 
-    def _steps(self, v: Tensor, counts: Tensor | None) -> Iterator[Tensor]:
+    def _steps(self, v: Tensor, counts: WindowCounts | None) -> Iterator[Tensor]:
         for theta, h, d in zip(self.theta, self.h, self.d, strict=True):
             spike = self.surrogate_function(v - theta)
             v = v - h * spike
             if counts is not None:
-                counts += spike.detach() != 0
+                counts.add_fired((spike.detach() != 0).to(v.dtype))
             yield d * spike
 
-    def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
+    def _fire(self, v: Tensor, train: Tensor, counts: WindowCounts | None) -> None:
         for t, step in enumerate(self._steps(v, counts)):
             train[t] = step
 
-    def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
+    def _accumulate(self, v: Tensor, total: Tensor, counts: WindowCounts | None) -> None:
         total.zero_()
         for step in self._steps(v, counts):
             total += step

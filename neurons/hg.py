@@ -10,6 +10,7 @@ from las_sj.neurons.counting import count_ones
 from las_sj.neurons.fitting import SHIFT, GridFit, OctaveFit, fit_grid, fit_octaves, tail_bound, tail_width
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
+from las_sj.neurons.tally import WindowCounts
 from las_sj.neurons.window import WindowNode
 
 _LAYOUT = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
@@ -125,14 +126,14 @@ class HGNode(WindowNode):
             return SlopeOfSubNeuron.apply(v, self._slope(v), encode)
         return encode(v)
 
-    def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
+    def _accumulate(self, v: Tensor, total: Tensor, counts: WindowCounts | None) -> None:
         share, bias, amplitude = self._select(v)
         code = self._digits(share)
         if counts is not None:
-            counts.copy_(count_ones(code.nan_to_num(0.0).to(torch.int32), self.time_steps))
+            counts.add_counts(count_ones(code.nan_to_num(0.0).to(torch.int32), self.time_steps))
         torch.addcmul(bias, code, amplitude, value=2.0**-self.time_steps, out=total)
 
-    def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
+    def _fire(self, v: Tensor, train: Tensor, counts: WindowCounts | None) -> None:
         """Binary digits of the membrane potential of the open sub-neuron in units of its width, largest first."""
         share, bias, amplitude = self._select(v)
         spike = torch.empty_like(share)
@@ -141,7 +142,7 @@ class HGNode(WindowNode):
             torch.ge(share, 2.0**-t, out=spike)
             share.sub_(spike, alpha=2.0**-t)
             if counts is not None:
-                counts += spike.to(torch.int8)
+                counts.add_fired(spike)
             torch.mul(spike, amplitude.mul_(0.5), out=train[t - 1])
         train[0] += bias.add_(not_a_number)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, write_train
 from las_sj.neurons.counting import can_look_up, count_spikes, most_spikes
 from las_sj.neurons.surrogate import StraightThroughCode
+from las_sj.neurons.tally import WindowCounts
 from las_sj.neurons.window import WindowNode
 
 _ROUNDING_ALLOWANCE = 2.0**-10  # an input so little above the range is coded as its end, not lost
@@ -41,8 +42,8 @@ class ThresholdNode(WindowNode):
         """The base threshold α of the sub-neuron that each element of `v` goes to, broadcastable to `v`."""
         return self._alpha_of(v.detach().abs(), 1.0)
 
-    def _alpha_of(self, magnitude: Tensor, factor: float) -> Tensor:
-        """α times `factor` for elements of that magnitude, broadcastable to it."""
+    def _alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
+        """α times `factor` for elements of that magnitude, broadcastable to it; counts outliers."""
         raise NotImplementedError
 
     def limit(self, v: Tensor) -> Tensor:
@@ -60,37 +61,42 @@ class ThresholdNode(WindowNode):
             return StraightThroughCode.apply(v, self.alpha(v), encode)
         return encode(v)
 
-    def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
-        magnitude, unit = self._prepare(v)
+    def _fire(self, v: Tensor, train: Tensor, counts: WindowCounts | None) -> None:
+        magnitude, unit = self._prepare(v, counts)
         w = v / unit
         saturated = self._saturated(magnitude)
-        outside = None if saturated is None else w[saturated]
+        steps = self._steps_of(w, saturated, counts)
         write_train(w, unit, train, self.code, counts)
-        if saturated is not None and outside is not None:
-            steps = torch.stack(list(emit_steps(outside, self.code)))
+        if saturated is not None and steps is not None:
             train[:, saturated] = steps * unit.expand_as(v)[saturated]
-            if counts is not None:
-                counts[saturated] = (steps != 0).sum(0).to(counts.dtype)
 
-    def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
-        magnitude, unit = self._prepare(v)
+    def _accumulate(self, v: Tensor, total: Tensor, counts: WindowCounts | None) -> None:
+        magnitude, unit = self._prepare(v, counts)
         w = v / unit
+        saturated = self._saturated(magnitude)
+        steps = self._steps_of(w, saturated, counts)
         if counts is not None and can_look_up(self.code):
-            count_spikes(w, self.code, counts)
+            counts.add_counts(count_spikes(w, self.code))
             torch.mul(accumulate(w, self.code), unit, out=total)
         else:
             torch.mul(accumulate(w, self.code, counts), unit, out=total)
-        saturated = self._saturated(magnitude)
-        if saturated is not None:
-            steps = torch.stack(list(emit_steps(w[saturated], self.code)))
+        if saturated is not None and steps is not None:
             total[saturated] = steps.sum(0) * unit.expand_as(v)[saturated]
-            if counts is not None:
-                counts[saturated] = (steps != 0).sum(0).to(counts.dtype)
 
-    def _prepare(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """|v|, and θ(1)/n of the sub-neuron of each element."""
+    def _steps_of(self, w: Tensor, saturated: Tensor | None, counts: WindowCounts | None) -> Tensor | None:
+        """The trains [T, N] of the elements that the fast forms do not know; puts zeros in their place in `w`."""
+        if saturated is None:
+            return None
+        steps = torch.stack(list(emit_steps(w[saturated], self.code)))
+        w[saturated] = 0.0
+        if counts is not None:
+            counts.add_at(saturated, (steps != 0).sum(0))
+        return steps
+
+    def _prepare(self, v: Tensor, counts: WindowCounts | None) -> tuple[Tensor, Tensor]:
+        """|v|, and θ(1)/n of the sub-neuron of each element; counts outliers."""
         magnitude = v.abs()
-        return magnitude, self._alpha_of(magnitude, 0.5 / self.code.levels)
+        return magnitude, self._alpha_of(magnitude, 0.5 / self.code.levels, counts)
 
     def _saturated(self, magnitude: Tensor) -> Tensor | None:
         """Where |v| lies beyond the range or is NaN, if anywhere; counts the former."""
@@ -154,7 +160,7 @@ class MTNode(ThresholdNode):
         super().__init__(MultiThresholdCode(time_steps, levels, rounding, max_spikes), step_mode)
         self.theta = as_threshold("theta", theta)
 
-    def _alpha_of(self, magnitude: Tensor, factor: float) -> Tensor:
+    def _alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
         return self.theta.to(magnitude.dtype) * factor
 
     def limit(self, v: Tensor) -> Tensor:

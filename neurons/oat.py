@@ -5,6 +5,7 @@ from torch import Tensor
 
 from las_sj.neurons.code import MultiThresholdCode
 from las_sj.neurons.mt import ThresholdNode, as_threshold
+from las_sj.neurons.tally import WindowCounts
 
 
 class OATNode(ThresholdNode):
@@ -39,23 +40,13 @@ class OATNode(ThresholdNode):
         if not self.theta_normal.is_meta and bool((self.theta_outlier < self.theta_normal).any()):
             raise ValueError(f"theta_outlier ({theta_outlier}) must not be below theta_normal ({theta_normal})")
 
-    def _alpha_of(self, magnitude: Tensor, factor: float) -> Tensor:
-        return self._select_alpha(self._is_outlier(magnitude), factor)
-
-    def _is_outlier(self, magnitude: Tensor) -> Tensor:
-        """0 or 1 in the dtype of `magnitude`: faster than torch.where."""
-        return torch.gt(magnitude, self.theta_normal.to(magnitude.dtype), out=torch.empty_like(magnitude))
-
-    def _select_alpha(self, is_outlier: Tensor, factor: float) -> Tensor:
+    def _alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
+        # 0 or 1 as numbers: faster than torch.where
+        is_outlier = torch.gt(magnitude, self.theta_normal.to(magnitude.dtype), out=torch.empty_like(magnitude))
+        if counts is not None:
+            counts.add_outliers(is_outlier)
         normal, outlier = self.theta_normal.to(is_outlier.dtype), self.theta_outlier.to(is_outlier.dtype)
         return torch.addcmul(normal * factor, is_outlier, (outlier - normal) * factor)
-
-    def _prepare(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        magnitude = v.abs()
-        is_outlier = self._is_outlier(magnitude)
-        if self.count_spikes:
-            self.tally.outliers = self.tally.outliers + is_outlier.count_nonzero()
-        return magnitude, self._select_alpha(is_outlier, 0.5 / self.code.levels)
 
     def limit(self, v: Tensor) -> Tensor:
         return self.theta_outlier.to(v.dtype)

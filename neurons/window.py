@@ -6,7 +6,7 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor
 
-from las_sj.neurons.tally import Tally
+from las_sj.neurons.tally import Tally, WindowCounts
 
 _HALF = (torch.float16, torch.bfloat16)
 _CHUNK = 1 << 18  # elements
@@ -146,25 +146,34 @@ class WindowNode(base.MemoryModule):
         rows = self._rows(v)
         total, counts = torch.empty_like(rows), self._new_counts(rows)
         for part in _chunks(rows):
-            self._accumulate(rows[part], total[part], None if counts is None else counts[part])
+            part_counts = None if counts is None else counts.part(part)
+            self._accumulate(rows[part], total[part], part_counts)
+            if counts is not None and part_counts is not None:
+                counts.add(part_counts)
         return self._record(v, counts, total.view(v.shape))
 
     def _code_train(self, v: Tensor) -> Tensor:
         rows = self._rows(v)
         train, counts = rows.new_empty((self.time_steps, *rows.shape)), self._new_counts(rows)
         for part in _chunks(rows):
-            self._fire(rows[part], train[:, part], None if counts is None else counts[part])
+            part_counts = None if counts is None else counts.part(part)
+            self._fire(rows[part], train[:, part], part_counts)
+            if counts is not None and part_counts is not None:
+                counts.add(part_counts)
         return self._record(v, counts, train.view(self.time_steps, *v.shape))
 
     def _rows(self, v: Tensor) -> Tensor:
         """`v` as one row of elements, or as rows of channels where parameters are per channel."""
         return v.reshape(-1)
 
-    def _new_counts(self, rows: Tensor) -> Tensor | None:
-        return torch.zeros(rows.shape, dtype=torch.int8, device=rows.device) if self.count_spikes else None
+    def _new_counts(self, rows: Tensor) -> WindowCounts | None:
+        return self.tally.start(rows) if self.count_spikes else None
 
-    def _record(self, v: Tensor, counts: Tensor | None, y: Tensor) -> Tensor:
-        self.tally.spikes = None if counts is None else counts.view(v.shape)
+    def _record(self, v: Tensor, counts: WindowCounts | None, y: Tensor) -> Tensor:
+        if counts is None:
+            self.tally.raw = None
+        else:
+            counts.finish(self.tally, v.shape)
         if self.recorder is not None:
             self.recorder(self, v, y)
         return y
@@ -182,12 +191,12 @@ class WindowNode(base.MemoryModule):
         """encode(v), with the neuron's surrogate gradient."""
         raise NotImplementedError
 
-    def _accumulate(self, v: Tensor, total: Tensor, counts: Tensor | None) -> None:
-        """Write the sum of the train for membrane potential `v`, and its spikes; all of one shape."""
+    def _accumulate(self, v: Tensor, total: Tensor, counts: WindowCounts | None) -> None:
+        """Write the sum of the train for membrane potential `v` to `total`, of its shape, and count its spikes."""
         raise NotImplementedError
 
-    def _fire(self, v: Tensor, train: Tensor, counts: Tensor | None) -> None:
-        """Write the train [T, ...] for membrane potential `v` ([...]), and its spikes ([...], zeros before)."""
+    def _fire(self, v: Tensor, train: Tensor, counts: WindowCounts | None) -> None:
+        """Write the train [T, ...] for membrane potential `v` ([...]), and count its spikes."""
         raise NotImplementedError
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> "WindowNode":

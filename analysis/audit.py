@@ -1,6 +1,6 @@
 """Is a network really spike-driven? Run it, watch every operation, and list what multiplies what."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -142,7 +142,7 @@ class Audit:
 
 
 @torch.no_grad()
-def audit(model: PreTrainedModel, batch: dict[str, Any]) -> Audit:
+def audit(model: PreTrainedModel, batch: Mapping[str, Any]) -> Audit:
     """List every operation of a call of `model`, a temporal one if it is converted.
 
     Slow, since values are checked: a short sequence tells as much as a long one.

@@ -86,7 +86,7 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
     rows: dict[str, Operations] = {}
     for name, module in monitor.model.named_modules():
         if isinstance(module, SpikingEmbedding):
-            lookups = monitor.tokens * int(module.embedding_dim)
+            lookups = monitor.tokens * module.embedding_dim
             rows[name] = Operations(name, "embedding", lookups=lookups)
     for name, counts in monitor.sites.items():
         _add_site(rows, monitor, name.rpartition(".")[0], counts)

@@ -13,6 +13,7 @@ from las_sj.neurons.mt import ThresholdNode
 from las_sj.neurons.tally import OUTLIER_FLAG, split_counts
 
 Array = np.ndarray[Any, Any]
+Number = Tensor | float
 
 _FLUSH = 1 << 13  # sampled windows whose trains are looked at together
 _ALL_OF_FIRST, _EVERY = 4, 8  # windows sampled: the first four, then every eighth
@@ -38,7 +39,7 @@ class SiteSpikes:
         self.site = site
         self.trains = TrainStatistics(site.node, sample)
         self._totals = torch.zeros(_COLUMNS, dtype=torch.int64)
-        self._pending: list[list[Tensor | int]] = []
+        self._pending: list[list[Number]] = []
 
     def add(self, v: Tensor, live: "Live | None") -> None:
         """Count one window.
@@ -51,13 +52,15 @@ class SiteSpikes:
         raw, synapses = tally.raw, tally.synapses
         if raw is not None and live is not None:
             raw = raw * live.mask
-        fired, outliers = tally.total if raw is None else split_counts(raw)
+        fired: Number
+        outliers: Number
+        fired, outliers = split_counts(raw) if raw is not None else tally.total
         neurons = v.numel() if live is None else live.neurons(v)
         if isinstance(synapses, Tensor):
             assert raw is not None
             whole = synapses if live is None else live.mask * synapses
-            partners = whole.sum() * (v.numel() // max(whole.numel(), 1))
-            operations = (_total_per_part(raw & (OUTLIER_FLAG - 1), whole.shape) * whole).sum()
+            partners: Number = whole.sum() * (v.numel() // max(whole.numel(), 1))
+            operations: Number = (_total_per_part(raw & (OUTLIER_FLAG - 1), whole.shape) * whole).sum()
         else:
             partners, operations = neurons * (synapses or 0), fired * (synapses or 0)
         beyond = self._out_of_range(v, live)

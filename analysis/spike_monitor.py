@@ -128,4 +128,4 @@ class _Recorder:
         live = self.monitor.live_of(node, v)
         self.counts.add(v, live)
         if self.monitor.train_sample is not None:
-            self.monitor.train_sample.add(self.name, node, v, live)
+            self.monitor.train_sample.add(self.name, node, v, None if live is None else live.mask)

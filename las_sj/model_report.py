@@ -1,8 +1,9 @@
 """Everything that can be said of a converted model by running it on a little data: counts, energy, audit, pictures."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class ModelReport:
 @torch.no_grad()
 def examine(
     model: PreTrainedModel,
-    batches: list[Batch],
+    batches: Sequence[Batch],
     folder: Path,
     source: str,
     costs: str = "fp32",
@@ -172,8 +173,7 @@ def figures(report: ModelReport, batch: Batch) -> Iterator[tuple[str, Figure]]:
         ("Firing rate by time step", lambda: plot_firing_rate(report.monitor.firing_rates)),
         ("Values that are coded, with both thresholds", lambda: plot_activation_histogram(model, short)),
     ]
-    for function in used_functions(model):
-        makers.append((f"HG neurons of {function.function.name}", lambda node=function: plot_hg_fit(node)))
+    makers += [(f"HG neurons of {node.function.name}", partial(plot_hg_fit, node)) for node in used_functions(model)]
     for caption, make in tqdm(makers, desc="drawing", unit="picture", leave=False):
         yield caption, make()
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from las_sj.analysis.costs import PRESETS
@@ -48,6 +49,7 @@ def main(argument_list: list[str] | None = None) -> None:
         raise ValueError(f"{output} is a folder: give a file")
     text = None if arguments.text is None else read_text(arguments.text)
     model, tokenizer = load_converted(arguments.folder, arguments.device)
+    batches: Sequence[Batch]
     if text is None:
         batches = cut_batches(load_sample(arguments.folder), arguments.tokens, arguments.window)
         source = "the sample kept with the model"
@@ -67,7 +69,7 @@ def main(argument_list: list[str] | None = None) -> None:
     print(f"Written to {output}")
 
 
-def cut_batches(batches: list[Batch], tokens: int, window: int) -> list[Batch]:
+def cut_batches(batches: Sequence[Batch], tokens: int, window: int) -> list[Batch]:
     """The first of `batches`, sequences cut to `window` tokens, until there are `tokens`."""
     cut: list[Batch] = []
     for batch in batches:

@@ -57,8 +57,8 @@ def test_counts_agree_in_single_precision(real: tuple[PreTrainedModel, PreTraine
     print(f"spikes: {spikes[0]:,} temporal, {spikes[1]:,} accumulated")
     assert abs(spikes[0] / spikes[1] - 1) <= 5e-3
     for name, (neurons, count, *_) in accumulated.items():
-        # In a small population a few neurons whose last digits differ show.
-        assert abs(temporal[name][1] - count) <= 5e-3 * count + 4 * neurons**0.5, name
+        # A last digit that differs draws the finest bits of a neuron anew; in a small population that shows.
+        assert abs(temporal[name][1] - count) <= 5e-3 * count + 10 * neurons**0.5, name
 
 
 def test_audit(real: tuple[PreTrainedModel, PreTrainedModel, Batches]) -> None:

@@ -43,6 +43,7 @@ CLASSES = (
     CONSTANT_SCALING,
     ANALOG_PRODUCT,
 )
+READ_OUT = "_local_scalar_dense"  # what item(), float() and bool() call
 Event = tuple[str, str, int | None]
 _INPUTS = ("input_ids", "inputs_embeds", "pixel_values")
 
@@ -158,6 +159,8 @@ def audit(model: PreTrainedModel, batch: Mapping[str, Any]) -> Audit:
     if not sources:
         raise ValueError(f"the batch must have one of {', '.join(_INPUTS)}, got {', '.join(batch) or 'nothing'}")
     mode = _AuditMode(model)
+    for constant in (*model.parameters(), *model.buffers(), *tensors_in(dict(batch))):
+        mode.provenance.mark(constant, None)
     for source in sources:
         mode.provenance.mark(source, Origin())
     with _temporal(model), _module_stack(mode), mode:
@@ -231,9 +234,16 @@ class _AuditMode(TorchDispatchMode):
         name = base_name(func)
         inputs = tensors_in((args, {key: value for key, value in kwargs.items() if key != "out"}))
         with _disable_current_modes():
-            only_moves = name in MOVEMENTS or is_view(func) or self.provenance.merged(inputs) is None
+            only_moves = (
+                (name in MOVEMENTS and name != READ_OUT) or is_view(func) or self.provenance.merged(inputs) is None
+            )
             events = [] if only_moves else self._classify(name, args, inputs)
-        origin = self.provenance.copied(inputs) if name in MOVEMENTS else self.provenance.merged(inputs)
+        if name in ("lift_fresh", "lift_fresh_copy"):  # a tensor made of numbers in the code
+            origin = None
+        elif name in MOVEMENTS:
+            origin = self.provenance.copied(inputs)
+        else:
+            origin = self.provenance.merged(inputs)
         output = func(*args, **kwargs)
         with _disable_current_modes():
             self._follow(func, args, kwargs, output, origin)
@@ -251,6 +261,8 @@ class _AuditMode(TorchDispatchMode):
         if name in ("sum", "mean", "cumsum"):
             scaled: list[Event] = [(CONSTANT_SCALING, "mean", None)] if name == "mean" else []
             return [(ADDITION, name, inputs[0].numel()), *scaled]
+        if name == READ_OUT:  # what the program does with the number cannot be seen
+            return [(ANALOG_PRODUCT, "a value taken out of torch", 1)]
         if name in ADDITIONS:
             return [(ADDITION, name, None)]
         if name in COMPARISONS:

@@ -33,22 +33,22 @@ class Origin:
 
 
 class Provenance:
-    """Remembers the origin of every tensor that depends on the input values; others are constants."""
+    """Remembers the origin of every tensor: data, which depend on the input values, or constants.
+
+    A tensor that nobody told of, such as one that came back from numpy, may be anything, and counts as data.
+    """
 
     def __init__(self) -> None:
-        self._origins: dict[int, tuple[StorageWeakRef, Origin]] = {}
+        self._origins: dict[int, tuple[StorageWeakRef, Origin | None]] = {}
 
     def of(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor's numbers; None: a constant."""
         entry = self._origins.get(tensor.untyped_storage()._cdata)
-        return entry[1] if entry is not None else None
+        return entry[1] if entry is not None else Origin()
 
     def mark(self, tensor: Tensor, origin: Origin | None) -> None:
         """Say where the numbers that were just written to a tensor come from."""
         storage = tensor.untyped_storage()
-        if origin is None:
-            self._origins.pop(storage._cdata, None)
-            return
         self._origins[storage._cdata] = (StorageWeakRef(storage), origin)
         if len(self._origins) > _PURGE_ABOVE:
             self._origins = {key: entry for key, entry in self._origins.items() if not entry[0].expired()}

@@ -24,6 +24,7 @@ def run(main: Callable[[], None]) -> None:
     logging.getLogger("torch").setLevel(logging.ERROR)
     keep_freed_memory()
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)  # which a shell lets its background jobs ignore
     try:
         main()
         sys.stdout.flush()

@@ -29,10 +29,10 @@ def count_spikes(w: Tensor, code: MultiThresholdCode) -> Tensor:
         code: the settings.
 
     Returns:
-        Counts, int8 [...]; of no meaning where w is out of range or NaN.
+        Counts, int8 [...].
     """
     halves = w.abs().mul_(2.0**code.time_steps)
-    index = halves.floor().add_(halves.ceil_()).to(torch.int32).clamp_(0, _entries(code) - 1)
+    index = halves.floor().add_(halves.ceil_()).to(torch.int32)
     return torch.index_select(_count_table(code, w.device), 0, index.view(-1)).view(w.shape)
 
 

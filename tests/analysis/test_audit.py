@@ -126,6 +126,68 @@ def test_a_smuggled_product_is_found() -> None:
     assert not found.fully_spike_driven
 
 
+class Smuggler(nn.Module):
+    """Multiplies its currents by something of their own, in ways that modelling code might."""
+
+    def __init__(self, inner: nn.Module, smuggle: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        self.smuggle = smuggle
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        return y + 0.0 * self.smuggle(y).reshape(y.shape)
+
+
+SMUGGLED = {
+    "einsum": lambda y: torch.einsum("bsc,bsc->bsc", y, y),
+    "matmul": lambda y: y @ y.transpose(1, 2) @ y,
+    "division": lambda y: y / (1 + y.abs()),
+    "in place": lambda y: y.clone().mul_(y),
+    "addcmul": lambda y: torch.addcmul(y, y, y),
+    "power": lambda y: y**2,
+    "square root": lambda y: y.abs().sqrt(),
+    "sigmoid": lambda y: torch.sigmoid(y),
+    "softmax": lambda y: y.softmax(-1),
+    "attention": lambda y: nn.functional.scaled_dot_product_attention(y, y, y),
+    "item": lambda y: y * y.max().item(),
+    "numpy": lambda y: y * torch.from_numpy(y.numpy().copy()),
+    "lists": lambda y: torch.tensor(y.tolist()) * y,
+    "layer norm": lambda y: nn.functional.layer_norm(y, y.shape[-1:]),
+    "lerp": lambda y: torch.lerp(y, y, y),
+    "cumulative product": lambda y: y.cumprod(-1),
+    "product": lambda y: y.prod(-1, keepdim=True).expand(y.shape),
+    "norm": lambda y: y.norm(dim=-1, keepdim=True).expand(y.shape),
+    "variance": lambda y: y.var(-1, keepdim=True).expand(y.shape),
+    "double": lambda y: (y.double() * y.double()).float(),
+}
+
+
+@pytest.mark.parametrize("smuggle", SMUGGLED.values(), ids=SMUGGLED)
+def test_products_in_other_guises_are_found(smuggle: Any) -> None:
+    snn = convert_tiny(MODELS["bert"](), time_steps=T)
+    snn.encoder.layer[1].output.dense = Smuggler(snn.encoder.layer[1].output.dense, smuggle)
+    found = audit(snn, BATCH)
+    assert not found.fully_spike_driven
+    assert {row.module for row in found.analog} == {"encoder.layer.1.output.dense"}
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        lambda y: y * 3 + torch.tensor(2.0),
+        lambda y: torch.relu(y).clamp(max=1) - y.amax(-1, keepdim=True),
+        lambda y: torch.where(y > 0, y, -y).flip(-1).roll(1, 1),
+        lambda y: y * torch.arange(y.shape[-1]) / 7,
+        lambda y: torch.cat([y, y], -1).chunk(2, -1)[0].cumsum(0),
+    ],
+)
+def test_additions_selections_and_constants_are_no_products(harmless: Any) -> None:
+    snn = convert_tiny(MODELS["bert"](), time_steps=T)
+    snn.encoder.layer[1].output.dense = Smuggler(snn.encoder.layer[1].output.dense, harmless)
+    assert audit(snn, BATCH).analog == []
+
+
 def test_values_that_are_no_spikes_are_found() -> None:
     """A population whose emissions are changed on the way, although its node is in place."""
     snn = convert_tiny(MODELS["bert"](), time_steps=T)

@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, legend_above, row_height, wrap
-from las_sj.analysis.raster import MAX_PANELS, choose_sites, reached, recorders, threshold_nodes
+from las_sj.analysis.raster import MAX_PANELS
+from las_sj.analysis.windows import choose_sites, reached, recorders, threshold_nodes
 from las_sj.models import Execution, parts_of
 from las_sj.neurons import WindowNode
 from las_sj.neurons.mt import ThresholdNode

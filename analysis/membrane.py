@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from transformers import PreTrainedModel
 
 from las_sj.analysis.labels import NORMAL, SMALL
-from las_sj.analysis.raster import Window, choose_sites, sample_windows, threshold_nodes
+from las_sj.analysis.windows import Window, choose_sites, sample_windows, threshold_nodes
 from las_sj.neurons import MultiThresholdCode
 from las_sj.neurons.mt import ThresholdNode
 

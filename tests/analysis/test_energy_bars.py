@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from pictures import overlaps
 
 from las_sj.analysis.energy_bars import Row, plot_energy
 
@@ -34,19 +32,6 @@ def bars(figure: Figure) -> list[tuple[float, float, float, str]]:
         for bar in container.patches
         if bar.get_width()
     ]
-
-
-def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of drawn texts that overlap."""
-    texts: list[tuple[str, Any]] = []
-
-    def draw(text: Text, renderer: Any) -> None:
-        if text.get_visible() and text.get_text().strip():
-            texts.append((text.get_text(), text.get_window_extent(renderer)))
-
-    with patch.object(Text, "draw", draw):
-        figure.draw_without_rendering()
-    return [(first, second) for (first, box), (second, other) in combinations(texts, 2) if box.overlaps(other)]
 
 
 def test_bars_are_the_energies() -> None:

@@ -1,17 +1,14 @@
 """plot_firing_rate draws a map of firing rates, sites against time steps."""
 
 import math
-from itertools import combinations
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from pictures import drawn_texts, overlaps
 
 from las_sj.analysis.firing_rate import plot_firing_rate
 from las_sj.analysis.labels import layer_of, layer_spans, name_in_layer, shorten, thin, wrap
@@ -33,24 +30,6 @@ def some_rates(count: int, time_steps: int = 12) -> dict[str, list[float]]:
 def main_axis(figure: Figure) -> Axes:
     (axis,) = [axis for axis in figure.axes if axis.get_xlabel() == "time step"]
     return axis
-
-
-def drawn_texts(figure: Figure) -> list[tuple[str, Any]]:
-    """Each text that is drawn, and its box."""
-    texts: list[tuple[str, Any]] = []
-
-    def draw(text: Text, renderer: Any) -> None:
-        if text.get_visible() and text.get_text().strip():
-            texts.append((text.get_text(), text.get_window_extent(renderer)))
-
-    with patch.object(Text, "draw", draw):
-        figure.draw_without_rendering()
-    return texts
-
-
-def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    pairs = combinations(drawn_texts(figure), 2)
-    return [(first, second) for (first, box), (second, other) in pairs if box.overlaps(other)]
 
 
 def test_cells_are_the_rates() -> None:

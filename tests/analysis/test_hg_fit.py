@@ -1,17 +1,15 @@
 """plot_hg_fit draws HG neurons beside their functions, and the error under its bound."""
 
 import math
-from itertools import combinations
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation, Text
+from pictures import overlaps
 
 from las_sj.analysis.hg_fit import plot_hg_fit
 from las_sj.neurons import FUNCTIONS, HGNode
@@ -42,19 +40,6 @@ def borders(figure: Figure) -> tuple[list[float], str]:
     """Those that are drawn, and their entry in the legend."""
     rugs = [line for line in figure.axes[0].lines if line.get_marker() == "|"]
     return (np.asarray(rugs[0].get_xdata()).tolist(), str(rugs[0].get_label())) if rugs else ([], "")
-
-
-def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of drawn texts that overlap."""
-    texts: list[tuple[str, Any]] = []
-
-    def draw(text: Text, renderer: Any) -> None:
-        if text.get_visible() and text.get_text().strip():
-            texts.append((text.get_text(), text.get_window_extent(renderer)))
-
-    with patch.object(Text, "draw", draw), patch.object(Annotation, "draw", draw):
-        figure.draw_without_rendering()
-    return [(first, second) for (first, box), (second, other) in combinations(texts, 2) if box.overlaps(other)]
 
 
 @pytest.mark.parametrize(("time_steps", "tolerance"), [(16, 1e-5), (8, 1e-3)])

@@ -1,9 +1,7 @@
 """plot_activation_histogram draws how the membrane potentials of sites lie to their thresholds."""
 
-from itertools import combinations
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
-from matplotlib.text import Text
+from pictures import overlaps
 from tiny_models import MODELS, Model, convert_tiny, gpt2, padding_mask, run, token_ids
 from torch import Tensor, nn
 
@@ -61,22 +59,6 @@ def bars(axis: Axes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], float]
     (counts, edges, _), (smaller, its_edges, _) = drawn, rest
     assert its_edges[-1] == edges[0]
     return np.asarray(counts), np.asarray(edges), float(smaller[0])
-
-
-def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of drawn texts that overlap."""
-    texts: list[tuple[str, Any]] = []
-
-    def draw(text: Text, renderer: Any) -> None:
-        if text.get_visible() and text.get_text().strip():
-            texts.append((text.get_text(), text.get_window_extent(renderer)))
-
-    with patch.object(Text, "draw", draw):
-        figure.draw_without_rendering()
-    return [(first, second) for (first, box), (second, other) in combinations(texts, 2) if box.overlaps(other)]
-
-
-# Panels
 
 
 def test_bars_count_the_potentials(snn: Model) -> None:

@@ -1,10 +1,8 @@
 """plot_membrane draws the membrane potential, thresholds and spikes of chosen neurons."""
 
 import re
-from itertools import combinations
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,7 +10,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Annotation
+from pictures import overlaps
 from tiny_models import MODELS, Model, convert_tiny, run, token_ids
 from torch import Tensor, nn
 
@@ -166,19 +165,6 @@ def test_legible(snn: Model, count: int) -> None:
     (legend,) = figure.legends
     boxes = [axis.get_window_extent() for axis in panels(figure)]
     assert not any(legend.get_window_extent().overlaps(box) for box in boxes)
-
-
-def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of drawn texts that overlap."""
-    texts: list[tuple[str, Any]] = []
-
-    def draw(text: Text, renderer: Any) -> None:
-        if text.get_visible() and text.get_text().strip():
-            texts.append((text.get_text(), text.get_window_extent(renderer)))
-
-    with patch.object(Text, "draw", draw), patch.object(Annotation, "draw", draw):
-        figure.draw_without_rendering()
-    return [(first, second) for (first, box), (second, other) in combinations(texts, 2) if box.overlaps(other)]
 
 
 def test_saved(snn: Model, tmp_path: Path) -> None:

@@ -1,16 +1,14 @@
 """plot_raster draws the spikes that the neurons emit."""
 
-from itertools import combinations
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from pictures import drawn_texts, overlaps
 from tiny_models import MODELS, convert_tiny, gpt2, padding_mask, run, token_ids
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -144,24 +142,6 @@ def windows(model: PreTrainedModel) -> dict[str, tuple[Tensor, Tensor]]:
     for handle in handles:
         handle.remove()
     return {name: seen[name] for name, _ in nodes}
-
-
-def drawn_texts(figure: Figure) -> list[tuple[str, Any]]:
-    """Each text that is drawn, and its box."""
-    texts: list[tuple[str, Any]] = []
-
-    def draw(text: Text, renderer: Any) -> None:
-        if text.get_visible() and text.get_text().strip():
-            texts.append((text.get_text(), text.get_window_extent(renderer)))
-
-    with patch.object(Text, "draw", draw):
-        figure.draw_without_rendering()
-    return texts
-
-
-def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    pairs = combinations(drawn_texts(figure), 2)
-    return [(first, second) for (first, box), (second, other) in pairs if box.overlaps(other)]
 
 
 def test_chosen_neurons(snn: PreTrainedModel) -> None:

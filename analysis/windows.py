@@ -1,0 +1,180 @@
+"""What chosen neurons did in one window of a call, for pictures."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from las_sj.analysis.labels import thin
+from las_sj.models import named_sites, parts_of
+from las_sj.neurons import HGNode, WindowNode
+from las_sj.neurons.mt import ThresholdNode
+
+SHOWN_SITES = 8
+
+Recorder = Callable[[WindowNode, Tensor, Tensor], None]
+Seen = TypeVar("Seen")
+
+
+@dataclass(frozen=True)
+class Window:
+    """What some neurons of one token did in one window; tensors on the CPU.
+
+    Args:
+        neurons: their indices in the last dimension, K of them.
+        width: how many neurons that dimension has.
+        potential: membrane potential before the first spike, [K].
+        train: [T, K].
+        outliers: which of them the outlier sub-neuron codes, bool [K].
+        alpha: base thresholds of their sub-neurons, [K]; NaN where they have none.
+    """
+
+    neurons: list[int]
+    width: int
+    potential: Tensor
+    train: Tensor
+    outliers: Tensor
+    alpha: Tensor
+
+
+class _Sampler:
+    """Keeps the first window of one site: of the first sequence, the last head, the chosen token."""
+
+    def __init__(self, site: str, neurons: Sequence[int], token: int) -> None:
+        self.site = site
+        self.neurons = neurons
+        self.token = token
+        self.window: Window | None = None
+
+    def __call__(self, node: WindowNode, v: Tensor, emitted: Tensor) -> None:
+        if self.window is not None:
+            return
+        tokens, width = v.shape[-2] if v.dim() > 2 else 1, v.shape[-1]
+        if not -tokens <= self.token < tokens:
+            raise ValueError(f"token must lie in {-tokens} … {tokens - 1} for {self.site}, got {self.token}")
+        chosen = [neuron for neuron in self.neurons if neuron < width]
+        if not chosen:
+            raise ValueError(f"{self.site} has {width} neurons: choose one of 0 … {width - 1}, or leave the site out")
+        outliers = getattr(node, "outliers", torch.zeros_like)(v[:1]).bool()
+        alpha = node.alpha(v[:1]) if isinstance(node, ThresholdNode) else v.new_tensor(torch.nan)
+        potential, is_outlier, alpha = (self._row(x, chosen)[0] for x in (v[:1], outliers, alpha.expand_as(v[:1])))
+        self.window = Window(chosen, width, potential, self._row(emitted[:, 0], chosen), is_outlier, alpha)
+
+    def _row(self, x: Tensor, neurons: list[int]) -> Tensor:
+        """Some neurons of the chosen token, [N, ..., S, C] or [N, C] to [N, K]."""
+        x = x if x.dim() > 2 else x.unsqueeze(1)
+        return x[..., self.token, :].reshape(len(x), -1, x.shape[-1])[:, -1, neurons].cpu()
+
+
+def coding_nodes(model: PreTrainedModel) -> dict[str, WindowNode]:
+    """The nodes of `model` that code values as spikes, by name; HG neurons, which compute, are not among them."""
+    return {name: site.node for name, site in named_sites(model) if not isinstance(site.node, HGNode)}
+
+
+def choose_sites(model: PreTrainedModel, sites: Sequence[str] | None) -> list[str]:
+    """The sites to draw: those named, all ("all"), or a spread of those that feed weights (None).
+
+    Raises:
+        ValueError: there is none, or one does not exist.
+    """
+    available = coding_nodes(model)
+    if sites is None:
+        sites = thin([name for name, site in named_sites(model) if site.feeds == "weights"], SHOWN_SITES)
+    elif sites == "all":
+        sites = list(available)
+    elif isinstance(sites, str):
+        raise ValueError(f'sites must be a list of names, "all" or None, got {sites!r}')
+    if not sites:
+        raise ValueError('no site to draw: name some of las_sj.models.named_sites(model), or pass "all" or None')
+    missing = [name for name in sites if name not in available]
+    if missing:
+        raise ValueError(
+            "sites must be names from las_sj.models.named_sites(model), and not of HG neurons; "
+            f"no coding neurons of that name: {', '.join(missing)}"
+        )
+    return list(dict.fromkeys(sites))
+
+
+def threshold_nodes(model: PreTrainedModel, sites: Sequence[str]) -> dict[str, ThresholdNode]:
+    """The nodes of some coding sites, by name.
+
+    Raises:
+        ValueError: one has no thresholds that halve at each step.
+    """
+    nodes = coding_nodes(model)
+    chosen: dict[str, ThresholdNode] = {}
+    for site in sites:
+        node = nodes[site]
+        if not isinstance(node, ThresholdNode):
+            raise ValueError(f"{site} is a {type(node).__name__} without base thresholds: leave it out")
+        chosen[site] = node
+    return chosen
+
+
+def check_neurons(neurons: Sequence[int]) -> None:
+    """Refuse what is not a choice of neurons.
+
+    Raises:
+        ValueError: nothing, an index below 0, or one twice.
+    """
+    if len(neurons) == 0 or min(neurons) < 0 or len(set(neurons)) < len(neurons):
+        raise ValueError(f"neurons must be different indices of the last dimension, 0 or more, got {list(neurons)}")
+
+
+def sample_windows(
+    model: PreTrainedModel, batch: Mapping[str, Any], sites: Sequence[str], neurons: Sequence[int], token: int = -1
+) -> dict[str, Window]:
+    """Run a temporal call and keep one window of each site: of the first sequence, the last head, the chosen token.
+
+    Args:
+        model: a converted model, in the temporal execution.
+        batch: the call's keyword arguments.
+        sites: names of coding neurons.
+        neurons: indices in the last dimension; a site gives those of them that it has.
+        token: index of the token; sites that have one for each sequence know 0 and −1.
+
+    Raises:
+        ValueError: the model is not in the temporal execution, the call does not reach a site, or a site does not have
+            the token or any of the neurons.
+    """
+    if parts_of(model).step_mode != "m":
+        raise ValueError('spike trains exist in the temporal execution: call las_sj.set_execution(model, "temporal")')
+    check_neurons(neurons)
+    samplers = {name: _Sampler(name, neurons, token) for name in sites}
+    with recorders(model, samplers), torch.no_grad():
+        model(**batch)
+    return {name: reached(name, sampler.window) for name, sampler in samplers.items()}
+
+
+@contextmanager
+def recorders(model: PreTrainedModel, by_site: Mapping[str, Recorder]) -> Iterator[None]:
+    """Within this context the nodes of some sites have these recorders instead of their own.
+
+    Its end also forgets what attention tells recorders, which is as large as its mask.
+    """
+    nodes = coding_nodes(model)
+    before = {name: nodes[name].recorder for name in by_site}
+    try:
+        for name, recorder in by_site.items():
+            nodes[name].recorder = recorder
+        yield
+    finally:
+        for name, previous in before.items():
+            nodes[name].recorder = previous
+        for _, site in named_sites(model):
+            site.node.tally.live = site.node.tally.synapses = None
+
+
+def reached(site: str, seen: Seen | None) -> Seen:
+    """What a recorder of `site` saw.
+
+    Raises:
+        ValueError: nothing.
+    """
+    if seen is None:
+        raise ValueError(f"the call did not reach the neurons of {site}: leave the site out, or give another batch")
+    return seen

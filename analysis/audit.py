@@ -12,19 +12,20 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from transformers import PreTrainedModel
 
+from las_sj.analysis.honest_nodes import expected_train, same_train
 from las_sj.analysis.operators import (
     ADDITIONS,
     COMPARISONS,
     ELEMENTWISE_PRODUCTS,
     MATRIX_PRODUCTS,
-    MOVEMENTS,
     attention_macs,
     base_name,
     is_view,
+    moves_only,
 )
 from las_sj.analysis.provenance import Origin, Provenance, is_spikes, tensors_in, train_origin
 from las_sj.models import parts_of
-from las_sj.models.calls import EXECUTION
+from las_sj.models.calls import EXECUTION, TARGETS
 from las_sj.neurons import WindowNode
 
 SPIKE_WEIGHT = "spike × weight"
@@ -43,7 +44,6 @@ CLASSES = (
     CONSTANT_SCALING,
     ANALOG_PRODUCT,
 )
-READ_OUT = "_local_scalar_dense"  # what item(), float() and bool() call
 Event = tuple[str, str, int | None]
 _INPUTS = ("input_ids", "inputs_embeds", "pixel_values")
 
@@ -119,10 +119,10 @@ class Audit:
         }
 
     def by_operator(self) -> list[AuditRow]:
-        """Rows summed over modules of the same last name and layers: "…" stands for numbers."""
+        """Rows summed over modules of the same name but for numbers, which are written "*"."""
         sums: dict[tuple[str, str, str], int] = {}
         for row in self.rows:
-            name = ".".join("…" if part.isdigit() else part for part in row.module.split("."))
+            name = ".".join("*" if part.isdigit() else part for part in row.module.split("."))
             key = (name, row.kind, row.operator)
             sums[key] = sums.get(key, 0) + row.count
         order = {kind: index for index, kind in enumerate(CLASSES)}
@@ -142,7 +142,6 @@ class Audit:
         return self.to_markdown()
 
 
-@torch.no_grad()
 def audit(model: PreTrainedModel, batch: Mapping[str, Any]) -> Audit:
     """List every operation of a call of `model`, a temporal one if it is converted.
 
@@ -158,12 +157,14 @@ def audit(model: PreTrainedModel, batch: Mapping[str, Any]) -> Audit:
     sources = [batch[name] for name in _INPUTS if isinstance(batch.get(name), Tensor)]
     if not sources:
         raise ValueError(f"the batch must have one of {', '.join(_INPUTS)}, got {', '.join(batch) or 'nothing'}")
+    batch = {name: value for name, value in batch.items() if name not in TARGETS}  # a loss is not part of the network
     mode = _AuditMode(model)
     for constant in (*model.parameters(), *model.buffers(), *tensors_in(dict(batch))):
         mode.provenance.mark(constant, None)
     for source in sources:
         mode.provenance.mark(source, Origin())
-    with _temporal(model), _module_stack(mode), mode:
+    # In inference mode composite operators would arrive whole.
+    with torch.inference_mode(False), torch.no_grad(), _temporal(model), _module_stack(mode), mode:
         output = model(**batch)
     depths = [origin.depth for origin in map(mode.provenance.of, tensors_in(output)) if origin is not None]
     time_steps = parts_of(model).time_steps if hasattr(model, EXECUTION) else None
@@ -210,11 +211,14 @@ class _AuditMode(TorchDispatchMode):
         self._weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
         self._stack: list[nn.Module] = []
         self._node_input: Origin | None = None
+        self._node_train: Tensor | None = None
 
     def enter_module(self, module: nn.Module, args: Any) -> None:
         self._stack.append(module)
         if isinstance(module, WindowNode):
             self._node_input = self.provenance.merged(tensors_in(args))
+            with _disable_current_modes():
+                self._node_train = expected_train(module, args[0])
 
     def leave_module(self, module: nn.Module, args: Any, output: Any) -> None:
         self._stack.pop()
@@ -222,6 +226,10 @@ class _AuditMode(TorchDispatchMode):
             self.provenance.mark(output, train_origin(module, self._node_input))
             owner = self._names.get(module, type(module).__name__)
             self._add(NEURON_UPDATE, type(module).__name__, output.numel(), owner)
+            with _disable_current_modes():
+                honest = same_train(self._node_train, output)
+            if not honest:
+                self._add(ANALOG_PRODUCT, "not what its neurons emit for its input", output.numel(), owner)
 
     @property
     def _inside_neurons(self) -> bool:
@@ -234,16 +242,10 @@ class _AuditMode(TorchDispatchMode):
         name = base_name(func)
         inputs = tensors_in((args, {key: value for key, value in kwargs.items() if key != "out"}))
         with _disable_current_modes():
-            only_moves = (
-                (name in MOVEMENTS and name != READ_OUT) or is_view(func) or self.provenance.merged(inputs) is None
-            )
-            events = [] if only_moves else self._classify(name, args, inputs)
-        if name in ("lift_fresh", "lift_fresh_copy"):  # a tensor made of numbers in the code
-            origin = None
-        elif name in MOVEMENTS:
-            origin = self.provenance.copied(inputs)
-        else:
-            origin = self.provenance.merged(inputs)
+            silent = moves_only(func, name, args, kwargs) or self.provenance.merged(inputs) is None
+            events = [] if silent else self._classify(name, args, inputs)
+        made_of_numbers_in_the_code = name in ("lift_fresh", "lift_fresh_copy")
+        origin = None if made_of_numbers_in_the_code else self.provenance.merged(inputs)
         output = func(*args, **kwargs)
         with _disable_current_modes():
             self._follow(func, args, kwargs, output, origin)
@@ -261,8 +263,6 @@ class _AuditMode(TorchDispatchMode):
         if name in ("sum", "mean", "cumsum"):
             scaled: list[Event] = [(CONSTANT_SCALING, "mean", None)] if name == "mean" else []
             return [(ADDITION, name, inputs[0].numel()), *scaled]
-        if name == READ_OUT:  # what the program does with the number cannot be seen
-            return [(ANALOG_PRODUCT, "a value taken out of torch", 1)]
         if name in ADDITIONS:
             return [(ADDITION, name, None)]
         if name in COMPARISONS:
@@ -284,20 +284,21 @@ class _AuditMode(TorchDispatchMode):
         events: list[Event] = [] if added is None else [(ADDITION, name, None)]
         tensors = [operand for operand in (a, b) if isinstance(operand, Tensor)]
         data = [operand for operand in tensors if self.provenance.of(operand) is not None]
-        if len(data) == 2:
-            shape = torch.broadcast_shapes(a.shape, b.shape)
-            fan_out = (shape.numel() // max(a.numel(), 1), shape.numel() // max(b.numel(), 1))
-            if name in ("div", "addcdiv"):
-                return [*events, (ANALOG_PRODUCT, name, shape.numel())]
-            return events + self._product_of(name, a, b, fan_out, shape.numel())
         if not data:
             return events
+        shape = torch.broadcast_shapes(*(operand.shape for operand in tensors))
+        if name in ("div", "addcdiv") and any(operand is b for operand in data):
+            return [*events, (ANALOG_PRODUCT, name, shape.numel())]
+        if len(data) == 2:
+            fan_out = (shape.numel() // max(a.numel(), 1), shape.numel() // max(b.numel(), 1))
+            return events + self._product_of(name, a, b, fan_out, shape.numel())
         constant = next((operand for operand in tensors if operand is not data[0]), None)
         is_weight = constant is not None and constant.untyped_storage()._cdata in self._weights
         if is_weight and constant is not None and constant.numel() > 1 and self._is_spikes(data[0]):
-            shape = torch.broadcast_shapes(data[0].shape, constant.shape)
             fan_out = shape.numel() // max(data[0].numel(), 1)
             return [*events, (SPIKE_WEIGHT, name, _spikes_in(data[0]) * fan_out)]
+        if shape.numel() > data[0].numel():  # each value meets several constants: a matrix in disguise
+            return [*events, (ANALOG_PRODUCT, name, shape.numel())]
         return [*events, (CONSTANT_SCALING, f"{name} by {_name_of_constant(constant, is_weight)}", None)]
 
     def _product_of(self, name: str, a: Tensor, b: Tensor, fan_out: tuple[int, int], macs: int) -> list[Event]:
@@ -344,4 +345,4 @@ def _spikes_in(tensor: Tensor) -> int:
 def _name_of_constant(constant: Tensor | None, is_weight: bool) -> str:
     if is_weight:
         return "a weight"
-    return "a scale factor" if constant is None or constant.numel() == 1 else "a table of positions"
+    return "a scale factor" if constant is None or constant.numel() == 1 else "a table of constants"

@@ -1,5 +1,6 @@
 """What an operation costs: energies with their source, technology node and precision."""
 
+import math
 from dataclasses import dataclass
 
 from spikingjelly.activation_based.op_counter import SimpleEnergyCostConfig
@@ -33,10 +34,10 @@ class EnergyCosts:
     source: str = f"{HOROWITZ}; memory: {STEP}"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.e_ac_pj <= self.e_mac_pj or self.e_mac_pj == 0:
+        if not 0 <= self.e_ac_pj <= self.e_mac_pj < math.inf or self.e_mac_pj == 0:
             raise ValueError(f"energies must be 0 <= e_ac_pj <= e_mac_pj, got {self.e_ac_pj!r} and {self.e_mac_pj!r}")
-        if not self.e_memory_pj_per_byte >= 0:
-            raise ValueError(f"e_memory_pj_per_byte must not be negative, got {self.e_memory_pj_per_byte!r}")
+        if not 0 <= self.e_memory_pj_per_byte < math.inf:
+            raise ValueError(f"e_memory_pj_per_byte must be finite and not negative, got {self.e_memory_pj_per_byte!r}")
         if self.bits < 1:
             raise ValueError(f"bits must be at least 1, got {self.bits!r}")
 

@@ -99,14 +99,15 @@ class EnergyReport:
         costs = self.costs
         activation = min(bits, costs.bits) / 8
         operand = activation if row.is_product else costs.bytes
-        moved = row.macs * operand + 2 * row.states * activation + row.lookups * costs.bytes
+        moved = row.macs * operand + 2 * row.activations * activation + row.lookups * costs.bytes
         mac = costs.quantised_mac_pj(bits, operands=2 if row.is_product else 1)
         return mac * row.macs + costs.e_memory_pj_per_byte * moved
 
     def _snn_pj(self, row: Operations) -> Energies:
         costs, steps = self.costs, self.time_steps
         dense = steps * (costs.e_ac_pj * row.additions + costs.e_multiply_pj * row.scalings)
-        computed = costs.e_ac_pj * row.levelled_operations + dense
+        neurons = costs.e_ac_pj * (steps * row.states + row.biases)
+        computed = costs.e_ac_pj * row.levelled_operations + dense + neurons
         moved = row.synaptic_operations + 2 * steps * row.states + row.lookups
         with_memory = computed + costs.e_memory_pj_per_byte * costs.bytes * moved
         energies = {
@@ -170,19 +171,21 @@ class EnergyReport:
         """How each column is computed."""
         return formulas(self.costs, self.time_steps, self.equal_loss_bits)
 
-    def header(self) -> list[str]:
+    def header(self, by: str = "operator") -> list[str]:
         """Names of the columns of `table`."""
-        columns = ["operator", "kind", "MACs", "synaptic operations", "spikes per neuron"]
+        names = ["operator", "kind"] if by == "operator" else [by]
+        columns = [*names, "MACs", "synaptic operations", "spikes per neuron"]
         return columns + [f"{side} {name}, µJ" for name in self.accountings for side in ("ANN", "SNN")]
 
     def table(self, by: str = "kind") -> list[list[str | float]]:
         """Rows of plain values under `header`."""
-        return [self._cells(row) for row in self.grouped(by)]
+        return [self._cells(row, by) for row in self.grouped(by)]
 
-    def _cells(self, row: EnergyRow) -> list[str | float]:
+    def _cells(self, row: EnergyRow, by: str) -> list[str | float]:
         counts = row.operations
         rate = counts.spikes / counts.neurons if counts.neurons else 0.0
-        cells: list[str | float] = [row.name, row.kind, counts.macs, counts.synaptic_operations, rate]
+        names = [row.name, row.kind] if by == "operator" else [row.name]
+        cells: list[str | float] = [*names, counts.macs, counts.synaptic_operations, rate]
         for name in self.accountings:
             cells += [row.ann_pj[name] * 1e-6, row.snn_pj[name] * 1e-6]
         return cells
@@ -191,7 +194,7 @@ class EnergyReport:
         """The table as CSV, with counts."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(self.header())
+        writer.writerow(self.header(by))
         writer.writerows(self.table(by))
         return buffer.getvalue()
 
@@ -228,7 +231,7 @@ class EnergyReport:
 
     def to_markdown(self, by: str = "kind") -> str:
         """Totals, the table, and the formulas under it."""
-        lines = [*markdown_table(*self.totals_table()), "", *markdown_table(self.header(), self.table(by)), ""]
+        lines = [*markdown_table(*self.totals_table()), "", *markdown_table(self.header(by), self.table(by)), ""]
         lines += [f"- *{name}*: {formula}" for name, formula in self.formulas().items()]
         return "\n".join(lines) + "\n"
 
@@ -287,19 +290,22 @@ def formulas(costs: EnergyCosts, time_steps: int, equal_loss_bits: int | None = 
         "paper": "ANN: E_MAC × MACs; SNN: E_AC × synaptic operations (LAS, arXiv 2505.09659, Appendix E). The ratio "
         f"is over {', '.join(MAC_KINDS)}; native non-linearities are rows of their own on both sides, the ANN's at "
         f"E_MAC/2 per FLOP: GELU 70 ({LAS}), other functions 8, softmax 5, norm 5 per value ({ELECTRA})",
-        "level_aware": f"as paper, over all operators, but a spike with n levels costs ⌈log2(n+1)⌉ × E_AC; dense "
-        f"operations on currents (biases, residual additions, means, maxima, RoPE, scale factors) are paid at each of "
-        f"the T = {time_steps} steps (E_AC per addition, E_MAC − E_AC per scaling), once in the ANN; GELU at 8 FLOPs",
+        "level_aware": "as paper, over all operators, but a spike with n levels costs ⌈log2(n+1)⌉ × E_AC; dense "
+        "operations on currents (biases, residual additions, means, maxima, RoPE, scale factors) are paid at each of "
+        f"the T = {time_steps} steps (E_AC per addition, E_MAC − E_AC per scaling), once in the ANN; each neuron pays "
+        "E_AC for its update at each step, an HG neuron one more for its bias; GELU at 8 FLOPs. Left out: the choice "
+        "of a sub-neuron, the sums of a product's operands so far",
         "with_memory": f"as level_aware, plus {byte:g} pJ/byte: the SNN reads a weight (or accumulated operand) of "
         f"{costs.bits} bits for each synaptic operation, and reads and writes each membrane potential at each step; "
-        f"the ANN reads one for each MAC, and writes and reads each activation once, its activations quantised to the "
-        f"{min(time_steps + 1, costs.bits)} bits that the code carries (T + 1, at most {costs.bits}), which shrinks "
-        "its multipliers in proportion. Left out on both sides: routing, caches, reuse of weights",
+        "the ANN reads one for each MAC, and writes and reads each input of a matrix product or native operation "
+        f"once, quantised to the {min(time_steps + 1, costs.bits)} bits that the code carries (T + 1, at most "
+        f"{costs.bits}), which shrinks its multipliers in proportion. Both read a row of each embedding for each "
+        "token. Left out on both sides: routing, caches, reuse of weights",
     }
     if equal_loss_bits is not None:
         texts[EQUAL_LOSS] = (
             f"as with_memory, the ANN's activations at {equal_loss_bits} bits: the fewest with which it loses no more "
-            "than the SNN (measured, one scale per token, rounded to nearest)"
+            "than the SNN (measured on the first batch, one scale per token, rounded to nearest)"
         )
     return texts
 
@@ -328,7 +334,7 @@ def format_cell(value: str | float) -> str:
     """A number as people read it."""
     if isinstance(value, str):
         return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def markdown_table(header: list[str], rows: list[list[str | float]]) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from las_sj.analysis.labels import NORMAL, SMALL, label_rows, legend_above, row_height, shorten
+from las_sj.analysis.picture import Picture
 
 Row = tuple[str, str, float, float]
 Array = np.ndarray[Any, Any]
@@ -60,7 +60,7 @@ def plot_energy(rows: Sequence[Row], title: str = "") -> Figure:
     energies = _by_kind(rows, layers)
     unit, factor = _unit(float(np.sum(list(energies.values()), axis=0).max()))
     height = row_height(len(layers), 0.42)
-    figure = Figure(figsize=(9, height * len(layers) + 1.8), layout="constrained")
+    figure = Picture(figsize=(9, height * len(layers) + 1.8), layout="constrained")
     axis = figure.subplots()
     colours = _colours(energies)
     for network, offset, white in ((0, 0.5 - _BAR / 2, _PALE), (1, 0.5 + _BAR / 2, 0.0)):

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, row_height
+from las_sj.analysis.picture import Picture
 
 _STEP_WIDTH = 0.3  # inches
 
@@ -28,7 +29,7 @@ def plot_firing_rate(rates: Mapping[str, Sequence[float]]) -> Figure:
     time_steps = _check(rates)
     height = row_height(len(sites), 0.25)
     width = max(3.6 + time_steps * _STEP_WIDTH, 6.0)  # inches
-    figure = Figure(figsize=(width, height * len(sites) + 1.6), layout="constrained")
+    figure = Picture(figsize=(width, height * len(sites) + 1.6), layout="constrained")
     scale, axis = figure.subplots(2, 1, height_ratios=(0.13, height * len(sites)))
     values = np.array([list(rates[site]) for site in sites], dtype=float)
     edges = np.arange(time_steps + 1) + 0.5

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from las_sj.analysis.labels import NORMAL, SMALL, legend_above, thin
+from las_sj.analysis.picture import Picture
 from las_sj.neurons import HGNode
 from las_sj.neurons.fitting import fit_grid, fit_octaves
 from las_sj.neurons.functions import GridFunction, OctaveFunction
@@ -113,7 +114,7 @@ def _tail_borders(node: HGNode, function: GridFunction) -> Array:
 def _draw(node: HGNode, x: Tensor, exact: Tensor, fitted: Tensor) -> Figure:
     error, is_relative = (fitted - exact).abs(), math.isfinite(node.relative_bound)
     panels = 3 if is_relative else 2
-    figure = Figure(figsize=(8, 2.6 + 1.7 * panels), layout="constrained")
+    figure = Picture(figsize=(8, 2.6 + 1.7 * panels), layout="constrained")
     top, *below = figure.subplots(panels, 1, sharex=True, height_ratios=[1.8, *[1] * (panels - 1)])
     _draw_function(top, node, x, exact, fitted)
     _draw_error(below[0], x, error, node.bound, log=is_relative)

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, legend_above, row_height, wrap
+from las_sj.analysis.picture import Picture
 from las_sj.analysis.raster import MAX_PANELS
 from las_sj.analysis.windows import choose_sites, reached, recorders, threshold_nodes
 from las_sj.models import Execution, parts_of
@@ -135,7 +136,7 @@ def _symbol(threshold: str) -> str:
 def _draw_panels(seen: dict[str, _Magnitudes]) -> Figure:
     columns = min(4, len(seen))
     rows = -(-len(seen) // columns)
-    figure = Figure(figsize=(3.5 * columns, 2.7 * rows + 0.7), layout="constrained")
+    figure = Picture(figsize=(3.5 * columns, 2.7 * rows + 0.7), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     colours = _colours(list(seen.values()))
     for axis, (name, magnitudes) in zip(axes, seen.items(), strict=False):
@@ -173,7 +174,7 @@ def _draw_map(seen: dict[str, _Magnitudes]) -> Figure:
     """One row per site: the share of its values in each bar, its thresholds, and beside them the shares beyond them."""
     sites, colours = list(seen), _colours(list(seen.values()))
     height = row_height(len(sites), 0.22)
-    figure = Figure(figsize=(10, height * len(sites) + 1.9), layout="constrained")
+    figure = Picture(figsize=(10, height * len(sites) + 1.9), layout="constrained")
     heights, widths = (0.13, height * len(sites)), (3, 1)
     (scale, corner), (axis, beside) = figure.subplots(2, 2, height_ratios=heights, width_ratios=widths)
     corner.set_axis_off()

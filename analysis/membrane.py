@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from transformers import PreTrainedModel
 
 from las_sj.analysis.labels import NORMAL, SMALL
+from las_sj.analysis.picture import Picture
 from las_sj.analysis.windows import Window, choose_sites, sample_windows, threshold_nodes
 from las_sj.neurons import MultiThresholdCode
 from las_sj.neurons.mt import ThresholdNode
@@ -58,7 +59,7 @@ def _draw(site: str, node: ThresholdNode, window: Window) -> Figure:
     count = len(window.neurons)
     columns = 1 if count <= 4 else 2 if count <= 8 else 3
     rows = -(-count // columns)
-    figure = Figure(figsize=(7.5 if columns == 1 else 6 * columns, 2.4 * rows + 1.1), layout="constrained")
+    figure = Picture(figsize=(7.5 if columns == 1 else 6 * columns, 2.4 * rows + 1.1), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
     for index, axis in enumerate(axes[:count]):
         _draw_neuron(axis, node, window, index)

@@ -9,6 +9,7 @@ from las_sj.models.activation import SpikingActivation
 from las_sj.models.embedding import SpikingEmbedding
 from las_sj.models.linear import SpikingReadout
 from las_sj.models.spiking_layer import Site
+from las_sj.neurons import HGNode
 from las_sj.neurons.mt import ThresholdNode
 
 CORE = "las_attention"
@@ -45,6 +46,8 @@ class Operations:
         additions, scalings: on currents, of one time step of the SNN.
         ann_additions, ann_scalings: the same operations in the ANN, where its native operation does not contain them.
         states: neurons with a membrane potential.
+        biases: emissions of HG neurons that are no spikes: the bias of the sub-neuron, at step 1.
+        activations: values that the ANN writes and reads: inputs of matrix products and of native operations.
         lookups: numbers read from an embedding table.
     """
 
@@ -61,6 +64,8 @@ class Operations:
     ann_additions: int = 0
     ann_scalings: int = 0
     states: int = 0
+    biases: int = 0
+    activations: int = 0
     lookups: int = 0
 
     @property
@@ -129,6 +134,9 @@ def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, co
             row.ann_additions += counts.rows * (synapses.fan_out or 0)
         if index == 0:
             row.states += counts.neurons
+            row.biases += counts.neurons if isinstance(site.node, HGNode) else 0
+            if site.native or synapses.is_mac or row.is_product:
+                row.activations += counts.neurons
             if site.native:
                 row.native[site.native] = row.native.get(site.native, 0) + counts.neurons
     for dense in site.dense:

@@ -52,7 +52,7 @@ COMPARISONS = frozenset({
     "lt", "masked_fill", "max", "maximum", "min", "minimum", "ne", "relu", "sign", "sort", "topk", "where",
 })
 MOVEMENTS = frozenset({
-    "_local_scalar_dense", "_to_copy", "_unsafe_view", "arange", "cat", "clone", "constant_pad_nd", "contiguous",
+    "_to_copy", "_unsafe_view", "arange", "cat", "clone", "constant_pad_nd", "contiguous",
     "copy", "embedding", "empty", "empty_like", "fill", "flip", "full", "full_like", "gather", "index", "index_put",
     "index_select", "lift_fresh", "lift_fresh_copy", "new_empty", "new_empty_strided", "new_full", "new_ones",
     "new_zeros", "nonzero", "ones", "ones_like", "repeat", "repeat_interleave", "resize", "roll", "scalar_tensor",
@@ -81,3 +81,15 @@ def is_view(func: Any) -> bool:
     """Whether an operator returns another look at the numbers that it was given."""
     aliases = [result.alias_info for result in func._schema.returns]
     return any(alias is not None and not alias.is_write for alias in aliases)
+
+
+def moves_only(func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) -> bool:
+    """Whether an operator only moves numbers: as they are, not turned into others on the way."""
+    if is_view(func):
+        return bool(func._overloadname != "dtype")  # a view in another type reads bits, not numbers
+    if name not in MOVEMENTS:
+        return False
+    if name == "_to_copy":  # rounding to whole numbers makes an index of a value
+        kind = kwargs.get("dtype")
+        return kind is None or kind.is_floating_point or not args[0].is_floating_point()
+    return not (name == "scatter" and any(isinstance(value, str) for value in (*args, *kwargs.values())))

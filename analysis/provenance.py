@@ -4,7 +4,7 @@ Tensors are known by their storage: views share it, and a storage that is gone c
 the weak reference keeps its identity.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,13 +23,11 @@ class Origin:
 
     Attributes:
         depth: populations of neurons on the longest way to them.
-        node: the neurons that emitted them, where they are a train or a copy of one.
-        whole: whether the storage is the train itself, [T, ...], contiguous, and not a copy of some of it.
+        node: the neurons that emitted them, where the storage is their train itself, [T, ...], contiguous.
     """
 
     depth: int = 0
     node: WindowNode | None = None
-    whole: bool = False
 
 
 class Provenance:
@@ -58,33 +56,18 @@ class Provenance:
         origins = [origin for origin in map(self.of, tensors) if origin is not None]
         return Origin(max(origin.depth for origin in origins)) if origins else None
 
-    def copied(self, tensors: list[Tensor]) -> Origin | None:
-        """The origin of numbers that were only moved: still spikes, if they came from one population alone."""
-        origins = [origin for origin in map(self.of, tensors) if origin is not None]
-        nodes = {id(origin.node) for origin in origins}
-        if len(nodes) == 1 and len(origins) == len(tensors):
-            return replace(origins[0], whole=False)
-        return self.merged(tensors)
-
 
 def is_spikes(tensor: Tensor, origin: Origin | None) -> bool:
     """Whether every number in a tensor is a spike of the neurons it came from, or 0: checked on the values.
 
-    Of a train, time step by time step: at step t only 0 and ±θ(t)(1 + j/n) of one of the neuron's sub-neurons pass. Of
-    a copy, whose time steps are not known any more, those of any step. HG neurons emit currents of arbitrary amplitude,
-    which are no spikes for a multiplication.
+    Only a train itself, or a view of it, can be: at step t, 0 and ±θ(t)(1 + j/n) of one of the neuron's sub-neurons
+    pass. Of a copy the time steps are not known any more, so it counts as analog. HG neurons emit currents of arbitrary
+    amplitude, which are no spikes for a multiplication.
     """
     if origin is None or not isinstance(origin.node, ThresholdNode):
         return False
-    values = tensor.detach().abs().double()
-    node = origin.node
-    if origin.whole:
-        step = _step_of(tensor, node.time_steps)
-        return bool(_is_level(values * torch.exp2(step + 1), step == 0, node, tensor.dtype).all())
-    found = torch.zeros_like(values, dtype=torch.bool)
-    for t in range(node.time_steps):
-        found |= _is_level(values * 2.0 ** (t + 1), torch.tensor(t == 0, device=values.device), node, tensor.dtype)
-    return bool(found.all())
+    values, step = tensor.detach().abs().double(), _step_of(tensor, origin.node.time_steps)
+    return bool(_is_level(values * torch.exp2(step + 1), step == 0, origin.node, tensor.dtype).all())
 
 
 def _step_of(tensor: Tensor, time_steps: int) -> Tensor:
@@ -110,7 +93,7 @@ def _is_level(scaled: Tensor, first: Tensor, node: ThresholdNode, dtype: torch.d
 def train_origin(node: WindowNode, inputs: Origin | None) -> Origin:
     """The origin of what a population just emitted."""
     depth = (0 if inputs is None else inputs.depth) + 1
-    return Origin(depth, None if isinstance(node, HGNode) else node, whole=True)
+    return Origin(depth, None if isinstance(node, HGNode) else node)
 
 
 def tensors_in(tree: Any) -> list[Tensor]:

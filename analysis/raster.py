@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, legend_above, row_height, wrap
+from las_sj.analysis.picture import Picture
 from las_sj.analysis.windows import Window, choose_sites, sample_windows
 from las_sj.models import parts_of
 
@@ -80,7 +81,7 @@ def plot_raster(
 def _draw_panels(windows: dict[str, Window], time_steps: int) -> Figure:
     columns = min(4, len(windows))
     rows = -(-len(windows) // columns)
-    figure = Figure(figsize=(3.3 * columns, 2.6 * rows + 0.6), layout="constrained")
+    figure = Picture(figsize=(3.3 * columns, 2.6 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, (name, window) in zip(axes, windows.items(), strict=False):
         count = len(window.neurons)
@@ -103,7 +104,7 @@ def _draw_bands(windows: dict[str, Window], time_steps: int) -> Figure:
     most = max(len(window.neurons) for window in windows.values())
     height = row_height(len(windows), max(most * _ROW_HEIGHT, _BAND_HEIGHT))
     width = max(3.6 + time_steps * _STEP_WIDTH, 7.0)  # inches: at least the legend's
-    figure = Figure(figsize=(width, len(windows) * height + 1.4), layout="constrained")
+    figure = Picture(figsize=(width, len(windows) * height + 1.4), layout="constrained")
     axis = figure.subplots()
     for row, window in enumerate(windows.values()):
         count = len(window.neurons)

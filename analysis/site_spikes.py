@@ -158,12 +158,13 @@ class Live:
 class TrainStatistics:
     """What trains look like: firing rate by time step, spikes by level, silent and saturated neurons.
 
-    Membrane potentials are sampled evenly at random, with a fixed seed, and their trains looked at; all of them where
-    `sample` is None.
+    Membrane potentials are drawn at random, with a fixed seed, and their trains looked at; all of them where `sample`
+    is None. Where each channel has a threshold of its own, whole rows of channels are taken, the first of a window.
 
     Args:
         node: the neurons.
-        sample: neurons sampled of each of the first four windows and of every eighth after them, or None.
+        sample: neurons sampled of each of the first four windows and of every eighth after them, or None. In a temporal
+            call a window of softmax is a block of heads.
 
     """
 

@@ -1,5 +1,6 @@
 """Count the spikes of a converted model, site by site, while it runs."""
 
+import inspect
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +14,7 @@ from las_sj.models import named_sites, parts_of
 from las_sj.neurons import WindowNode
 
 SAMPLE = 256
+INPUTS = ("input_ids", "inputs_embeds", "pixel_values")
 
 
 class SpikeMonitor:
@@ -34,16 +36,18 @@ class SpikeMonitor:
     Attributes:
         model: the model.
         sites: counts by the full name of the neurons' node.
-        tokens, samples: tokens (padding excluded) and sequences or images that went in.
+        tokens, samples: tokens (padding excluded) and sequences or images that went in, call by call: a sequence that
+            `generate` extends by four tokens without a cache counts four times.
         train_sample: the trains that were kept, or None.
 
     Raises:
-        ValueError: the model is not converted.
+        ValueError: the model is not converted, or (on entering) counted by another monitor.
     """
 
     def __init__(self, model: PreTrainedModel, sample: int | None = SAMPLE, keep_trains: int = 0) -> None:
         self._execution = parts_of(model)
-        self._hook: Any = None
+        self._hooks: list[Any] = []
+        self._size = (0, 0)  # of the call under way
         self._live: dict[int, tuple[Tensor, Live]] = {}
         self.model = model
         self.sites = {name: SiteSpikes(site, sample) for name, site in named_sites(model)}
@@ -51,38 +55,43 @@ class SpikeMonitor:
         self.train_sample = TrainSample(keep_trains) if keep_trains else None
 
     def __enter__(self) -> "SpikeMonitor":
+        if any(counts.site.node.recorder is not None for counts in self.sites.values()):
+            raise ValueError("another monitor counts this model already: leave its context first")
         for name, counts in self.sites.items():
             counts.site.node.count_spikes = True
             counts.site.node.recorder = _Recorder(self, name, counts)
-        self._hook = self.model.register_forward_pre_hook(self._count_inputs, with_kwargs=True, prepend=True)
+        for module in self.model.modules():
+            if isinstance(module, PreTrainedModel):  # calls may go to a model inside of the model
+                self._hooks.append(module.register_forward_pre_hook(self._begin_call, with_kwargs=True, prepend=True))
+                self._hooks.append(module.register_forward_hook(self._end_call))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
         self._live.clear()
         for counts in self.sites.values():
             counts.site.node.count_spikes = False
             counts.site.node.recorder = None
             counts.site.node.reset_counts()
 
-    def _count_inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _begin_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._execution.callers:  # a model inside of the one that was called
+            return
+        named = dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
         self._live.clear()
-        names = ("input_ids", "inputs_embeds", "pixel_values")
-        given = [kwargs[name] for name in names if isinstance(kwargs.get(name), Tensor)]
-        source = next(iter([*args, *given]), None)
-        mask = kwargs.get("attention_mask")
+        mask = named.get("attention_mask")
         padded = isinstance(mask, Tensor) and not bool(mask.all())
         for counts in self.sites.values():
             counts.site.node.tally.each = padded  # without padding totals will do
-        if not isinstance(source, Tensor):
-            return
-        self.samples += len(source)
-        if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == source.shape[:2]:
-            self.tokens += int(mask.bool().sum())
-        elif source.dim() < 4:
-            self.tokens += source.shape[0] * source.shape[1]
+        self._size = _size_of(named)
+
+    def _end_call(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if not self._execution.callers:
+            self.tokens, self.samples = self.tokens + self._size[0], self.samples + self._size[1]
 
     def live_of(self, node: WindowNode, v: Tensor) -> Live | None:
         """Which neurons of a window [B, ...] take part; None: all."""
@@ -112,6 +121,17 @@ class SpikeMonitor:
     def firing_rates(self) -> dict[str, list[float]]:
         """Spikes per neuron at each time step, by site."""
         return {name: counts.trains.firing_rate for name, counts in self.sites.items()}
+
+
+def _size_of(named: dict[str, Any]) -> tuple[int, int]:
+    """Tokens and samples of a call's arguments; a mask that is not [B, S] does not tell padding."""
+    source = next((named[name] for name in INPUTS if isinstance(named.get(name), Tensor)), None)
+    if source is None:
+        return 0, 0
+    mask = named.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == source.shape[:2]:
+        return int(mask.bool().sum()), len(source)
+    return source.shape[0] * source.shape[1] if source.dim() < 4 else 0, len(source)
 
 
 class _Recorder:

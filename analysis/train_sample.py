@@ -56,7 +56,10 @@ class Trains:
 
 
 class TrainSample:
-    """Keeps the trains of up to `limit` neurons of each site, drawn at random with a fixed seed.
+    """Keeps the trains of up to `limit` neurons of each site.
+
+    64 of each window, drawn at random with a fixed seed, until there are enough. Sites in which each channel has a
+    threshold of its own are left out.
 
     A train takes 2 + ⌈log2(n+1)⌉ bits a time step.
     """

@@ -90,6 +90,8 @@ def _check(arguments: argparse.Namespace) -> None:
     for name, least in (("rows", 1), ("epochs", 1), ("batch_size", 1), ("max_length", 4)):
         if getattr(arguments, name) < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(arguments, name)}")
+    if not 0 <= arguments.seed < 2**32:
+        raise ValueError(f"--seed must lie in 0…{2**32 - 1}, got {arguments.seed}")
     if not 0 < arguments.learning_rate < math.inf:
         raise ValueError(f"--learning-rate must be positive, got {arguments.learning_rate}")
     if arguments.device == "cuda" and not torch.cuda.is_available():

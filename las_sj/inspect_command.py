@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -48,7 +49,8 @@ def sequence(folder: Path, tokens: int) -> Batch:
     """One sequence of that many tokens: of the sample kept with the model, repeated as needed, or token 1 alone."""
     try:
         batch = load_sample(folder)[0]
-    except SampleError:
+    except SampleError as error:
+        print(f"{error}; counting for token 1 repeated instead", file=sys.stderr)
         return {"input_ids": torch.ones(1, tokens, dtype=torch.long)}
     ids = batch["input_ids"][0]
     mask = batch.get("attention_mask")

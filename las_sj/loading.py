@@ -60,6 +60,12 @@ def load_model(
     return model.to(device).eval(), AutoTokenizer.from_pretrained(name, **extra)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise an OSError where a folder holds no model."""
+    if not (folder / "config.json").exists():
+        raise OSError(f"{folder} holds no model (no config.json): give the output of python -m las_sj.convert")
+
+
 def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Load a converted model with the class that it was saved with, and its tokenizer if it has one.
 
@@ -70,8 +76,7 @@ def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, 
     Raises:
         OSError, ValueError: the folder does not exist or holds no converted model.
     """
-    if not (folder / "config.json").exists():
-        raise OSError(f"{folder} holds no model (no config.json): give the output of python -m las_sj.convert")
+    check_folder(folder)
     config = AutoConfig.from_pretrained(folder)
     quantisation = getattr(config, "quantization_config", None) or {}
     method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation.quant_method

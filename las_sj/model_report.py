@@ -137,12 +137,14 @@ def examine(
 
 
 def shortened(batch: Batch, tokens: int) -> Batch:
-    """The first row of a batch, up to `tokens` tokens of it."""
+    """The first row of a batch, up to `tokens` tokens of it, from its first that is not padding."""
+    mask = batch.get("attention_mask")
+    start = int(mask[0].bool().int().argmax()) if isinstance(mask, torch.Tensor) and mask.dim() == 2 else 0
     rows = len(next(value for value in batch.values() if isinstance(value, torch.Tensor)))
     short = {}
     for name, value in batch.items():
         is_rows = isinstance(value, torch.Tensor) and len(value) == rows
-        short[name] = (value[:1, :tokens] if value.dim() == 2 else value[:1]) if is_rows else value
+        short[name] = (value[:1, start : start + tokens] if value.dim() == 2 else value[:1]) if is_rows else value
     return short
 
 
@@ -152,7 +154,17 @@ def read_conversion(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and _is_conversion(found) else {}
+
+
+def _is_conversion(found: dict[str, Any]) -> bool:
+    """Whether the parts that a report reads have the shape that `conversion_report` gives them."""
+    try:
+        quality, coverage = found["quality"], found["coverage"]
+        _ = quality["relative_error"], quality["ann"]["perplexity"], quality["snn"]["perplexity"]
+        return isinstance(coverage["spiking"], dict) and isinstance(coverage["analog"], dict)
+    except (KeyError, TypeError):
+        return False
 
 
 def figures(report: ModelReport, batch: Batch) -> Iterator[tuple[str, Figure]]:

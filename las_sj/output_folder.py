@@ -57,6 +57,18 @@ def whole_folder(path: Path, overwrite: bool, mark: str = REPORT, of: str = "a c
         raise
 
 
+def check_file(path: Path) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises:
+        OutputError: its folder does not exist or cannot be written to.
+    """
+    try:
+        tempfile.TemporaryDirectory(dir=path.absolute().parent).cleanup()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that is renamed to it at the end, or removed if anything goes wrong.

@@ -9,9 +9,9 @@ from las_sj.analysis.costs import PRESETS
 from las_sj.calibration import Batch
 from las_sj.command_line import OneLineParser
 from las_sj.evaluation import is_language_model
-from las_sj.loading import load_converted
+from las_sj.loading import check_folder, load_converted
 from las_sj.model_report import ModelReport, examine, figures
-from las_sj.output_folder import whole_file
+from las_sj.output_folder import check_file, whole_file
 from las_sj.report_markdown import to_markdown
 from las_sj.report_page import to_html
 from las_sj.sample import load_sample
@@ -47,6 +47,8 @@ def main(argument_list: list[str] | None = None) -> None:
     output = arguments.output or arguments.folder / f"report.{arguments.format}"
     if output.is_dir():
         raise ValueError(f"{output} is a folder: give a file")
+    check_folder(arguments.folder)
+    check_file(output)
     text = None if arguments.text is None else read_text(arguments.text)
     model, tokenizer = load_converted(arguments.folder, arguments.device)
     batches: Sequence[Batch]

@@ -16,7 +16,7 @@ def to_markdown(report: ModelReport) -> str:
         "\n".join(markdown_table(*summary_table(report))),
         "## Energy\n",
         report.energy.to_markdown("kind"),
-        "\n".join(markdown_table(report.energy.header(), report.energy.table("operator"))),
+        "\n".join(markdown_table(report.energy.header("operator"), report.energy.table("operator"))),
         "## Audit\n",
         report.audit.to_markdown(),
         "## Neurons\n",
@@ -43,6 +43,7 @@ def summary_table(report: ModelReport) -> Table:
         ["fully spike-driven", "yes" if report.audit.fully_spike_driven else "no"],
         ["products of analog operands", f"{report.audit.analog_products:,}"],
         ["latency, time steps", f"{report.network.latency_steps:,} ({report.network.stages} stages)"],
+        ["throughput in a pipeline", f"a sequence every {report.network.time_steps} time steps"],
     ]
     rows[2:2] = [[label, text] for label, text in quality_rows(conversion.get("quality"))]
     rows += [[f"energy, SNN / ANN, {name}", f"{energy.ratio(name):.3f}"] for name in energy.accountings]
@@ -69,7 +70,17 @@ def quality_rows(quality: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 def sites_table(report: ModelReport) -> Table:
     """Counts of each population."""
-    header = ["site", "feeds", "neurons", "spikes per neuron", "silent", "saturated", "outliers", "out of range"]
+    header = [
+        "site",
+        "feeds",
+        "neurons",
+        "spikes per neuron",
+        "silent",
+        "saturated",
+        "outliers",
+        "out of range",
+        "levels",
+    ]
     rows: list[list[str | float]] = [
         [
             entry["site"],
@@ -80,6 +91,7 @@ def sites_table(report: ModelReport) -> Table:
             entry["saturated"],
             entry["outlier_share"],
             entry["out_of_range"],
+            ", ".join(f"{level}: {rate:.2g}" for level, rate in entry["levels"].items()),
         ]
         for entry in report.sites()
     ]
@@ -107,6 +119,11 @@ def population_table(report: ModelReport) -> Table:
         for site in report.network.populations
     ]
     return header, rows
+
+
+def audit_counts_table(report: ModelReport) -> Table:
+    """Operations by class."""
+    return ["class", "operations"], [[kind, count] for kind, count in report.audit.counts.items()]
 
 
 def audit_table(report: ModelReport) -> Table:

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from las_sj.analysis.energy import GROUPINGS
 from las_sj.model_report import ModelReport
 from las_sj.report_markdown import (
     Table,
+    audit_counts_table,
     audit_table,
     cells_of,
     population_table,
@@ -29,11 +31,7 @@ def to_html(report: ModelReport, pictures: Iterable[tuple[str, Figure]]) -> str:
         pictures: captions and figures.
     """
     environment = Environment(loader=PackageLoader("las_sj", "page"), autoescape=True, undefined=StrictUndefined)
-    tables = [
-        ("Energy by kind of operator", (report.energy.header(), report.energy.table("kind"))),
-        ("Energy by layer", (report.energy.header(), report.energy.table("layer"))),
-        ("Energy by operator", (report.energy.header(), report.energy.table("operator"))),
-    ]
+    tables = [(f"Energy by {by}", (report.energy.header(by), report.energy.table(by))) for by in GROUPINGS]
     return environment.get_template("page.html").render(
         title=f"{report.conversion.get('model', report.folder)} as a spiking network",
         summary=summary_table(report)[1],
@@ -42,6 +40,7 @@ def to_html(report: ModelReport, pictures: Iterable[tuple[str, Figure]]) -> str:
         totals=_section("Totals", report.energy.totals_table()),
         audit=report.audit,
         tables=[
+            _section("Audit: operations by class", audit_counts_table(report)),
             _section("Audit: every operation of a short temporal call", audit_table(report)),
             _section("Neurons, thresholds and tables", population_table(report)),
             _section("Spikes by site", sites_table(report)),

@@ -23,12 +23,12 @@ def save_sample(batches: Sequence[Batch], folder: Path, tokens: int = TOKENS) ->
     tensors: dict[str, Tensor] = {}
     left = tokens
     for number, batch in enumerate(batches):
-        rows = len(batch["input_ids"])
-        length = batch["input_ids"].shape[1]
-        taken = min(rows, max(1, left // max(length, 1)))
+        shape = batch["input_ids"].shape
+        length = min(shape[1], left)
+        taken = min(shape[0], left // length)
         for name, value in batch.items():
-            if isinstance(value, Tensor) and len(value) == rows:
-                tensors[f"{number}.{name}"] = value[:taken, :tokens].contiguous()
+            if isinstance(value, Tensor) and value.shape == shape:
+                tensors[f"{number}.{name}"] = value[:taken, :length].contiguous()
         left -= taken * length
         if left <= 0:
             break
@@ -48,11 +48,15 @@ def load_sample(folder: Path) -> list[dict[str, Tensor]]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise SampleError(f"{path} cannot be read ({error}): give a text with --text") from None
-    batches: dict[str, dict[str, Tensor]] = {}
+    batches: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")
-        batches.setdefault(number, {})[name] = value
-    found = [batch for _, batch in sorted(batches.items(), key=lambda item: int(item[0]))]
-    if not found or not all(batch["input_ids"].dtype == torch.int64 for batch in found):
+        batches.setdefault(int(number) if number.isdecimal() else -1, {})[name] = value
+    if not batches or not all(_is_text(batch) for batch in batches.values()):
         raise SampleError(f"{path} holds no token ids: give a text with --text")
-    return found
+    return [batch for _, batch in sorted(batches.items())]
+
+
+def _is_text(batch: dict[str, Tensor]) -> bool:
+    ids = batch.get("input_ids")
+    return ids is not None and ids.dtype == torch.int64 and ids.dim() == 2 and ids.numel() > 0

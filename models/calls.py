@@ -19,8 +19,8 @@ EXECUTION = "las_execution"  # the attribute of a converted model that holds its
 
 _BATCH_SOURCES = ("input_ids", "inputs_embeds", "pixel_values")
 _VALUES = ("inputs_embeds", "pixel_values")  # float inputs enter as constant currents
-_TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")
-_NOT_REPEATED = (*_TARGETS, "logits_to_keep")
+TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")
+_NOT_REPEATED = (*TARGETS, "logits_to_keep")
 
 
 def attach(model: PreTrainedModel, execution: Execution) -> None:
@@ -64,7 +64,7 @@ def _padding_of(named: dict[str, Any]) -> Tensor | None:
 
 def _check_targets(module: nn.Module, named: dict[str, Any]) -> None:
     """A loss is computed inside the call, from logits that must be sums over T there: those of a readout."""
-    targets = [name for name in _TARGETS if named.get(name) is not None]
+    targets = [name for name in TARGETS if named.get(name) is not None]
     if targets and not any(isinstance(layer, SpikingReadout) for layer in module.modules()):
         raise NotImplementedError(
             f"a temporal call of {type(module).__name__} cannot compute a loss from {', '.join(targets)}: compute it "

@@ -42,12 +42,28 @@ def chosen() -> list[Operations]:
             additions=20,
             ann_additions=20,
             states=10,
+            activations=10,
         ),
         Operations(
-            "layers.0.scores", "scores", 8, 4, macs=50, synaptic_operations=30, levelled_operations=60, states=8
+            "layers.0.scores",
+            "scores",
+            8,
+            4,
+            macs=50,
+            synaptic_operations=30,
+            levelled_operations=60,
+            states=8,
+            activations=4,
         ),
         Operations(
-            "layers.0.act", "activation", 5, 9, native={"gelu": 5}, synaptic_operations=9, levelled_operations=9
+            "layers.0.act",
+            "activation",
+            5,
+            9,
+            native={"gelu": 5},
+            synaptic_operations=9,
+            levelled_operations=9,
+            biases=5,
         ),
         Operations("layers.0.rope", "rope", additions=4, scalings=8, ann_additions=4, ann_scalings=8),
     ]
@@ -60,9 +76,9 @@ def test_energies_by_hand() -> None:
     native = 2.3 * 8 * 5
     dense = 0.9 * 20 + 0.9 * 4 + 3.7 * 8
     assert report.total_pj("level_aware", "ann") == pytest.approx(4.6 * 150 + native + dense)
-    assert report.total_pj("level_aware", "snn") == pytest.approx(0.9 * (140 + 60 + 9) + 4 * dense)
+    assert report.total_pj("level_aware", "snn") == pytest.approx(0.9 * (140 + 60 + 9 + 4 * 18 + 5) + 4 * dense)
     weight_mac, score_mac = 0.9 + 3.7 * 5 / 32, 0.9 + 3.7 * (5 / 32) ** 2
-    moved = 100 * 4 + 50 * 5 / 8 + 2 * 18 * 5 / 8 + 32 * 4
+    moved = 100 * 4 + 50 * 5 / 8 + 2 * 14 * 5 / 8 + 32 * 4
     ann = weight_mac * 100 + score_mac * 50 + 24.96 * moved + native + dense
     assert report.total_pj("with_memory", "ann") == pytest.approx(ann)
     snn = report.total_pj("level_aware", "snn") + 24.96 * 4 * (109 + 2 * 4 * 18 + 32)
@@ -98,7 +114,7 @@ def test_costs_refuse_nonsense() -> None:
         EnergyCosts.preset("fp8")
     with pytest.raises(ValueError, match="e_ac_pj <= e_mac_pj"):
         EnergyCosts("mine", 32, e_mac_pj=1.0, e_ac_pj=2.0)
-    with pytest.raises(ValueError, match="e_memory_pj_per_byte must not be negative"):
+    with pytest.raises(ValueError, match="e_memory_pj_per_byte must be finite and not negative"):
         EnergyCosts("mine", 32, 4.6, 0.9, e_memory_pj_per_byte=math.nan)
 
 
@@ -201,6 +217,19 @@ def test_bad_arguments() -> None:
         report.grouped("site")
     with pytest.raises(ValueError, match="has seen no call"):
         energy_report(SpikeMonitor(convert_tiny(MODELS["bert"](), time_steps=2)))
+
+
+def test_activations_of_the_ann() -> None:
+    """Values that the ANN holds, not neurons of the SNN: one a channel for a norm, three for q, k and v."""
+    rows = {row.name: row.operations for row in report_of("bert").rows}
+    assert rows["embeddings.LayerNorm"].activations == 30 * 32
+    assert rows["embeddings.LayerNorm"].states == 30 * (3 * 32 + 2)
+    attention = "encoder.layer.0.attention.self"
+    assert rows[f"{attention}.query"].activations == 30 * 32  # shared with key and value
+    assert rows[f"{attention}.scores"].activations == 2 * 30 * 32
+    assert rows[f"{attention}.values"].activations == 30 * 32 + 3 * 4 * 10 * 10
+    assert rows[f"{attention}.softmax"].activations == 3 * 4 * 10 * 10
+    assert rows[f"{attention}.softmax"].biases == 3 * 4 * 10 * (10 + 1)
 
 
 def test_inputs_are_counted() -> None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from pictures import overlaps
 
 from las_sj.analysis.energy_bars import Row, plot_energy
+from las_sj.analysis.picture import Picture
 
 KINDS = ("projection", "scores", "softmax", "values", "norm", "activation", "gate", "rope", "embedding", "head")
 
@@ -152,3 +153,9 @@ def test_saved(tmp_path: Path) -> None:
     for kind, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         figure.savefig(tmp_path / f"energy.{kind}", dpi=40)
         assert (tmp_path / f"energy.{kind}").read_bytes().startswith(start)
+
+
+def test_notebooks_show_it() -> None:
+    figure = plot_energy(some_rows(3))
+    assert isinstance(figure, Picture)
+    assert figure._repr_png_().startswith(b"\x89PNG")

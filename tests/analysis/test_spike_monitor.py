@@ -314,3 +314,42 @@ def test_statistics_of_trains_agree_between_executions(snn: PreTrainedModel) -> 
         assert temporal.trains.levels == accumulated.trains.levels
         assert temporal.trains.saturated == accumulated.trains.saturated
         assert temporal.synaptic_operations == accumulated.synaptic_operations
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_positional_arguments_count_the_same(snn: PreTrainedModel, execution: str) -> None:
+    mask = padding_mask("right")
+    las_sj.set_execution(snn, execution)
+    counts = []
+    for args, kwargs in (((token_ids(), mask), {}), ((token_ids(),), {"attention_mask": mask})):
+        if snn.config.model_type == "gpt2" and len(args) == 2:
+            args, kwargs = (token_ids(), None, mask), {}  # its second argument is the cache
+        with torch.no_grad(), SpikeMonitor(snn) as monitor:
+            snn(*args, **kwargs)
+        counts.append((monitor.tokens, monitor.samples, monitor.spikes_per_neuron, counts_of(monitor)))
+    assert counts[0] == counts[1]
+    assert counts[0][0] == int(mask.sum())
+
+
+def test_calls_of_the_model_inside(snn: PreTrainedModel) -> None:
+    inner = snn.base_model
+    with torch.no_grad(), SpikeMonitor(snn) as monitor:
+        inner(input_ids=token_ids(), attention_mask=padding_mask("right"))
+        snn(input_ids=token_ids())
+    assert (monitor.tokens, monitor.samples) == (int(padding_mask("right").sum()) + 30, 6)
+
+
+def test_a_call_that_fails_counts_no_tokens(snn: PreTrainedModel) -> None:
+    with SpikeMonitor(snn) as monitor:
+        with pytest.raises(IndexError):
+            snn(input_ids=token_ids() + 1000)
+        assert (monitor.tokens, monitor.samples) == (0, 0)
+
+
+def test_one_monitor_at_a_time(snn: PreTrainedModel) -> None:
+    with SpikeMonitor(snn) as outer:
+        with pytest.raises(ValueError, match="another monitor counts this model already"), SpikeMonitor(snn):
+            pass
+        run(snn, "accumulated", input_ids=token_ids())
+    assert outer.tokens == 30
+    assert all(counts.neurons for counts in outer.sites.values())

@@ -26,8 +26,9 @@ from las_sj.command_line import run as run_command
 from las_sj.convert_command import main as convert_main
 from las_sj.inspect_command import main as inspect_main
 from las_sj.loading import load_converted
+from las_sj.model_report import shortened
 from las_sj.report_command import main as report_main
-from las_sj.sample import SAMPLE, load_sample
+from las_sj.sample import SAMPLE, load_sample, save_sample
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -71,6 +72,31 @@ def test_sample_is_evaluation_text(converted: Path) -> None:
     batches = load_sample(converted)
     assert sum(batch["input_ids"].numel() for batch in batches) == 256
     assert batches[0]["input_ids"].shape == (4, 64)
+
+
+def test_size_of_the_sample(tmp_path: Path) -> None:
+    batches = [{"input_ids": torch.ones(1, size, dtype=torch.long), "labels": torch.ones(1)} for size in (600, 1000)]
+    save_sample(batches, tmp_path)
+    assert [tuple(batch["input_ids"].shape) for batch in load_sample(tmp_path)] == [(1, 600), (1, 424)]
+    assert all(set(batch) == {"input_ids"} for batch in load_sample(tmp_path))
+    save_sample([{"input_ids": torch.ones(5, 400, dtype=torch.long)}], tmp_path)
+    assert [tuple(batch["input_ids"].shape) for batch in load_sample(tmp_path)] == [(2, 400)]
+
+
+def test_left_padding_is_not_audited() -> None:
+    mask = torch.tensor([[0, 0, 1, 1, 1]])
+    short = shortened({"input_ids": torch.arange(5)[None], "attention_mask": mask}, 2)
+    assert short["input_ids"].tolist() == [[2, 3]]
+    assert short["attention_mask"].tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("broken", [{}, [], {"quality": {}}, {"quality": {"relative_error": 1}, "coverage": 3}])
+def test_report_of_another_shape(converted: Path, tmp_path: Path, broken: Any) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(converted, folder)
+    (folder / "las_report.json").write_text(json.dumps(broken))
+    report_main([str(folder), "--tokens", "16", "--no-equal-loss", "--format", "md"])
+    assert "Fully spike-driven: yes" in (folder / "report.md").read_text()
 
 
 def test_json(converted: Path, tmp_path: Path) -> None:
@@ -236,7 +262,9 @@ def test_no_converted_model(command: Any, tmp_path: Path, fails: Callable[..., s
     assert "is not converted: run python -m las_sj.convert" in fails(command, tmp_path / "ann")
 
 
-def test_broken_checkpoint(converted: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
+def test_broken_checkpoint(
+    converted: Path, tmp_path: Path, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(converted, folder)
     (folder / "model.safetensors").write_bytes(b"broken" * 100)
@@ -245,8 +273,15 @@ def test_broken_checkpoint(converted: Path, tmp_path: Path, fails: Callable[...,
     shutil.copy(converted / "model.safetensors", folder)
     (folder / SAMPLE).write_bytes(b"broken" * 100)
     assert "give a text with --text" in fails(report_main, folder)
-    safetensors.torch.save_file({"0.input_ids": torch.zeros(2)}, folder / SAMPLE)
-    assert "holds no token ids" in fails(report_main, folder)
+    for foreign in (
+        {"0.input_ids": torch.zeros(2)},
+        {"lm_head.weight": torch.zeros(2, 2)},
+        {"0.labels": torch.ones(2)},
+    ):
+        safetensors.torch.save_file(foreign, folder / SAMPLE)
+        assert "holds no token ids" in fails(report_main, folder)
+    inspect_main([str(folder), "--tokens", "3"])
+    assert "counting for token 1 repeated instead" in capsys.readouterr().err
     config = json.loads((folder / "config.json").read_text())
     newer = copy.deepcopy(config)
     newer["quantization_config"]["format_version"] = 99

@@ -1,0 +1,27 @@
+"""Does a population emit what its neurons are defined to emit? Nothing else inside of a node is audited."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from las_sj.neurons import WindowNode
+
+
+def expected_train(node: WindowNode, currents: Tensor) -> Tensor | None:
+    """The train [T, B, ...] for currents [T_in, B, ...]; None where the node passes values through uncoded."""
+    if node.bypass:
+        return None
+    recorder, beyond = node.recorder, node.tally.out_of_range
+    node.recorder = None
+    try:
+        return type(node).train_of(node, currents.sum(0))
+    finally:
+        node.recorder, node.tally.out_of_range = recorder, beyond
+
+
+def same_train(expected: Tensor | None, emitted: Any) -> bool:
+    """Whether a node emitted what was expected of it; NaN where NaN was expected."""
+    if expected is None or not isinstance(emitted, Tensor) or emitted.shape != expected.shape:
+        return False
+    return torch.allclose(emitted, expected, rtol=1e-5, atol=0.0, equal_nan=True)

@@ -37,7 +37,7 @@ _BAR = 0.4  # height of a bar, in rows
 _LONGEST_NAME = 40
 
 
-def plot_energy(rows: Sequence[Row], title: str = "") -> Figure:
+def plot_energy(rows: Sequence[Row], title: str = "") -> Picture:
     """Draw two stacked bars for each layer, the ANN's above the SNN's, in parts by kind of operator.
 
     Args:

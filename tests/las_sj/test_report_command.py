@@ -278,7 +278,7 @@ def test_broken_checkpoint(
         {"lm_head.weight": torch.zeros(2, 2)},
         {"0.labels": torch.ones(2)},
     ):
-        safetensors.torch.save_file(foreign, folder / SAMPLE)
+        safetensors.torch.save_file({name: torch.ones(2)}, folder / SAMPLE)
         assert "holds no token ids" in fails(report_main, folder)
     inspect_main([str(folder), "--tokens", "3"])
     assert "counting for token 1 repeated instead" in capsys.readouterr().err

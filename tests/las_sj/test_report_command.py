@@ -273,11 +273,7 @@ def test_broken_checkpoint(
     shutil.copy(converted / "model.safetensors", folder)
     (folder / SAMPLE).write_bytes(b"broken" * 100)
     assert "give a text with --text" in fails(report_main, folder)
-    for foreign in (
-        {"0.input_ids": torch.zeros(2)},
-        {"lm_head.weight": torch.zeros(2, 2)},
-        {"0.labels": torch.ones(2)},
-    ):
+    for name in ("0.input_ids", "lm_head.weight", "0.labels"):
         safetensors.torch.save_file({name: torch.ones(2)}, folder / SAMPLE)
         assert "holds no token ids" in fails(report_main, folder)
     inspect_main([str(folder), "--tokens", "3"])

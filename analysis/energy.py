@@ -175,7 +175,9 @@ class EnergyReport:
         """Names of the columns of `table`."""
         names = ["operator", "kind"] if by == "operator" else [by]
         columns = [*names, "MACs", "synaptic operations", "spikes per neuron"]
-        return columns + [f"{side} {name}, µJ" for name in self.accountings for side in ("ANN", "SNN")]
+        energies = [f"{side} {name.replace('_', ' ')}, µJ" for name in ACCOUNTINGS for side in ("ANN", "SNN")]
+        # At equal loss the SNN costs what it costs with memory.
+        return columns + energies + ([] if self.equal_loss_bits is None else ["ANN with memory, equal loss, µJ"])
 
     def table(self, by: str = "kind") -> list[list[str | float]]:
         """Rows of plain values under `header`."""
@@ -186,9 +188,9 @@ class EnergyReport:
         rate = counts.spikes / counts.neurons if counts.neurons else 0.0
         names = [row.name, row.kind] if by == "operator" else [row.name]
         cells: list[str | float] = [*names, counts.macs, counts.synaptic_operations, rate]
-        for name in self.accountings:
+        for name in ACCOUNTINGS:
             cells += [row.ann_pj[name] * 1e-6, row.snn_pj[name] * 1e-6]
-        return cells
+        return cells if self.equal_loss_bits is None else [*cells, row.ann_pj[EQUAL_LOSS] * 1e-6]
 
     def to_csv(self, by: str = "operator") -> str:
         """The table as CSV, with counts."""

@@ -196,6 +196,9 @@ def test_formats() -> None:
     report = report_of("gpt2")
     rows = list(csv.DictReader(io.StringIO(report.to_csv())))
     assert [row["operator"] for row in rows] == [row.name for row in report.rows]
+    for row, expected in zip(rows, report.rows, strict=True):
+        assert float(row["SNN with memory, µJ"]) == expected.snn_pj["with_memory"] * 1e-6
+        assert float(row["ANN level aware, µJ"]) == expected.ann_pj["level_aware"] * 1e-6
     assert sum(int(row["MACs"]) for row in rows) == sum(row.operations.macs for row in report.rows)
     entry = json.loads(json.dumps(report.to_dict()))
     assert entry["totals"]["paper"]["ratio"] == report.ratio("paper")

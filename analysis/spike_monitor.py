@@ -4,7 +4,6 @@ import inspect
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -142,7 +141,6 @@ class _Recorder:
         self.name = name
         self.counts = counts
 
-    @torch.no_grad()
     def __call__(self, node: WindowNode, v: Tensor, emitted: Tensor) -> None:
         v = v.detach()
         live = self.monitor.live_of(node, v)

@@ -2,7 +2,7 @@
 
 from las_sj.analysis.audit import Audit, AuditRow, audit
 from las_sj.analysis.costs import EnergyCosts
-from las_sj.analysis.energy import EnergyReport, EnergyRow, energy_report, format_cell, markdown_table
+from las_sj.analysis.energy import EnergyReport, EnergyRow, energy_report
 from las_sj.analysis.energy_bars import plot_energy
 from las_sj.analysis.firing_rate import plot_firing_rate
 from las_sj.analysis.hg_fit import plot_hg_fit
@@ -12,6 +12,7 @@ from las_sj.analysis.network import Network, Population, describe_network
 from las_sj.analysis.raster import plot_raster
 from las_sj.analysis.site_spikes import SiteSpikes
 from las_sj.analysis.spike_monitor import SpikeMonitor
+from las_sj.analysis.tables import format_cell, markdown_table
 from las_sj.analysis.train_sample import TrainFileError, Trains, TrainSample, load_trains
 
 __all__ = [

@@ -24,6 +24,7 @@ from las_sj.analysis.operators import (
     moves_only,
 )
 from las_sj.analysis.provenance import Origin, Provenance, is_spikes, tensors_in, train_origin
+from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import parts_of
 from las_sj.models.calls import EXECUTION, TARGETS
 from las_sj.neurons import WindowNode
@@ -132,11 +133,17 @@ class Audit:
     def to_markdown(self) -> str:
         """The verdict, counts by class, and every operator."""
         verdict = "yes" if self.fully_spike_driven else f"no, {self.analog_products:,} products of analog operands"
-        lines = [f"Fully spike-driven: {verdict}", "", "| class | operations |", "| --- | --- |"]
-        lines += [f"| {kind} | {count:,} |" for kind, count in self.counts.items()]
-        lines += ["", "| module | class | operator | operations |", "| --- | --- | --- | --- |"]
-        lines += [f"| {row.module} | {row.kind} | {row.operator} | {row.count:,} |" for row in self.by_operator()]
-        return "\n".join(lines) + "\n"
+        tables = [*markdown_table(*self.counts_table()), "", *markdown_table(*self.table())]
+        return "\n".join([f"Fully spike-driven: {verdict}", "", *tables]) + "\n"
+
+    def counts_table(self) -> Table:
+        """Header and rows: operations by class."""
+        return ["class", "operations"], [[kind, count] for kind, count in self.counts.items()]
+
+    def table(self) -> Table:
+        """Header and rows: `by_operator`."""
+        rows: list[list[Cell]] = [[row.module, row.kind, row.operator, row.count] for row in self.by_operator()]
+        return ["module", "class", "operator", "operations"], rows
 
     def __str__(self) -> str:
         return self.to_markdown()

@@ -13,6 +13,7 @@ from typing import Any
 from las_sj.analysis.costs import ELECTRA, LAS, EnergyCosts, native_flops
 from las_sj.analysis.operations import KINDS, MAC_KINDS, Operations, count_operations
 from las_sj.analysis.spike_monitor import SpikeMonitor
+from las_sj.analysis.tables import markdown_table
 
 ACCOUNTINGS = ("paper", "level_aware", "with_memory")
 EQUAL_LOSS = "with_memory_equal_loss"
@@ -330,16 +331,3 @@ def _add_counts(total: Operations, more: Operations) -> None:
             setattr(total, field, getattr(total, field) + value)
     for name, count in more.native.items():
         total.native[name] = total.native.get(name, 0) + count
-
-
-def format_cell(value: str | float) -> str:
-    """A number as people read it."""
-    if isinstance(value, str):
-        return value
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
-
-
-def markdown_table(header: list[str], rows: list[list[str | float]]) -> list[str]:
-    """The lines of a Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return lines + ["| " + " | ".join(format_cell(cell) for cell in row) + " |" for row in rows]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from las_sj.analysis.spike_monitor import SpikeMonitor
+from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
 from las_sj.neurons import HGNode, OATNode
 from las_sj.neurons.mt import ThresholdNode
@@ -111,15 +112,26 @@ class Network:
             f"- tables of HG neurons: {sum(population.table_entries for population in self.populations):,} numbers, "
             f"{self.table_bytes / 1024:,.0f} KiB",
             "",
-            "| site | neuron | feeds | neurons per sequence | sub-neurons each | thresholds or function | bytes |",
-            "|" + " --- |" * 7,
+            *markdown_table(*self.table()),
         ]
-        for site in self.populations:
-            lines.append(
-                f"| {site.name} | {site.neuron} | {site.feeds} | {site.neurons:,.0f} | {site.sub_neurons} "
-                f"| {site.description} | {site.table_bytes:,} |"
-            )
         return "\n".join(lines) + "\n"
+
+    def table(self) -> Table:
+        """Header and rows: all populations."""
+        header = ["site", "neuron", "feeds", "neurons per sequence", "sub-neurons each", "thresholds or function"]
+        rows: list[list[Cell]] = [
+            [
+                site.name,
+                site.neuron,
+                site.feeds,
+                round(site.neurons),
+                site.sub_neurons,
+                site.description,
+                site.table_bytes,
+            ]
+            for site in self.populations
+        ]
+        return [*header, "bytes"], rows
 
 
 def describe_network(monitor: SpikeMonitor, stages: int) -> Network:

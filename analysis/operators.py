@@ -92,4 +92,6 @@ def moves_only(func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) ->
     if name == "_to_copy":  # rounding to whole numbers makes an index of a value
         kind = kwargs.get("dtype")
         return kind is None or kind.is_floating_point or not args[0].is_floating_point()
+    if name == "copy" and args[1].is_floating_point() and not args[0].is_floating_point():
+        return False
     return not (name == "scatter" and any(isinstance(value, str) for value in (*args, *kwargs.values())))

@@ -17,7 +17,7 @@ Number = Tensor | float
 
 _FLUSH = 1 << 13  # sampled windows whose trains are looked at together
 _ALL_OF_FIRST, _EVERY = 4, 8  # windows sampled: the first four, then every eighth
-_COLUMNS = 7  # totals kept
+_TOTALS = ("neurons", "rows", "spikes", "synapses", "synaptic_operations", "outliers", "out_of_range")
 _PENDING = 64  # windows whose totals may still be on the device
 
 
@@ -38,8 +38,8 @@ class SiteSpikes:
     def __init__(self, site: Site, sample: int | None) -> None:
         self.site = site
         self.trains = TrainStatistics(site.node, sample)
-        self._totals = torch.zeros(_COLUMNS, dtype=torch.int64)
-        self._pending: list[list[Number]] = []
+        self._totals = dict.fromkeys(_TOTALS, 0)
+        self._pending: list[tuple[Number, ...]] = []
 
     def add(self, v: Tensor, live: "Live | None") -> None:
         """Count one window.
@@ -65,7 +65,7 @@ class SiteSpikes:
             partners, operations = neurons * (synapses or 0), fired * (synapses or 0)
         beyond = self._out_of_range(v, live)
         rows = neurons // (v.shape[-1] if v.dim() else 1)
-        self._pending.append([neurons, fired, partners, operations, outliers, beyond, rows])
+        self._pending.append((neurons, rows, fired, partners, operations, outliers, beyond))
         tally.out_of_range = 0
         self.trains.add(v, live)
         if len(self._pending) >= _PENDING:
@@ -79,41 +79,42 @@ class SiteSpikes:
         return node.count_out_of_range(v.masked_fill(~live.mask, inside))
 
     def _flush(self) -> None:
-        for column in range(_COLUMNS) if self._pending else ():
-            self._totals[column] += sum(int(entry[column]) for entry in self._pending)
+        for window in self._pending:
+            for name, count in zip(_TOTALS, window, strict=True):
+                self._totals[name] += int(count)
         self._pending.clear()
 
-    def _total_of(self, column: int) -> int:
+    def _total_of(self, name: str) -> int:
         self._flush()
-        return int(self._totals[column])
+        return self._totals[name]
 
     @property
     def neurons(self) -> int:
-        return self._total_of(0)
+        return self._total_of("neurons")
 
     @property
     def rows(self) -> int:
-        return self._total_of(6)
+        return self._total_of("rows")
 
     @property
     def spikes(self) -> int:
-        return self._total_of(1)
+        return self._total_of("spikes")
 
     @property
     def synapses(self) -> int:
-        return self._total_of(2)
+        return self._total_of("synapses")
 
     @property
     def synaptic_operations(self) -> int:
-        return self._total_of(3)
+        return self._total_of("synaptic_operations")
 
     @property
     def outliers(self) -> int:
-        return self._total_of(4)
+        return self._total_of("outliers")
 
     @property
     def out_of_range(self) -> int:
-        return self._total_of(5)
+        return self._total_of("out_of_range")
 
     @property
     def spikes_per_neuron(self) -> float:
@@ -165,7 +166,6 @@ class TrainStatistics:
         node: the neurons.
         sample: neurons sampled of each of the first four windows and of every eighth after them, or None. In a temporal
             call a window of softmax is a block of heads.
-
     """
 
     def __init__(self, node: WindowNode, sample: int | None) -> None:

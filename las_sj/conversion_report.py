@@ -1,6 +1,5 @@
 """What a conversion did and what came of it, as JSON and as Markdown."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from las_sj.analysis import SpikeMonitor, energy_report
+from las_sj.analysis.tables import markdown_table
 from las_sj.config import LASConfig
 from las_sj.evaluation import Quality
 from las_sj.models import Coverage
@@ -86,22 +86,22 @@ def to_markdown(report: dict[str, Any]) -> str:
         ("inputs outside a calibrated range", _out_of_range_text(report)),
     ]
     lines = [f"# {report['model']} as a spiking network", ""]
-    lines += _table(("", report["architecture"]), rows)
+    lines += markdown_table(("", report["architecture"]), rows)
     lines += ["", "## Energy, SNN / ANN", ""]
-    lines += _table(("accounting", "ratio"), _energy_rows(report["energy"]))
+    lines += markdown_table(("accounting", "ratio"), _energy_rows(report["energy"]))
     lines += ["", *(f"{name}: {formula}  " for name, formula in report["energy"]["formulas"].items())]
     lines += ["", "## Coverage", ""]
-    lines += _table(
+    lines += markdown_table(
         ("module type", "became spiking"), [(kind, str(count)) for kind, count in report["coverage"]["spiking"].items()]
     )
     analog = report["coverage"]["analog"]
     lines += ["", "Stayed analog: " + ("nothing." if not analog else "")]
     lines += [f"- {name}: {reason}" for name, reason in analog.items()]
     lines += ["", "## Settings", ""]
-    lines += _table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])
+    lines += markdown_table(("setting", "value"), [(name, str(value)) for name, value in settings.items()])
     lines += ["", *(f"{name.capitalize()}: {text}" + "  " for name, text in report["data"].items())]
     lines += ["", "## Neurons", ""]
-    lines += _table(
+    lines += markdown_table(
         ("site", "feeds", "spikes per neuron", "thresholds or function", "outside"),
         [_site_row(name, site) for name, site in report["sites"].items()],
     )
@@ -142,11 +142,3 @@ def _site_row(name: str, site: dict[str, Any]) -> tuple[str, ...]:
     else:
         kind = ", ".join(f"{key} {site[key]:.4g}" for key in ("theta", "theta_normal", "theta_outlier") if key in site)
     return name, feeds, f"{site['spikes_per_neuron']:.2f}", kind, str(site["out_of_range"])
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    return [
-        "| " + " | ".join(head) + " |",
-        "|" + " --- |" * len(head),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]

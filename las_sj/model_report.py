@@ -36,7 +36,6 @@ from las_sj.output_folder import REPORT
 
 AUDIT_TOKENS = 16
 PICTURE_TOKENS = 24
-MANY_SITES = 12
 
 
 @dataclass(frozen=True)

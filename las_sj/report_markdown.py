@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from las_sj.analysis import format_cell, markdown_table
+from las_sj.analysis.tables import Cell, Table, format_cell, markdown_table
 from las_sj.model_report import ModelReport
-
-Table = tuple[list[str], list[list[str | float]]]
 
 
 def to_markdown(report: ModelReport) -> str:
@@ -32,7 +30,7 @@ def to_markdown(report: ModelReport) -> str:
 def summary_table(report: ModelReport) -> Table:
     """The figures that people ask for first."""
     conversion, energy = report.conversion, report.energy
-    rows: list[list[str | float]] = [
+    rows: list[list[Cell]] = [
         ["architecture", str(conversion.get("architecture", type(report.monitor.model).__name__))],
         [
             "data of this report",
@@ -81,7 +79,7 @@ def sites_table(report: ModelReport) -> Table:
         "out of range",
         "levels",
     ]
-    rows: list[list[str | float]] = [
+    rows: list[list[Cell]] = [
         [
             entry["site"],
             entry["feeds"],
@@ -103,37 +101,6 @@ def settings_table(report: ModelReport) -> Table:
     return ["setting", "value"], [[name, str(value)] for name, value in report.settings.items()]
 
 
-def population_table(report: ModelReport) -> Table:
-    """Neurons, thresholds and tables of each population."""
-    header = ["site", "neuron", "feeds", "neurons per sequence", "sub-neurons each", "thresholds or function", "bytes"]
-    rows: list[list[str | float]] = [
-        [
-            site.name,
-            site.neuron,
-            site.feeds,
-            round(site.neurons),
-            site.sub_neurons,
-            site.description,
-            site.table_bytes,
-        ]
-        for site in report.network.populations
-    ]
-    return header, rows
-
-
-def audit_counts_table(report: ModelReport) -> Table:
-    """Operations by class."""
-    return ["class", "operations"], [[kind, count] for kind, count in report.audit.counts.items()]
-
-
-def audit_table(report: ModelReport) -> Table:
-    """Operations by module, class and operator, layers summed."""
-    rows: list[list[str | float]] = [
-        [row.module, row.kind, row.operator, row.count] for row in report.audit.by_operator()
-    ]
-    return ["module", "class", "operator", "operations"], rows
-
-
-def cells_of(rows: list[list[str | float]]) -> list[list[tuple[str, str]]]:
+def cells_of(rows: list[list[Cell]]) -> list[list[tuple[str, str]]]:
     """Each cell as it is shown, and what it is sorted by."""
     return [[(format_cell(cell), "" if isinstance(cell, str) else repr(cell)) for cell in row] for row in rows]

@@ -8,17 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from las_sj.analysis.energy import GROUPINGS
+from las_sj.analysis.tables import Table
 from las_sj.model_report import ModelReport
-from las_sj.report_markdown import (
-    Table,
-    audit_counts_table,
-    audit_table,
-    cells_of,
-    population_table,
-    settings_table,
-    sites_table,
-    summary_table,
-)
+from las_sj.report_markdown import cells_of, settings_table, sites_table, summary_table
 
 DPI = 110
 
@@ -40,9 +32,9 @@ def to_html(report: ModelReport, pictures: Iterable[tuple[str, Figure]]) -> str:
         totals=_section("Totals", report.energy.totals_table()),
         audit=report.audit,
         tables=[
-            _section("Audit: operations by class", audit_counts_table(report)),
-            _section("Audit: every operation of a short temporal call", audit_table(report)),
-            _section("Neurons, thresholds and tables", population_table(report)),
+            _section("Audit: operations by class", report.audit.counts_table()),
+            _section("Audit: every operation of a short temporal call", report.audit.table()),
+            _section("Neurons, thresholds and tables", report.network.table()),
             _section("Spikes by site", sites_table(report)),
             _section("Settings", settings_table(report)),
         ],

@@ -167,6 +167,7 @@ SMUGGLED = {
     "scatter": lambda y: y.clone().scatter_(-1, torch.zeros_like(y, dtype=torch.long), y, reduce="multiply"),
     "look-up": lambda y: torch.arange(9.0).square()[y.long().clamp(0, 8)],
     "staircase": lambda y: y.long().float(),
+    "copied staircase": lambda y: torch.zeros_like(y, dtype=torch.long).copy_(y).float(),
     "bit cast": lambda y: (y.view(torch.int32) + 1).view(torch.float32),
     "double": lambda y: (y.double() * y.double()).float(),
 }

@@ -1,20 +1,18 @@
 """python -m las_sj.convert: the default model, and every input that must end in one clear line."""
 
 import json
-import os
-import re
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from commands import ENVIRONMENT, Call, Finished, assert_interruptible, assert_one_line, contents, in_this_process
 from tiny_models import bert, gpt2, run, token_ids
 from transformers import (
     AutoModelForCausalLM,
@@ -24,28 +22,14 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
-from transformers.utils import logging as transformers_logging
 
-from las_sj.command_line import run as run_command
 from las_sj.convert_command import main
 from las_sj.loading import default_model
 from las_sj.models import parts_of
 
 COMMAND = [sys.executable, "-m", "las_sj.convert"]
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 TEXT = "All: Speak, speak.\n\nFirst Citizen: You are all resolved rather to die than to famish?\n" * 12
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "las_report.json"}
-
-
-class Finished(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def visible(self) -> list[str]:
-        """Lines of stderr as a terminal shows them: what a progress bar wrote and took back is gone."""
-        return [line for line in (part.rsplit("\r", 1)[-1].strip() for part in self.err.split("\n")) if line]
 
 
 def start(*arguments: str | Path, cwd: Path) -> Finished:
@@ -54,22 +38,9 @@ def start(*arguments: str | Path, cwd: Path) -> Finished:
 
 
 @pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Finished]]:
-    """The command in this process: importing all for each case would take minutes."""
-    verbosity = transformers_logging.get_verbosity()
-
-    def call_here(*arguments: str | Path) -> Finished:
-        capfd.readouterr()  # what was written before
-        code = 0
-        try:
-            run_command(lambda: main([str(argument) for argument in arguments]))
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Finished(code, *capfd.readouterr())
-
-    yield call_here
-    transformers_logging.set_verbosity(verbosity)
-    transformers_logging.enable_progress_bar()
+def call(capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    with in_this_process(main, capfd) as call_here:
+        yield call_here
 
 
 def save(model: Any, folder: Path) -> Path:
@@ -88,10 +59,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def text(tmp_path: Path) -> Path:
     (tmp_path / "text.txt").write_text(TEXT)
     return tmp_path / "text.txt"
-
-
-def contents(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 @pytest.fixture(scope="module")
@@ -247,15 +214,6 @@ def test_overwrite(call: Callable[..., Finished], source: Path, text: Path, tmp_
     assert call(source, "--output", out, "--calibration", text, "--overwrite").code == 0
     assert contents(out) >= FILES
     assert "old" not in contents(out)
-
-
-def assert_one_line(finished: Finished, message: str) -> None:
-    assert finished.code == 1
-    assert finished.out == ""
-    assert "Traceback" not in finished.err
-    assert len(finished.visible) == 1, finished.err
-    assert re.match(f"error: .*({message})", finished.visible[0], re.IGNORECASE), finished.visible[0]
-    assert finished.err.endswith("\n")
 
 
 Broken = tuple[Callable[[Path, Path], list[str | Path]], str]
@@ -435,19 +393,7 @@ def test_wrong_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
 def test_interrupt_while_calibrating(tmp_path: Path) -> None:
     """Ctrl-C, as the progress bar is under way."""
     arguments = ["--output", "out", "--calibration-tokens", "1000000", "--batch-size", "1"]
-    with subprocess.Popen([*COMMAND, *arguments], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        seen = b""
-        while b"calibrating" not in seen:
-            chunk = os.read(process.stderr.fileno(), 4096)
-            assert chunk, seen.decode()
-            seen += chunk
-        process.send_signal(signal.SIGINT)
-        seen += process.stderr.read()
-    assert process.returncode == 130
-    assert b"Traceback" not in seen
-    assert seen.decode().strip().endswith("interrupted: nothing was written")
-    assert contents(tmp_path) == set()
+    assert_interruptible([*COMMAND, *arguments], b"calibrating", tmp_path, ENVIRONMENT)
 
 
 def test_ids_of_the_tokenizer_fit(source: Path) -> None:

@@ -1,66 +1,33 @@
 """python -m las_sj.finetune: real training of a tiny BERT, and every input that must end in one clear line."""
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import safetensors.torch
 import torch
+from commands import ENVIRONMENT, Call, assert_interruptible, assert_one_line, contents, in_this_process
 from tiny_models import bert, convert_tiny
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
-from transformers.utils import logging as transformers_logging
 
-from las_sj.command_line import run as run_command
 from las_sj.finetune_command import main
 from las_sj.loading import default_model
 
 pytest.importorskip("datasets", reason="the extra glue is not installed")
 pytest.importorskip("sklearn", reason="the extra glue is not installed")
 
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 SHIPPED = Path(__file__).parents[1] / "data" / "glue"
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "finetune.json"}
 
 
-class Finished(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def visible(self) -> list[str]:
-        """Lines of stderr as a terminal shows them."""
-        return [line for line in (part.rsplit("\r", 1)[-1].strip() for part in self.err.split("\n")) if line]
-
-
-Call = Callable[..., Finished]
-
-
 @pytest.fixture
 def call(capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
-    """The command in this process."""
-    verbosity = transformers_logging.get_verbosity()
-
-    def call_here(*arguments: object) -> Finished:
-        capfd.readouterr()  # what was written before
-        code = 0
-        try:
-            run_command(lambda: main([str(argument) for argument in arguments]))
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Finished(code, *capfd.readouterr())
-
-    yield call_here
-    transformers_logging.set_verbosity(verbosity)
-    transformers_logging.enable_progress_bar()
+    with in_this_process(main, capfd) as call_here:
+        yield call_here
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +37,6 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bert(vocab_size=512, initializer_range=0.02).save_pretrained(folder)
     AutoTokenizer.from_pretrained(default_model()).save_pretrained(folder)
     return folder
-
-
-def contents(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 def sst2(folder: Path, rows: int) -> Path:
@@ -148,15 +111,6 @@ def test_same_seed_same_weights(call: Call, encoder: Path, tmp_path: Path) -> No
     first, second, third = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("first", "second", "third"))
     assert first == second
     assert first != third
-
-
-def assert_one_line(finished: Finished, message: str) -> None:
-    assert finished.code == 1
-    assert finished.out == ""
-    assert "Traceback" not in finished.err
-    assert len(finished.visible) == 1, finished.err
-    assert re.match(f"error: .*({message})", finished.visible[0], re.IGNORECASE), finished.visible[0]
-    assert finished.err.endswith("\n")
 
 
 def test_overwrite(call: Call, encoder: Path, tmp_path: Path) -> None:
@@ -276,19 +230,5 @@ def test_interrupt(encoder: Path, tmp_path: Path) -> None:
     """Ctrl-C in the midst of training, in a process of its own."""
     command = [sys.executable, "-m", "las_sj.finetune", encoder, "--task", "SST-2", "--data", SHIPPED]
     environment = {**ENVIRONMENT, "TMPDIR": str(tmp_path)}
-    arguments = ["--output", "out", "--epochs", "100000"]
-    with subprocess.Popen(
-        [*map(str, command), *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stderr is not None
-        seen = b""
-        while b"loss=" not in seen:
-            chunk = os.read(process.stderr.fileno(), 4096)
-            assert chunk, seen.decode()
-            seen += chunk
-        process.send_signal(signal.SIGINT)
-        seen += process.stderr.read()
-    assert process.returncode == 130
-    assert b"Traceback" not in seen
-    assert seen.decode().strip().endswith("interrupted: nothing was written")
-    assert contents(tmp_path) == set()
+    command += ["--output", "out", "--epochs", "100000"]
+    assert_interruptible([*map(str, command)], b"loss=", tmp_path, environment)

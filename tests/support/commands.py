@@ -1,0 +1,82 @@
+"""What tests of the commands share: running one in this process, interrupting one in its own, and what it said."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from transformers.utils import logging as transformers_logging
+
+from las_sj.command_line import run as run_command
+
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+class Finished(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def visible(self) -> list[str]:
+        """Lines of stderr as a terminal shows them: what a progress bar wrote and took back is gone."""
+        return [line for line in (part.rsplit("\r", 1)[-1].strip() for part in self.err.split("\n")) if line]
+
+
+Call = Callable[..., Finished]
+
+
+@contextmanager
+def in_this_process(main: Callable[[list[str]], None], capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """A command in this process: importing all for each case would take minutes."""
+    verbosity = transformers_logging.get_verbosity()
+
+    def call_here(*arguments: object) -> Finished:
+        capfd.readouterr()  # what was written before
+        code = 0
+        try:
+            run_command(lambda: main([str(argument) for argument in arguments]))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Finished(code, *capfd.readouterr())
+
+    yield call_here
+    transformers_logging.set_verbosity(verbosity)
+    transformers_logging.enable_progress_bar()
+
+
+def contents(folder: Path) -> set[str]:
+    """Everything below a folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def assert_one_line(finished: Finished, message: str) -> None:
+    """The command failed, with one line that matches."""
+    assert finished.code == 1
+    assert finished.out == ""
+    assert "Traceback" not in finished.err
+    assert len(finished.visible) == 1, finished.err
+    assert re.match(f"error: .*({message})", finished.visible[0], re.IGNORECASE), finished.visible[0]
+    assert finished.err.endswith("\n")
+
+
+def assert_interruptible(command: Sequence[str], when: bytes, folder: Path, environment: dict[str, str]) -> None:
+    """Ctrl-C once the command has shown `when` on stderr ends it in one line, and leaves `folder` empty."""
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        seen = b""
+        while when not in seen:
+            chunk = os.read(process.stderr.fileno(), 4096)
+            assert chunk, seen.decode()
+            seen += chunk
+        process.send_signal(signal.SIGINT)
+        seen += process.stderr.read()
+    assert process.returncode == 130
+    assert b"Traceback" not in seen
+    assert seen.decode().strip().endswith("interrupted: nothing was written")
+    assert contents(folder) == set()

@@ -141,8 +141,9 @@ def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, co
                 row.native[site.native] = row.native.get(site.native, 0) + counts.neurons
     for dense in site.dense:
         row = _row(rows, monitor, owner, dense.operator, site)
-        row.additions += counts.neurons * dense.additions
-        row.scalings += counts.neurons * dense.scalings
+        neurons = round(counts.neurons * dense.share)
+        row.additions += neurons * dense.additions
+        row.scalings += neurons * dense.scalings
         if not dense.native:
-            row.ann_additions += counts.neurons * dense.additions
-            row.ann_scalings += counts.neurons * dense.scalings
+            row.ann_additions += neurons * dense.additions
+            row.ann_scalings += neurons * dense.scalings

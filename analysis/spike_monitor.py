@@ -78,7 +78,7 @@ class SpikeMonitor:
             counts.site.node.reset_counts()
 
     def _begin_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._execution.callers:  # a model inside of the one that was called
+        if self._execution.calls:  # a model inside of the one that was called
             return
         named = dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
         self._live.clear()
@@ -89,7 +89,7 @@ class SpikeMonitor:
         self._size = _size_of(named)
 
     def _end_call(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if not self._execution.callers:
+        if not self._execution.calls:
             self.tokens, self.samples = self.tokens + self._size[0], self.samples + self._size[1]
 
     def live_of(self, node: WindowNode, v: Tensor) -> Live | None:

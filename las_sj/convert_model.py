@@ -51,7 +51,7 @@ def convert(
     batches = iter(generated_batches(model, config.seed) if calibration is None else calibration)
     first = _checked_batch(next(batches, None))
     probe = probe_of(to_device(first, model.device))
-    expected = record_outputs(model, probe, lambda tensor: tensor)
+    expected = record_outputs(model, probe)
     _check_activations(expected)
     coverage = swap_modules(model, config.factory(), config.keep_analog)
     check_structure(model, probe, expected)
@@ -82,10 +82,6 @@ def set_execution(model: PreTrainedModel, execution: str) -> None:
         raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}")
     parts_of(model)  # raises where it is not converted
     functional.set_step_mode(model, EXECUTIONS[execution])
-    if model.can_generate() and model.generation_config is not None:
-        # A temporal call has no key-value cache yet: generate recomputes the sequence at every token there.
-        own = model.__dict__.setdefault("las_use_cache", model.generation_config.use_cache)
-        model.generation_config.use_cache = own if execution == "accumulated" else False
 
 
 def _checked_batch(batch: Batch | None) -> Batch:

@@ -1,14 +1,34 @@
 """Spiking layers, the temporal call, and one adapter per model family."""
 
-from las_sj.models import bert, gpt2, llama
+from las_sj.models import (
+    bert,
+    clip,
+    distilbert,
+    electra,
+    gemma2,
+    gpt2,
+    gpt_neox,
+    llama,
+    llava,
+    mistral,
+    opt,
+    phi3,
+    qwen2,
+    qwen2_vl,
+    qwen3,
+    roberta,
+    vit,
+)
+from las_sj.models.analog import AnalogIsland
 from las_sj.models.calls import parts_of
 from las_sj.models.execution import Execution
-from las_sj.models.registry import FAMILIES, Family, UnsupportedModelError, register_family
+from las_sj.models.registry import FAMILIES, Family, UnsupportedModelError, family_of_config, register_family
 from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
 from las_sj.models.swap import Coverage, named_sites, swap_modules
 
 __all__ = [
     "FAMILIES",
+    "AnalogIsland",
     "Coverage",
     "Execution",
     "Family",
@@ -17,10 +37,25 @@ __all__ = [
     "SpikingLayer",
     "UnsupportedModelError",
     "bert",
+    "clip",
+    "distilbert",
+    "electra",
+    "family_of_config",
+    "gemma2",
     "gpt2",
+    "gpt_neox",
     "llama",
+    "llava",
+    "mistral",
     "named_sites",
+    "opt",
     "parts_of",
+    "phi3",
+    "qwen2",
+    "qwen2_vl",
+    "qwen3",
     "register_family",
+    "roberta",
     "swap_modules",
+    "vit",
 ]

@@ -1,9 +1,11 @@
 """Self-attention in spike form, as an attention implementation of transformers.
 
 Queries, keys and values are coded by OAT neurons; Q·Kᵀ and P·V are products of spike trains (SAA); softmax is a running
-maximum, HG exponentials, a linear sum, HG reciprocals and a spike Hadamard product (LAS, arXiv 2505.09659).
+maximum, HG exponentials, a linear sum, HG reciprocals and a spike Hadamard product (LAS, arXiv 2505.09659). Keys and
+values that a cache holds are coded sums, and act as weights.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,24 +15,32 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from las_sj.models.cache import Arrival, catch_arrivals
 from las_sj.models.linear import synapses_of
 from las_sj.models.pairs import Pairs, ScorePairs, live_pairs
 from las_sj.models.products import spiking_matmul, spiking_product, subtract_running_max
 from las_sj.models.spiking_layer import Dense, NeuronFactory, Site, SpikingLayer, Synapses
 from las_sj.neurons import HGNode, WindowNode
 
-NAME = "las"
+NAME = "las_sj"
+ANALOG = "las_analog"  # mark of attention modules that stay analog
 _MASKED = {torch.float16: -3e4, torch.bfloat16: -1e9, torch.float32: -1e9, torch.float64: -1e9}
+Past = tuple[Tensor, Tensor] | None  # keys and values that act as weights
 _BLOCK = 1 << 17  # scores of a temporal call handled at a time: bounds memory, and stays in the cache
 
 
 class SpikingAttentionCore(SpikingLayer):
     """softmax(Q·Kᵀ·scaling + mask)·V with spikes as one operand of every product.
 
-    `rotary` (set by the layer around it) says whether queries and keys are rotated by their positions.
+    The layer around it says whether queries and keys are rotated by their positions (`rotary`: the share of their
+    channels) and whether scores are soft-capped (`softcap`: c·tanh(score/c), Gemma 2), and hands over the cache of a
+    call (`arrival`).
     """
 
-    rotary: bool = False
+    rotary: float = 0.0
+    softcap: float | None = None
+    arrival: Arrival | None = None
+    cap_node: HGNode
 
     def equip(self, factory: NeuronFactory) -> None:
         self.query_node: WindowNode = factory.coder()
@@ -41,15 +51,20 @@ class SpikingAttentionCore(SpikingLayer):
         self.reciprocal_node: HGNode = factory.non_linearity("reciprocal")
         self.scale_node: WindowNode = factory.coder()
         self.probability_node: WindowNode = factory.coder()
+        if self.softcap is not None:
+            self.cap_node = factory.non_linearity("tanh")
 
     def sites(self) -> Iterator[Site]:
-        rope = (Dense("rope", additions=1, scalings=2),) if self.rotary else ()
+        rope = (Dense("rope", additions=1, scalings=2, share=self.rotary),) if self.rotary else ()
         scaling = (*rope, Dense("scores", scalings=1))
         score, term = Synapses("scores", None), Synapses("softmax", 1)
         maximum = (Dense("softmax", additions=2, native=True),)
         yield Site("query_node", self.query_node, "product", (replace(score, is_mac=True),), scaling)
         yield Site("key_node", self.key_node, "product", (score,), rope)
         yield Site("value_node", self.value_node, "product", (Synapses("values", None),))
+        if self.softcap is not None:
+            capping = (Dense("softmax", scalings=2),)
+            yield Site("cap_node", self.cap_node, "neuron", (term,), capping, native="tanh")
         yield Site("exp_node", self.exp_node, "neuron", (term,), maximum, native="softmax")
         # A weight spike goes into the sum of its row and into the product with the row's scale.
         yield Site("weight_node", self.weight_node, "product", (replace(term, fan_out=2),), upper_bound=1.0)
@@ -71,33 +86,58 @@ class SpikingAttentionCore(SpikingLayer):
         Returns:
             [T·B, H, S_q, D], currents in a temporal call.
         """
+        arrival, self.arrival = self.arrival, None
         groups = query.shape[1] // key.shape[1]
         pairs = None
         if self.query_node.recorder is not None:
-            pairs = self._tell_partners(query, key, mask)
+            pairs = self._tell_partners(query, key, mask, arrival)
         query, key, value = (
             self.fire(node, x)
             for node, x in ((self.query_node, query * scaling), (self.key_node, key), (self.value_node, value))
         )
         query = query.unflatten(1, (-1, groups))  # [T·B, H_kv, G, S_q, D]
+        past = None
+        if arrival is not None:
+            key, value, past = self._store(arrival, key, value)
         if mask is not None:
-            mask = mask.clamp(min=_MASKED[query.dtype])
+            mask = _finite(mask.clamp(min=_MASKED[query.dtype]))
         if self.execution.temporal:
-            output = self._attend_in_time(query, key, value, mask, pairs)
+            output = self._attend_in_time(query, key, value, mask, pairs, past)
         else:
             output = self._attend(query, key, value, mask, pairs)
         return output.flatten(1, 2)
 
-    def _tell_partners(self, query: Tensor, key: Tensor, mask: Tensor | None) -> ScorePairs:
+    def _store(self, arrival: Arrival, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Past]:
+        """Put coded keys and values into the cache.
+
+        Returns:
+            Keys and values for this call: in a temporal call the trains [T·B, H_kv, S_new, D] of those that act as
+            spikes, otherwise all of them, [B, H_kv, S_k, D]; and, in a temporal call, the sums that act as weights.
+        """
+        if not self.execution.temporal:
+            keys, values, _ = arrival.store(key, value)
+            return keys, values, None
+        sums = (self.execution.split_time(x).sum(0) for x in (key, value))
+        keys, values, new = arrival.store(*sums)
+        past = keys.shape[2] - new
+        if new == 0:  # a static cache: new keys lie anywhere in it, so all of them act as weights
+            key, value = key[:, :, :0], value[:, :, :0]
+        return key, value, (keys[:, :, :past], values[:, :, :past]) if past else None
+
+    def _tell_partners(self, query: Tensor, key: Tensor, mask: Tensor | None, arrival: Arrival | None) -> ScorePairs:
         """Tell the nodes which of their neurons take part, and with how many others each is multiplied."""
-        queries, keys = query.shape[2], key.shape[2]
-        if mask is not None and self.execution.temporal:
-            mask = mask[: len(query) // self.execution.time_steps]
+        queries, new = query.shape[2], key.shape[2]
+        keys = new if arrival is None else arrival.length(queries)
+        if mask is not None:
+            keys = mask.shape[-1]
+            if self.execution.temporal:
+                mask = mask[: len(query) // self.execution.time_steps]
         live = live_pairs(mask, self.execution.token_mask, (queries, keys), _MASKED[query.dtype] / 2)
         pairs = Pairs(live, query.shape[1] // key.shape[1], queries, keys)
         tally = self.query_node.tally
         tally.live, tally.synapses = pairs.of_queries()
-        keys_live, queries_met = pairs.of_keys()
+        first = 0 if arrival is None else arrival.first_slot(keys, new)
+        keys_live, queries_met = pairs.of_keys(first, new)
         for node in (self.key_node, self.value_node):
             node.tally.live, node.tally.synapses = keys_live, queries_met
         self.probability_node.tally.synapses = query.shape[-1]
@@ -107,7 +147,8 @@ class SpikingAttentionCore(SpikingLayer):
         """The same for the nodes of the softmax."""
         if pairs is None:
             return
-        for node in (self.exp_node, self.weight_node, self.probability_node):
+        capping = () if self.softcap is None else (self.cap_node,)
+        for node in (self.exp_node, self.weight_node, self.probability_node, *capping):
             node.tally.live = pairs.live
         tally = self.scale_node.tally
         tally.live, tally.synapses = pairs.per_query()
@@ -119,6 +160,8 @@ class SpikingAttentionCore(SpikingLayer):
         groups = query.shape[2]
         self._tell_score_partners(pairs)
         scores = torch.matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
+        if self.softcap is not None:
+            scores = self.fire(self.cap_node, scores / self.softcap) * self.softcap
         if mask is not None:
             scores = scores + _grouped(mask, key.shape[1], groups)
         scores = scores - scores.amax(-1, keepdim=True)
@@ -128,35 +171,63 @@ class SpikingAttentionCore(SpikingLayer):
         return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
 
     def _attend_in_time(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: ScorePairs | None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        pairs: ScorePairs | None,
+        past: Past,
     ) -> Tensor:
         time_steps = self.execution.time_steps
         query, key, value = (self.execution.split_time(x) for x in (query, key, value))
         batch, heads, groups, length = query.shape[1:5]
         flat_query, flat_key, flat_value = (x.flatten(1, 2) for x in (query, key, value))  # [T, B·H_kv, ...]
+        flat_past = None if past is None else (past[0].flatten(0, 1), past[1].flatten(0, 1))
+        keys = key.shape[-2] + (0 if past is None else past[0].shape[-2])
         if mask is not None:
             mask = _grouped(mask[:batch] / time_steps, heads, groups)
             mask = mask.expand(batch, heads, groups, length, -1).flatten(0, 1)
         pairs = None if pairs is None else pairs.blocks(batch, heads)
-        size = max(1, _BLOCK // max(1, groups * length * key.shape[-2]))
+        size = max(1, _BLOCK // max(1, groups * length * keys))
         outputs = []
         for part in (slice(start, start + size) for start in range(0, batch * heads, size)):
             self._tell_score_partners(None if pairs is None else pairs[part])
             mask_part = None if mask is None else mask[part]
-            outputs.append(self._attend_block(flat_query[:, part], flat_key[:, part], flat_value[:, part], mask_part))
+            past_part = None if flat_past is None else (flat_past[0][part], flat_past[1][part])
+            block = self._attend_block(
+                flat_query[:, part], flat_key[:, part], flat_value[:, part], mask_part, past_part
+            )
+            outputs.append(block)
         output = torch.cat(outputs, 1).unflatten(1, (batch, heads))  # [T, B, H_kv, G, S_q, D]
         return self.execution.merge_time(output)
 
-    def _attend_block(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """[T, N, G, S_q, D] queries, [T, N, S_k, D] keys and values, [N, G, S_q, S_k] mask per step."""
+    def _attend_block(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, past: Past) -> Tensor:
+        """[T, N, G, S_q, D] queries, [T, N, S_k, D] keys and values, [N, G, S_q, S] mask, [N, S−S_k, D] past."""
         groups = query.shape[2]
-        scores = spiking_matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
+        flat_query = query.flatten(2, 3)
+        scores = spiking_matmul(flat_query, key.transpose(-1, -2))
+        if past is not None:
+            scores = torch.cat([torch.matmul(flat_query, past[0].transpose(-1, -2)), scores], -1)
+        scores = scores.unflatten(2, (groups, -1))
+        if self.softcap is not None:
+            scores = self.cap_node(scores / self.softcap) * self.softcap
         if mask is not None:
             scores = scores + mask
         weights = self.weight_node(self.exp_node(subtract_running_max(scores)))
         scale = self.scale_node(self.reciprocal_node(weights.sum(-1, keepdim=True)))
-        probabilities = self.probability_node(spiking_product(weights, scale))
-        return spiking_matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
+        probabilities = self.probability_node(spiking_product(weights, scale)).flatten(2, 3)
+        if past is None:
+            return spiking_matmul(probabilities, value).unflatten(2, (groups, -1))
+        first = past[0].shape[-2]
+        output = spiking_matmul(probabilities[..., first:], value) + torch.matmul(probabilities[..., :first], past[1])
+        return output.unflatten(2, (groups, -1))
+
+
+def _finite(mask: Tensor) -> Tensor:
+    """A mask without rows that hide everything: nobody reads them, and scores would be lost in the mask's rounding."""
+    hidden = mask.amax(-1, keepdim=True) <= _MASKED[mask.dtype] / 2
+    return mask.masked_fill(hidden, 0.0)
 
 
 def _grouped(mask: Tensor, heads: int, groups: int) -> Tensor:
@@ -177,7 +248,8 @@ class SpikingAttention(SpikingLayer):
     def equip(self, factory: NeuronFactory) -> None:
         self.las_attention = SpikingAttentionCore()
         self.las_attention.__dict__["execution"] = self.execution
-        self.las_attention.rotary = getattr(getattr(self, "config", None), "rope_parameters", None) is not None
+        self.las_attention.rotary = _rotary_share(getattr(self, "config", None))
+        self.las_attention.softcap = getattr(self, "attn_logit_softcapping", None)
         self.las_attention.equip(factory)
         if self.projections:
             self.input_node = factory.coder()
@@ -190,7 +262,14 @@ class SpikingAttention(SpikingLayer):
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.projections:
             hidden_states = self.fire(self.input_node, hidden_states)
+        args, self.las_attention.arrival = catch_arrivals(args, kwargs)
         return super().forward(hidden_states, *args, **kwargs)
+
+
+def _rotary_share(config: Any) -> float:
+    """The share of the channels of queries and keys that positions rotate."""
+    parameters = getattr(config, "rope_parameters", None)
+    return 0.0 if parameters is None else float(parameters.get("partial_rotary_factor", 1.0))
 
 
 def las_attention_forward(
@@ -202,15 +281,25 @@ def las_attention_forward(
     scaling: float | None = None,
     dropout: float = 0.0,
     **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """transformers' attention interface: [T·B, H, S, D] queries to [T·B, S, H, D]."""
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    core: SpikingAttentionCore = module.las_attention  # type: ignore[assignment]
-    output = core(query, key, value, attention_mask, scaling)
-    return output.transpose(1, 2).contiguous(), None
+) -> tuple[Tensor, Tensor | None]:
+    """transformers' attention interface: [T·B, H, S, D] queries to [T·B, S, H, D].
+
+    Raises:
+        RuntimeError: the module belongs to no converted model.
+    """
+    if isinstance(module, SpikingAttention):
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        output = module.las_attention(query, key, value, attention_mask, scaling)
+        return output.transpose(1, 2).contiguous(), None
+    if ANALOG not in module.__dict__:
+        raise RuntimeError(
+            f"{type(module).__name__} is not spiking: attn_implementation={NAME!r} is for models that las_sj converted"
+        )
+    native = vars(sys.modules[type(module).__module__])["eager_attention_forward"]  # the ANN's own
+    return native(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
 
 
 def register() -> None:
-    """Make attn_implementation="las" known, with its mask function: without that, padding is attended to."""
+    """Make this attention implementation known, with its mask function: without that, padding is attended to."""
     AttentionInterface.register(NAME, las_attention_forward)
     AttentionMaskInterface.register(NAME, eager_mask)

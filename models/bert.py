@@ -5,7 +5,8 @@ from transformers import PretrainedConfig
 from las_sj.models.registry import Family, register_family
 
 
-def _unsupported(config: PretrainedConfig) -> str | None:
+def refuse_decoder(config: PretrainedConfig) -> str | None:
+    """Names the options that make an encoder a decoder."""
     if config.is_decoder or config.add_cross_attention:
         return "is_decoder or add_cross_attention"
     return None
@@ -16,6 +17,6 @@ BERT = register_family(
         model_types=("bert",),
         attention={"BertSelfAttention": ("query", "key", "value")},
         readouts=("classifier", "qa_outputs", "cls.seq_relationship"),
-        unsupported=_unsupported,
+        unsupported=refuse_decoder,
     )
 )

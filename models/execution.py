@@ -1,7 +1,34 @@
 """What all spiking layers of one model share: whether a call is under way, and in which execution."""
 
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+
+@dataclass
+class Call:
+    """A forward call that is under way.
+
+    Attributes:
+        caller: the model that was called.
+        token_mask: bool [B, S], False on padding; None without padding, or where the model takes no tokens.
+        labels: what a loss is computed from at the end of the call.
+        options: values of the config's options that are hidden during the call.
+    """
+
+    caller: nn.Module
+    token_mask: Tensor | None
+    labels: Tensor | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def flat_mask(self) -> Tensor | None:
+        """The same for tokens in one row, bool [B·S]."""
+        return None if self.token_mask is None else self.token_mask.flatten()
 
 
 class Execution(nn.Module, base.StepModule):
@@ -12,27 +39,39 @@ class Execution(nn.Module, base.StepModule):
 
     Attributes:
         time_steps: T.
-        callers: the models whose forward methods are under way, outermost first; outside a call, layers treat what
-            they are given as accumulated values.
-        token_mask: bool [B, S], False on padding; None without padding.
+        calls: the calls under way, outermost first; outside a call, layers treat what they are given as accumulated
+            values.
+        hidden_options: configs and their options that are None during calls, because a layer does their work.
+        batch_state: modules and their attributes that keep a tensor with one row for each sequence between calls.
     """
 
     def __init__(self, time_steps: int) -> None:
         super().__init__()
         self.time_steps = time_steps
         self.step_mode = "s"
-        self.callers: list[nn.Module] = []
-        self.token_mask: Tensor | None = None
+        self.calls: list[Call] = []
+        self.hidden_options: list[tuple[PretrainedConfig, str]] = []
+        self.batch_state: list[tuple[nn.Module, str]] = []
 
     @property
     def temporal(self) -> bool:
         """Whether a temporal call is under way."""
-        return bool(self.callers) and self.step_mode == "m"
+        return bool(self.calls) and self.step_mode == "m"
+
+    @property
+    def token_mask(self) -> Tensor | None:
+        """Of the innermost call: bool [B, S], False on padding; None without padding."""
+        return self.calls[-1].token_mask if self.calls else None
 
     def mask_of(self, v: Tensor) -> Tensor | None:
-        """`token_mask` if `v` has one row of channels per token, [B, S, C]; None for heads and pooled tokens."""
+        """`token_mask` if `v` has one row of channels per token, [B, S, C], or flattened [B·S, C] (the mask is then
+        [B·S]); None for heads and pooled tokens."""
         mask = self.token_mask
-        return mask if mask is not None and v.dim() == 3 and v.shape[:2] == mask.shape else None
+        if mask is None:
+            return None
+        if v.dim() == 2 and len(v) == mask.numel():
+            return self.calls[-1].flat_mask
+        return mask if v.dim() == 3 and v.shape[:2] == mask.shape else None
 
     def split_time(self, x: Tensor) -> Tensor:
         """[T·B, ...] to [T, B, ...]."""

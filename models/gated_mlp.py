@@ -12,7 +12,30 @@ from las_sj.neurons import WindowNode
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
-class SpikingGatedMLP(SpikingLayer):
+class GatedProduct(SpikingLayer):
+    """What gated blocks share: the product of gate and up, each coded."""
+
+    gate_node: WindowNode
+    up_node: WindowNode
+
+    def equip(self, factory: NeuronFactory) -> None:
+        self.gate_node = factory.coder()
+        self.up_node = factory.coder()
+
+    def sites(self) -> Iterator[Site]:
+        yield Site("gate_node", self.gate_node, "product", (Synapses("product", 1, is_mac=True),))
+        yield Site("up_node", self.up_node, "product", (Synapses("product", 1),))
+
+    def product(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Currents, or accumulated values, of gate ∘ up."""
+        gate, up = self.fire(self.gate_node, gate), self.fire(self.up_node, up)
+        if not self.execution.temporal:
+            return gate * up
+        split = self.execution.split_time
+        return self.execution.merge_time(spiking_product(split(gate), split(up)))
+
+
+class SpikingGatedMLP(GatedProduct):
     """OAT → (W_gate → HG → OAT) ∘ (W_up → OAT) → OAT → W_down, currents [T·B, S, C] to [T·B, S, C].
 
     gate_proj and up_proj share the neurons of the input; down_proj has its own.
@@ -23,27 +46,16 @@ class SpikingGatedMLP(SpikingLayer):
     down_proj: nn.Module
     act_fn: nn.Module
     input_node: WindowNode
-    gate_node: WindowNode
-    up_node: WindowNode
 
     def equip(self, factory: NeuronFactory) -> None:
         self.input_node = factory.coder()
-        self.gate_node = factory.coder()
-        self.up_node = factory.coder()
+        super().equip(factory)
 
     def sites(self) -> Iterator[Site]:
         projections = tuple(synapses_of(getattr(self, name), name) for name in ("gate_proj", "up_proj"))
         yield Site("input_node", self.input_node, "weights", projections)
-        yield Site("gate_node", self.gate_node, "product", (Synapses("product", 1, is_mac=True),))
-        yield Site("up_node", self.up_node, "product", (Synapses("product", 1),))
+        yield from super().sites()
 
     def forward(self, x: Tensor) -> Tensor:
         spikes = self.fire(self.input_node, x)
-        gate = self.fire(self.gate_node, self.act_fn(self.gate_proj(spikes)))
-        up = self.fire(self.up_node, self.up_proj(spikes))
-        if self.execution.temporal:
-            split = self.execution.split_time
-            product = self.execution.merge_time(spiking_product(split(gate), split(up)))
-        else:
-            product = gate * up
-        return self.down_proj(product)
+        return self.down_proj(self.product(self.act_fn(self.gate_proj(spikes)), self.up_proj(spikes)))

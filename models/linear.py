@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
-from las_sj.neurons import WindowNode
+from las_sj.neurons import HGNode, WindowNode
 
 
 def out_features(module: nn.Module) -> int:
@@ -55,6 +55,32 @@ class SpikingLinear(FedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         return self._synapses(self.fire(self.input_node, x))
+
+
+class RectifiedLinear(SpikingLinear):
+    """A linear layer and HG neurons for the ReLU that modelling code applies to its output (DistilBERT).
+
+    Their currents are never negative, so the ReLU that follows changes nothing at any time step.
+    """
+
+    absorbs = True
+    relu_node: HGNode
+
+    def equip(self, factory: NeuronFactory) -> None:
+        super().equip(factory)
+        self.relu_node = factory.non_linearity("relu")
+
+    def sites(self) -> Iterator[Site]:
+        yield from super().sites()
+        yield Site("relu_node", self.relu_node, "neuron", (Synapses("relu", 1),), native="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fire(self.relu_node, super().forward(x))
+        if not (self.relu_node.bypass and self.execution.temporal):
+            return y
+        train = torch.zeros_like(y_seq := self.execution.split_time(y))
+        train[0] = y_seq.sum(0)  # the shares of a bypassed window have both signs
+        return self.execution.merge_time(train)
 
 
 class SpikingReadout(SpikingLinear):

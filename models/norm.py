@@ -57,6 +57,11 @@ class SpikingRMSNorm(SpikingLayer):
         """ε under its name in this class."""
         return float(self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps)
 
+    @property
+    def gains(self) -> Tensor | None:
+        """γ, [C]."""
+        return self.weight
+
     def centre(self, x: Tensor) -> Tensor:
         """The linear step before the norm; none here."""
         return x
@@ -72,9 +77,10 @@ class SpikingRMSNorm(SpikingLayer):
             normed = centred * scale
         output = self.fire(self.output_node, normed)
         bias = getattr(self, "bias", None)  # RMSNorm has none
-        if self.weight is None:
+        gains = self.gains
+        if gains is None:
             return output
-        return output * self.weight if bias is None else torch.addcmul(self.per_step(bias), output, self.weight)
+        return output * gains if bias is None else torch.addcmul(self.per_step(bias), output, gains)
 
 
 class SpikingLayerNorm(SpikingRMSNorm):

@@ -29,11 +29,12 @@ class Pairs:
         keys = self.live.sum(-1, keepdim=True)
         return keys > 0, keys
 
-    def of_keys(self) -> Partners:
-        """For neurons [B, H_kv, S_k, D]: which are live, and the queries of all heads of the group that each meets."""
+    def of_keys(self, first: int, new: int) -> Partners:
+        """For neurons [B, H_kv, S_new, D], which are the keys from `first` on: which are live, and the queries of all
+        heads of the group that each meets."""
         if self.live is None:
             return None, self.queries * self.groups
-        queries = self.live.sum(-2).unsqueeze(-1)  # [B, 1 or H, S_k, 1]
+        queries = self.live[..., first : first + new].sum(-2).unsqueeze(-1)  # [B, 1 or H, S_new, 1]
         shared = queries.shape[1] == 1
         queries = queries * self.groups if shared else queries.unflatten(1, (-1, self.groups)).sum(2)
         return queries > 0, queries

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from las_sj.models.execution import Execution
 from las_sj.neurons import HGNode, MTNode, MultiThresholdCode, OATNode, WindowNode
@@ -61,12 +62,14 @@ class Dense:
         operator: name of the operator within the layer.
         additions, scalings: additions or comparisons, and multiplications by constants, per neuron and time step.
         native: whether the ANN's native operation at this site contains them already.
+        share: of the neurons, where not all of them have these operations.
     """
 
     operator: str
     additions: int = 0
     scalings: int = 0
     native: bool = False
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,12 @@ class SpikingLayer(nn.Module):
     """Mixin of every spiking layer. `equip` is called once, on a module that has become one."""
 
     execution: Execution
+    prefix: str = "Spiking"  # of the name of the class that a module gets
+    absorbs: bool = False  # whether it also does what modelling code does to the original module's output
+    hidden_options: tuple[str, ...] = ()  # of the model's config: None during calls, because the layer does their work
+
+    def configure(self, config: PretrainedConfig) -> None:
+        """Take from the model's config what the layer needs; called before `equip`."""
 
     def equip(self, factory: NeuronFactory) -> None:
         """Create the layer's neurons."""
@@ -129,15 +138,32 @@ def _spiking_class(mixin: type[SpikingLayer], original: type[nn.Module]) -> type
     """One class for each pair, so that modules of one type stay of one type."""
     if (mixin, original) not in _CLASSES:
         _CLASSES[mixin, original] = type(
-            f"Spiking{original.__name__}", (mixin, original), {"__module__": original.__module__}
+            f"{mixin.prefix}{original.__name__}", (mixin, original), {"__module__": original.__module__}
         )
     return _CLASSES[mixin, original]
 
 
-def become(module: nn.Module, mixin: type[SpikingLayer], factory: NeuronFactory, execution: Execution) -> None:
-    """Turn `module` in place into a spiking layer of the same type, parameters and name."""
+def become(
+    module: nn.Module,
+    mixin: type[SpikingLayer],
+    factory: NeuronFactory,
+    execution: Execution,
+    config: PretrainedConfig,
+) -> None:
+    """Turn `module` in place into a spiking layer of the same type, parameters and name.
+
+    Args:
+        module: the module.
+        mixin: what it becomes.
+        factory: makes its neurons.
+        execution: shared by all layers of the model.
+        config: of the model.
+    """
     module.__class__ = _spiking_class(mixin, type(module))
     assert isinstance(module, SpikingLayer)
     module.__dict__["execution"] = execution  # shared by all layers, so not a submodule of each
+    if "_old_forward" in module.__dict__:  # accelerate calls what it found when it was told to offload the module
+        module.__dict__["_old_forward"] = type(module).forward.__get__(module)
+    module.configure(config)
     module.equip(factory)
     module.train(module.training)

@@ -12,6 +12,8 @@ from las_sj.models import attention, calls
 from las_sj.models.activation import SpikingActivation, hg_function
 from las_sj.models.analog import AnalogIsland
 from las_sj.models.attention import SpikingAttention
+from las_sj.models.constants import ConstantCurrents
+from las_sj.models.convolution import SpikingPatchEmbedding, divides_into_patches
 from las_sj.models.embedding import SpikingEmbedding
 from las_sj.models.execution import Execution
 from las_sj.models.gated_mlp import PARTS, SpikingGatedMLP
@@ -21,7 +23,7 @@ from las_sj.models.registry import Family, UnsupportedModelError, family_of
 from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer, become
 
 # Modules without arithmetic of their own, or that only move data.
-_PASSIVE = (nn.Dropout, nn.Identity, nn.ModuleList, nn.Sequential)
+_PASSIVE = (nn.Dropout, nn.Identity, nn.ModuleList, nn.Sequential, nn.CrossEntropyLoss)  # the last: DistilBERT's
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def swap_modules(model: PreTrainedModel, factory: NeuronFactory, keep_analog: It
     family = family_of(model)
     layers = _with_islands(model, dict(_choose_layers(model, family)), tuple(keep_analog))
     _refuse_unknown(model, layers)
-    if all(layer in (SpikingEmbedding, AnalogIsland) for layer in layers.values()):
+    if all(layer in (SpikingEmbedding, ConstantCurrents, AnalogIsland) for layer in layers.values()):
         raise UnsupportedModelError(f"{type(model).__name__} has no layer that can be converted")
     execution = Execution(factory.code.time_steps)
     attention.register()
@@ -59,36 +61,56 @@ def swap_modules(model: PreTrainedModel, factory: NeuronFactory, keep_analog: It
     for name, layer in layers.items():
         module = model.get_submodule(name)
         kind = type(module).__name__
-        if layer is not AnalogIsland:
+        if layer is AnalogIsland:
+            _mark_analog(module)
+        else:
             spiking[kind] = spiking.get(kind, 0) + 1
         if issubclass(layer, SpikingAttention):
-            module.__dict__["projections"] = family.attention[kind]
-        become(module, layer, factory, execution)
+            module.__dict__["projections"] = family.attention.get(kind, ())
+        if issubclass(layer, ConstantCurrents):
+            module.__dict__["constants"] = family.constants[kind]
+        become(module, layer, factory, execution, model.config)
     model.set_attn_implementation(attention.NAME)
-    calls.attach(model, execution)
+    calls.attach(model, execution, family)
     return Coverage(spiking, dict(stayed_analog(model)))
+
+
+def _mark_analog(island: nn.Module) -> None:
+    """Attention inside of an island is the ANN's."""
+    for module in island.modules():
+        module.__dict__[attention.ANALOG] = True
 
 
 def _with_islands(
     model: nn.Module, layers: dict[str, type[SpikingLayer]], keep_analog: tuple[str, ...]
 ) -> dict[str, type[SpikingLayer]]:
-    """The same choice, with an island for every module that a pattern names."""
-    unknown = [name for name in _unknown_leaves(model) if name not in layers]
-    layers = layers | {name: AnalogIsland for name in unknown if any(fnmatch(name, p) for p in keep_analog)}
+    """The same choice, with an island for every module that a pattern names, and nothing chosen inside of one."""
+    islands: list[str] = []
     for pattern in keep_analog:
-        if not any(fnmatch(name, pattern) for name in layers):
+        named = [name for name, module in model.named_modules() if name and fnmatch(name, pattern)]
+        matches = [name for name in named if _can_stay(model, name, layers)]
+        if not matches:
             raise UnsupportedModelError(f"keep_analog: {pattern!r} names no module that computes by itself")
-    kept: dict[str, type[SpikingLayer]] = {}
-    for name, layer in layers.items():
-        if any(name.startswith(f"{other}.") for other, island in kept.items() if island is AnalogIsland):
-            continue
-        if not any(fnmatch(name, pattern) for pattern in keep_analog) or layer is SpikingEmbedding:
-            kept[name] = layer
-        elif layer in (SpikingAttention, FedLinear):
-            raise UnsupportedModelError(f"keep_analog: {name} is part of an attention or gated block")
-        else:
-            kept[name] = AnalogIsland
-    return kept
+        islands += matches
+    outermost = [name for name in islands if not any(name.startswith(f"{other}.") for other in islands)]
+    for name in outermost:
+        if layers.get(name) is FedLinear:
+            raise UnsupportedModelError(f"keep_analog: {name} is part of an attention or gated block: name the block")
+    inside = tuple(f"{name}." for name in outermost)
+    kept = {name: layer for name, layer in layers.items() if not name.startswith(inside)}
+    return kept | dict.fromkeys(outermost, AnalogIsland)
+
+
+def _can_stay(model: nn.Module, name: str, layers: dict[str, type[SpikingLayer]]) -> bool:
+    """Whether a module can be an island: it computes, and its output is a current."""
+    module = model.get_submodule(name)
+    if isinstance(module, _PASSIVE) or layers.get(name) is SpikingEmbedding or "Rotary" in type(module).__name__:
+        return False
+    return bool(any(other == name or other.startswith(f"{name}.") for other in layers)) or _is_leaf(module)
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return not any(True for _ in module.children())
 
 
 def _choose_layers(model: PreTrainedModel, family: Family) -> Iterator[tuple[str, type[SpikingLayer]]]:
@@ -96,8 +118,16 @@ def _choose_layers(model: PreTrainedModel, family: Family) -> Iterator[tuple[str
     fed: set[str] = set()
     readout = model.get_output_embeddings()
     for name, module in model.named_modules():
-        if type(module).__name__ in family.attention:
-            fed |= {f"{name}.{projection}" for projection in family.attention[type(module).__name__]}
+        kind = type(module).__name__
+        special = next((layer for pattern, layer in family.named_layers.items() if fnmatch(name, pattern)), None)
+        if special is not None:
+            yield name, special
+        elif kind in family.layers:
+            yield name, family.layers[kind]
+        elif kind in family.constants:
+            yield name, ConstantCurrents
+        elif kind in family.attention:
+            fed |= {f"{name}.{projection}" for projection in family.attention[kind]}
             yield name, SpikingAttention
         elif all(hasattr(module, part) for part in PARTS):
             fed |= {f"{name}.gate_proj", f"{name}.up_proj"}
@@ -121,15 +151,16 @@ def _refuse_unknown(model: nn.Module, layers: dict[str, type[SpikingLayer]]) -> 
 def _unknown_leaves(model: nn.Module) -> Iterator[str]:
     """Names of modules without children that no spiking layer is known for, and that do not just move data."""
     for name, module in model.named_modules():
-        is_leaf = name and not any(True for _ in module.children())
         known = isinstance(module, (nn.Linear, Conv1D, *_PASSIVE)) or "Rotary" in type(module).__name__
-        if is_leaf and not known and _layer_by_type(module) is None:
+        if name and _is_leaf(module) and not known and _layer_by_type(module) is None:
             yield name
 
 
 def _layer_by_type(module: nn.Module) -> type[SpikingLayer] | None:
     if isinstance(module, nn.Embedding):
         return SpikingEmbedding
+    if divides_into_patches(module):
+        return SpikingPatchEmbedding
     if isinstance(module, nn.LayerNorm):
         return SpikingLayerNorm
     if type(module).__name__.endswith("RMSNorm") and hasattr(module, "weight"):

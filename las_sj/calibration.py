@@ -13,6 +13,7 @@ from las_sj.config import LASConfig
 from las_sj.models import Execution, Site, named_sites, parts_of
 from las_sj.neurons import HGNode, MTNode, OATNode
 from las_sj.neurons.thresholds import BINS, magnitude_histogram, solve_thresholds
+from las_sj.placement import input_device
 
 Batch = Mapping[str, Any]
 
@@ -122,7 +123,7 @@ def calibrate(model: PreTrainedModel, config: LASConfig, batches: Iterable[Batch
     Raises:
         CalibrationError: as `Calibration` does.
     """
-    device = next(model.parameters()).device
+    device = input_device(model)
     count = 0
     with torch.no_grad(), Calibration(model, config):
         for batch in tqdm(batches, desc="calibrating", unit="batch", leave=False):
@@ -139,8 +140,16 @@ def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
 def generated_batches(
     model: PreTrainedModel, seed: int, batches: int = 4, length: int = 128
 ) -> list[dict[str, Tensor]]:
-    """Calibration data for a model without any: random tokens, continued by the model itself if it can generate."""
+    """Calibration data for a model without any: random tokens, continued by the model itself if it can generate.
+
+    A vision model gets images of noise.
+
+    Raises:
+        CalibrationError: a model that takes images and text, which must be given.
+    """
     generator = torch.Generator().manual_seed(seed)
+    if "image" in getattr(model, "input_modalities", ("text",)):
+        return generated_images(model, generator, batches)
     vocabulary = model.config.get_text_config().vocab_size
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or length
     length = min(length, longest)
@@ -153,6 +162,15 @@ def generated_batches(
     return data
 
 
+def generated_images(model: PreTrainedModel, generator: torch.Generator, batches: int) -> list[dict[str, Tensor]]:
+    """Images of normal noise, as processors scale them."""
+    config = model.config
+    if "text" in model.input_modalities or not isinstance(getattr(config, "image_size", None), int):
+        raise CalibrationError(f"{type(model).__name__} needs calibration data: batches of what its processor returns")
+    shape = (4, config.num_channels, config.image_size, config.image_size)
+    return [{"pixel_values": torch.randn(shape, generator=generator)} for _ in range(batches)]
+
+
 @torch.no_grad()
 def _continue(model: PreTrainedModel, tokens: Tensor, length: int) -> Tensor:
     """Sample text of a fixed length, without end-of-text, from the uncoded model's own distribution."""
@@ -160,8 +178,8 @@ def _continue(model: PreTrainedModel, tokens: Tensor, length: int) -> Tensor:
         torch.manual_seed(int(tokens.sum()))
         output = GenerationMixin.generate(
             model,  # type: ignore[arg-type]
-            tokens.to(model.device),
-            attention_mask=torch.ones_like(tokens).to(model.device),
+            tokens.to(input_device(model)),
+            attention_mask=torch.ones_like(tokens).to(input_device(model)),
             do_sample=True,
             top_k=0,
             min_length=length,

@@ -19,6 +19,7 @@ from las_sj.convert_model import check_weights, convert, set_execution
 from las_sj.evaluation import Quality, compare, is_language_model
 from las_sj.loading import default_model, load_model
 from las_sj.output_folder import REPORT, check_output, whole_folder
+from las_sj.placement import input_device
 from las_sj.sample import save_sample
 from las_sj.text import TextBatch, TextError, padded_lines, read_text, split_held_out, token_windows
 
@@ -165,7 +166,7 @@ def _check_ids(batches: list[TextBatch], model: PreTrainedModel) -> None:
 @torch.no_grad()
 def executions_gap(snn: PreTrainedModel, batch: TextBatch) -> float:
     """‖temporal − accumulated‖/‖accumulated‖ of the first output for one sequence; leaves the model temporal."""
-    short = {key: value[:1, : RASTER_TOKENS * 4] for key, value in to_device(batch, snn.device).items()}
+    short = {key: value[:1, : RASTER_TOKENS * 4] for key, value in to_device(batch, input_device(snn)).items()}
     mask = short.get("attention_mask", torch.ones_like(short["input_ids"])).bool()
     outputs = []
     for execution in ("accumulated", "temporal"):
@@ -182,7 +183,7 @@ def _write(
     data: Data,
     report: dict[str, object],
 ) -> None:
-    short = {key: value[:1, :RASTER_TOKENS] for key, value in to_device(data.evaluation[0], snn.device).items()}
+    short = {key: value[:1, :RASTER_TOKENS] for key, value in to_device(data.evaluation[0], input_device(snn)).items()}
     with whole_folder(arguments.output, arguments.overwrite) as folder:
         snn.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -11,9 +11,10 @@ from transformers import PreTrainedModel
 
 from las_sj.calibration import Batch, CalibrationError, calibrate, generated_batches, to_device
 from las_sj.config import LASConfig
-from las_sj.models import Coverage, UnsupportedModelError, parts_of, swap_modules
+from las_sj.models import Coverage, UnsupportedModelError, named_sites, parts_of, swap_modules
 from las_sj.models.registry import family_of
-from las_sj.quantizer import quantization_config_of
+from las_sj.placement import execution_device, input_device, weights_of
+from las_sj.quantizer import mark, quantization_config_of
 from las_sj.structure import Outputs, check_structure, probe_of, record_outputs
 
 EXECUTIONS = {"temporal": "m", "accumulated": "s"}
@@ -50,13 +51,15 @@ def convert(
     model.eval()
     batches = iter(generated_batches(model, config.seed) if calibration is None else calibration)
     first = _checked_batch(next(batches, None))
-    probe = probe_of(to_device(first, model.device))
+    probe = probe_of(to_device(first, input_device(model)))
     expected = record_outputs(model, probe)
     _check_activations(expected)
     coverage = swap_modules(model, config.factory(), config.keep_analog)
+    _place_neurons(model)
     check_structure(model, probe, expected)
     calibrate(model, config, chain([first], batches))
     model.config.quantization_config = quantization_config_of(model, config)
+    mark(model)
     set_coverage(model, coverage)
     set_execution(model, "temporal")
     return model
@@ -84,6 +87,13 @@ def set_execution(model: PreTrainedModel, execution: str) -> None:
     functional.set_step_mode(model, EXECUTIONS[execution])
 
 
+def _place_neurons(model: PreTrainedModel) -> None:
+    """Thresholds and tables go where the layers around them compute."""
+    for name, site in named_sites(model):
+        device = execution_device(model.get_submodule(name.rpartition(".")[0])) or input_device(model)
+        site.node.to(device)
+
+
 def _checked_batch(batch: Batch | None) -> Batch:
     if batch is not None and not isinstance(batch, Mapping):
         raise CalibrationError(f"batches must be dicts of the model's keyword arguments, got {type(batch).__name__}")
@@ -100,7 +110,7 @@ def _check_activations(outputs: Outputs) -> None:
 
 def check_weights(model: PreTrainedModel) -> None:
     """Raise a CalibrationError where a weight is infinite or NaN."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in weights_of(model):
         if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
             raise CalibrationError(f"weight {name} has infinite or NaN values: the checkpoint is broken")
 

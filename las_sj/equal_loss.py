@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from las_sj.calibration import Batch, to_device
 from las_sj.convert_model import set_execution
 from las_sj.models import Site, named_sites, parts_of
+from las_sj.placement import input_device
 from las_sj.structure import bypassed_coding
 
 MOST_BITS = 24
@@ -71,7 +72,7 @@ def fewest_bits(model: PreTrainedModel, batches: Iterable[Batch]) -> int | None:
     Returns:
         2 … 24, or None where 24 do not reach it.
     """
-    batches = [to_device(batch, model.device) for batch in batches]
+    batches = [to_device(batch, input_device(model)) for batch in batches]
     before = "temporal" if parts_of(model).step_mode == "m" else "accumulated"
     set_execution(model, "accumulated")
     try:

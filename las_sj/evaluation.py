@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from las_sj.analysis import SpikeMonitor
 from las_sj.calibration import Batch, to_device
+from las_sj.placement import input_device
 
 
 @dataclass
@@ -99,13 +100,13 @@ def compare(
     sums, monitor = _Sums(), SpikeMonitor(snn)
     predicts = is_language_model(ann)
     for batch in tqdm(batches, total=total, desc="comparing", unit="batch", leave=False):
-        arguments = to_device(batch, ann.device)
+        arguments = to_device(batch, input_device(ann))
         ann_output = ann(**arguments)[0]
         with monitor:
             snn_output = snn(**arguments)[0]
         mask = arguments.get("attention_mask")
         if mask is None or ann_output.dim() < 3:
-            mask = torch.ones(ann_output.shape[:-1], dtype=torch.bool, device=ann.device)
+            mask = torch.ones(ann_output.shape[:-1], dtype=torch.bool, device=ann_output.device)
         mask = mask.bool()
         sums.add_outputs(ann_output[mask], snn_output[mask])
         if predicts:

@@ -14,6 +14,7 @@ from las_sj.command_line import OneLineParser
 from las_sj.convert_model import set_execution
 from las_sj.loading import load_converted
 from las_sj.model_report import shortened
+from las_sj.placement import input_device
 from las_sj.sample import SampleError, load_sample
 
 AUDIT_TOKENS = 2
@@ -61,7 +62,7 @@ def sequence(folder: Path, tokens: int) -> Batch:
 @torch.no_grad()
 def inspect_network(model: PreTrainedModel, batch: Batch) -> Network:
     """The populations of `model` in a call on `batch`; leaves the model temporal."""
-    batch = to_device(batch, model.device)
+    batch = to_device(batch, input_device(model))
     set_execution(model, "accumulated")
     with SpikeMonitor(model) as monitor:
         model(**batch)

@@ -33,6 +33,7 @@ from las_sj.equal_loss import fewest_bits
 from las_sj.models import named_sites
 from las_sj.neurons import HGNode
 from las_sj.output_folder import REPORT
+from las_sj.placement import input_device
 
 AUDIT_TOKENS = 16
 PICTURE_TOKENS = 24
@@ -117,7 +118,7 @@ def examine(
         costs: name of a preset of energies.
         equal_loss: whether to look for the bits of an ANN that loses as much; takes several more runs.
     """
-    batches = [to_device(batch, model.device) for batch in batches]
+    batches = [to_device(batch, input_device(model)) for batch in batches]
     set_execution(model, "accumulated")
     with SpikeMonitor(model) as monitor:
         for batch in tqdm(batches, desc="counting spikes", unit="batch", leave=False):
@@ -174,7 +175,7 @@ def figures(report: ModelReport, batch: Batch) -> Iterator[tuple[str, Figure]]:
         batch: what a temporal call is shown of.
     """
     model = report.monitor.model
-    short = shortened(to_device(batch, model.device), PICTURE_TOKENS)
+    short = shortened(to_device(batch, input_device(model)), PICTURE_TOKENS)
     feeding = [name for name, site in named_sites(model) if site.feeds == "weights"]
     makers: list[tuple[str, Callable[[], Figure]]] = [
         ("Energy by layer, ANN beside SNN (level-aware accounting)", lambda: plot_energy(report.energy.bars())),

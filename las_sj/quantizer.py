@@ -10,11 +10,12 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from las_sj.config import LASConfig
 from las_sj.models import Coverage, named_sites, swap_modules
+from las_sj.models.attention import NAME
 from las_sj.models.swap import stayed_analog
 from las_sj.neurons import HGNode
 
 METHOD = "las"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: the model was not marked with its attention implementation
 
 
 @register_quantization_config(METHOD)
@@ -50,6 +51,12 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         }
 
 
+def mark(model: PreTrainedModel) -> None:
+    """Have config.json name the attention implementation: transformers refuses to load the model where it is unknown,
+    that is, where las_sj was not imported, and would otherwise ignore a quantisation method that it does not know."""
+    model.config.__dict__["_attn_implementation"] = NAME
+
+
 def quantization_config_of(model: PreTrainedModel, config: LASConfig) -> LASQuantizationConfig:
     """The entry for config.json of a converted, calibrated model."""
     ranges = {
@@ -67,11 +74,12 @@ class LASQuantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         entry = self.quantization_config
-        coverage = swap_modules(model, entry.settings.factory(), entry.settings.keep_analog)
+        prefix = f"{model.base_model_prefix}."  # of names in the model that was saved, if this is the one inside of it
+        patterns = [name for pattern in entry.settings.keep_analog for name in (pattern, pattern.removeprefix(prefix))]
+        coverage = swap_modules(model, entry.settings.factory(), patterns, all_must_match=False)
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode):
-                with_prefix = f"{model.base_model_prefix}.{name}"  # the model inside the one that was saved
-                bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(with_prefix)
+                bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)
                 if bounds is None:
                     raise ValueError(f"config.json has no range of {name} in hg_ranges: the checkpoint is incomplete")
                 site.node.set_range(*bounds)
@@ -91,6 +99,7 @@ class LASQuantizer(HfQuantizer):
                 tensor.requires_grad_(False)
         spiking = model.__dict__["las_coverage"].spiking
         model.__dict__["las_coverage"] = Coverage(spiking, dict(stayed_analog(model)))  # weights are tied by now
+        mark(model)
         set_execution(model, "temporal")
         return model
 

@@ -15,7 +15,7 @@ class AnalogIsland(SpikingLayer):
     """A module kept as it was, from one linear layer to a whole vision tower.
 
     In a temporal call it sums its input, the first float tensor that it is given, over T, runs once, and emits 1/T of
-    its outputs at each step; of other arguments, which were repeated T times, it takes the first share.
+    its outputs at each step; of other arguments (tokens, masks), which were repeated T times, it takes the first share.
 
     Attributes:
         count_macs: if set, `macs` counts the multiply-accumulates of matrix products and convolutions in it.
@@ -28,7 +28,8 @@ class AnalogIsland(SpikingLayer):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.execution.temporal:
             return self._run(args, kwargs)
-        rows = next(len(value) for value in (*args, *kwargs.values()) if _is_current(value))
+        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.dim() > 0]
+        rows = len(next((value for value in tensors if value.is_floating_point()), tensors[0]))
         args, kwargs = _Collector(self.execution.time_steps, rows).collect(args, kwargs)
         return self._emit(self._run(args, kwargs))
 
@@ -53,10 +54,6 @@ class AnalogIsland(SpikingLayer):
         return output
 
 
-def _is_current(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 0
-
-
 class _Collector:
     """Turns the arguments of a temporal call into those of one run: the current is summed, the rest is cut."""
 
@@ -69,10 +66,10 @@ class _Collector:
         return tuple(self._of("", item) for item in args), {name: self._of(name, item) for name, item in kwargs.items()}
 
     def _of(self, name: str, value: Any) -> Any:
-        if _is_current(value) and not self.summed:
-            self.summed = True
-            return value.unflatten(0, (self.time_steps, -1)).sum(0)
-        if isinstance(value, Tensor):
-            repeated = value.dim() > 0 and (len(value) == self.rows or name in _OF_IMAGES)
+        if isinstance(value, Tensor) and value.dim() > 0:
+            if value.is_floating_point() and not self.summed:
+                self.summed = True
+                return value.unflatten(0, (self.time_steps, -1)).sum(0)
+            repeated = len(value) == self.rows or name in _OF_IMAGES
             return value[: len(value) // self.time_steps] if repeated else value
         return tuple(self._of(name, item) for item in value) if isinstance(value, tuple) else value

@@ -299,7 +299,5 @@ def las_attention_forward(
     return native(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
 
 
-def register() -> None:
-    """Make this attention implementation known, with its mask function: without that, padding is attended to."""
-    AttentionInterface.register(NAME, las_attention_forward)
-    AttentionMaskInterface.register(NAME, eager_mask)
+AttentionInterface.register(NAME, las_attention_forward)
+AttentionMaskInterface.register(NAME, eager_mask)  # without it, padding would be attended to

@@ -75,7 +75,7 @@ class Execution(nn.Module, base.StepModule):
 
     def split_time(self, x: Tensor) -> Tensor:
         """[T·B, ...] to [T, B, ...]."""
-        return x.reshape(self.time_steps, -1, *x.shape[1:])
+        return x.unflatten(0, (self.time_steps, len(x) // self.time_steps))
 
     @staticmethod
     def merge_time(x_seq: Tensor) -> Tensor:

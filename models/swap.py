@@ -39,24 +39,27 @@ class Coverage:
     analog: dict[str, str]
 
 
-def swap_modules(model: PreTrainedModel, factory: NeuronFactory, keep_analog: Iterable[str] = ()) -> Coverage:
+def swap_modules(
+    model: PreTrainedModel, factory: NeuronFactory, keep_analog: Iterable[str] = (), all_must_match: bool = True
+) -> Coverage:
     """Make every module of `model` that computes a spiking layer.
 
     Args:
         model: a model of a known family.
         factory: makes the neurons.
-        keep_analog: patterns (as in fnmatch) of names of modules that stay as they are.
+        keep_analog: patterns (as in fnmatch) of names of modules that stay as they are, with all that is in them.
+        all_must_match: whether a pattern that names no module is an error.
 
     Raises:
         UnsupportedModelError: an unknown family, nothing to convert, or a pattern that cannot be followed.
     """
     family = family_of(model)
-    layers = _with_islands(model, dict(_choose_layers(model, family)), tuple(keep_analog))
+    layers = dict(_choose_layers(model, family))
+    layers = _with_islands(model, layers, tuple(keep_analog), all_must_match)
     _refuse_unknown(model, layers)
     if all(layer in (SpikingEmbedding, ConstantCurrents, AnalogIsland) for layer in layers.values()):
         raise UnsupportedModelError(f"{type(model).__name__} has no layer that can be converted")
     execution = Execution(factory.code.time_steps)
-    attention.register()
     spiking: dict[str, int] = {}
     for name, layer in layers.items():
         module = model.get_submodule(name)
@@ -82,14 +85,14 @@ def _mark_analog(island: nn.Module) -> None:
 
 
 def _with_islands(
-    model: nn.Module, layers: dict[str, type[SpikingLayer]], keep_analog: tuple[str, ...]
+    model: nn.Module, layers: dict[str, type[SpikingLayer]], keep_analog: tuple[str, ...], all_must_match: bool
 ) -> dict[str, type[SpikingLayer]]:
     """The same choice, with an island for every module that a pattern names, and nothing chosen inside of one."""
     islands: list[str] = []
     for pattern in keep_analog:
         named = [name for name, module in model.named_modules() if name and fnmatch(name, pattern)]
         matches = [name for name in named if _can_stay(model, name, layers)]
-        if not matches:
+        if not matches and all_must_match:
             raise UnsupportedModelError(f"keep_analog: {pattern!r} names no module that computes by itself")
         islands += matches
     outermost = [name for name in islands if not any(name.startswith(f"{other}.") for other in islands)]

@@ -74,7 +74,7 @@ def test_settings_are_kept(settings: dict[str, Any], tmp_path: Path) -> None:
     snn.save_pretrained(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
     assert stored["quant_method"] == "las"
-    assert stored["format_version"] == 1
+    assert stored["format_version"] == 2
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.config.quantization_config.settings == LASConfig(**settings)
     assert_same(loaded, snn)
@@ -166,10 +166,10 @@ class TestBrokenCheckpoints:
         edit(tensors)
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
-    @pytest.mark.parametrize("version", [2, 99, 0, "1", None])
+    @pytest.mark.parametrize("version", [3, 99, 0, "1", None])
     def test_other_format_version(self, folder: Path, version: Any) -> None:
         self.edit_config(folder, lambda entry: entry.update(format_version=version))
-        with pytest.raises(ValueError, match=f"format version {version!r}, this las_sj reads 1…1"):
+        with pytest.raises(ValueError, match=f"format version {version!r}, this las_sj reads 1…2"):
             AutoModelForCausalLM.from_pretrained(folder)
 
     @pytest.mark.parametrize(("name", "value"), [("time_steps", 25), ("levels", 0), ("rounding", "up")])

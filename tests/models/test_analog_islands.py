@@ -21,6 +21,11 @@ from las_sj.structure import bypassed_coding
 # Model, patterns, modules that stay analog.
 CASES = {
     "mlp": ("llama", ("*.mlp",), {"model.layers.0.mlp", "model.layers.1.mlp"}),
+    "attention": ("gpt2", ("*.0.attn",), {"transformer.h.0.attn"}),
+    "attention of grouped heads": ("llama", ("*.self_attn",), {f"model.layers.{i}.self_attn" for i in (0, 1)}),
+    "block": ("llama", ("model.layers.1",), {"model.layers.1"}),
+    "encoder layer": ("bert", ("encoder.layer.0",), {"encoder.layer.0"}),
+    "all but the readout": ("gpt2", ("transformer",), {"transformer"}),
     "one norm": ("gpt2", ("*.1.ln_2",), {"transformer.h.1.ln_2"}),
     "activations": ("gpt2", ("*.act",), {"transformer.h.0.mlp.act", "transformer.h.1.mlp.act"}),
     "readout": ("llama", ("lm_head",), {"lm_head"}),
@@ -62,7 +67,7 @@ def test_bypassed_islands_are_the_ann(execution: str) -> None:
     ("pattern", "message"),
     [
         ("no_such_module", "'no_such_module' names no module"),
-        ("transformer.h.0.attn", "part of an attention"),
+        ("*", "no layer that can be converted"),
     ],
 )
 def test_patterns_that_cannot_be_followed(pattern: str, message: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import EXECUTIONS, MODELS, bert, convert_tiny, gpt2, llama, padding_mask, run, token_ids
+from tiny_models import EXECUTIONS, MODELS, Model, bert, convert_tiny, gpt2, llama, padding_mask, run, token_ids
 from torch import Tensor
 from transformers import (
     BertForNextSentencePrediction,
@@ -57,26 +57,23 @@ def test_loss_is_that_of_the_ann(task: str) -> None:
         torch.testing.assert_close(run(snn, execution, **batch).loss, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: gpt2(GPT2ForSequenceClassification, num_labels=3, pad_token_id=0),
-        lambda: llama(LlamaForSequenceClassification, num_labels=3, pad_token_id=0),
-    ],
-)
-def test_loss_inside_a_temporal_call_without_readout(build: Callable[[], PreTrainedModel]) -> None:
-    """The score layer of decoders works on every token, and the token is picked by batch index: no sum in between."""
-    ann = build()
+@pytest.mark.parametrize("labels", [CLASSES, CLASSES.float(), torch.eye(3)], ids=["classes", "regression", "several"])
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("build", [gpt2, llama])
+def test_loss_of_a_decoder_that_classifies(build: Callable[..., Model], execution: str, labels: Tensor) -> None:
+    """Its score layer works on every token, and the token is picked by batch index: the loss comes after the sum."""
+    kind = GPT2ForSequenceClassification if build is gpt2 else LlamaForSequenceClassification
+    ann = build(kind, num_labels=1 if labels.dim() == 1 and labels.is_floating_point() else 3, pad_token_id=0)
     snn = convert_tiny(ann)
     with torch.no_grad():
-        expected = ann(token_ids(), labels=CLASSES)
-    torch.testing.assert_close(
-        run(snn, "accumulated", input_ids=token_ids(), labels=CLASSES).loss, expected.loss, rtol=1e-3, atol=1e-4
-    )
-    with pytest.raises(NotImplementedError, match="cannot compute a loss from labels"):
-        run(snn, "temporal", input_ids=token_ids(), labels=CLASSES)
-    logits = run(snn, "temporal", input_ids=token_ids()).logits
-    torch.testing.assert_close(logits, expected.logits, rtol=1e-2, atol=1e-3)
+        expected = ann(token_ids(), labels=labels)
+    output = run(snn, execution, input_ids=token_ids(), labels=labels)
+    torch.testing.assert_close(output.loss, expected.loss, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(output.logits, expected.logits, rtol=1e-2, atol=1e-3)
+    loss, logits = run(snn, execution, input_ids=token_ids(), labels=labels, return_dict=False)[:2]
+    assert torch.equal(loss, output.loss)
+    assert torch.equal(logits, output.logits)
+    assert next(iter(output)) == "loss"
 
 
 def gradients(model: PreTrainedModel, execution: str | None, **batch: Any) -> dict[str, Tensor]:

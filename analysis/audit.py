@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -169,7 +169,7 @@ def audit(model: PreTrainedModel, batch: Mapping[str, Any]) -> Audit:
     for constant in (*model.parameters(), *model.buffers(), *tensors_in(dict(batch))):
         mode.provenance.mark(constant, None)
     for source in sources:
-        mode.provenance.mark(source, Origin())
+        mode.provenance.mark(source, Origin(index=not source.is_floating_point()))
     # In inference mode composite operators would arrive whole.
     with torch.inference_mode(False), torch.no_grad(), _temporal(model), _module_stack(mode), mode:
         output = model(**batch)
@@ -248,11 +248,14 @@ class _AuditMode(TorchDispatchMode):
             return func(*args, **kwargs)
         name = base_name(func)
         inputs = tensors_in((args, {key: value for key, value in kwargs.items() if key != "out"}))
+        if name == "index" and (taken := self.provenance.of(args[0])) is not None and taken.index:
+            inputs = [args[0]]  # tokens picked by a list in the code arrive with a tensor of unknown origin
         with _disable_current_modes():
-            silent = moves_only(func, name, args, kwargs) or self.provenance.merged(inputs) is None
+            merged = self.provenance.merged(inputs)
+            silent = moves_only(func, name, args, kwargs) or merged is None or merged.index
             events = [] if silent else self._classify(name, args, inputs)
         made_of_numbers_in_the_code = name in ("lift_fresh", "lift_fresh_copy")
-        origin = None if made_of_numbers_in_the_code else self.provenance.merged(inputs)
+        origin = None if made_of_numbers_in_the_code else merged
         output = func(*args, **kwargs)
         with _disable_current_modes():
             self._follow(func, args, kwargs, output, origin)
@@ -338,11 +341,13 @@ class _AuditMode(TorchDispatchMode):
             previous = self.provenance.of(tensor)
             parts = [found for found in (origin, previous) if found is not None]
             # Only part of a storage may have been written, so what was there before counts too.
-            self.provenance.mark(tensor, Origin(max(part.depth for part in parts)) if parts else None)
+            index = not tensor.is_floating_point() and all(part.index for part in parts)
+            self.provenance.mark(tensor, Origin(max(part.depth for part in parts), index=index) if parts else None)
         if written or is_view(func):
             return
         for tensor in tensors_in(output):
-            self.provenance.mark(tensor, origin)
+            whole = origin is not None and origin.index and not tensor.is_floating_point()
+            self.provenance.mark(tensor, origin if origin is None else replace(origin, index=whole))
 
 
 def _spikes_in(tensor: Tensor) -> int:

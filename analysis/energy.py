@@ -108,11 +108,12 @@ class EnergyReport:
         costs, steps = self.costs, self.time_steps
         dense = steps * (costs.e_ac_pj * row.additions + costs.e_multiply_pj * row.scalings)
         neurons = costs.e_ac_pj * (steps * row.states + row.biases)
-        computed = costs.e_ac_pj * row.levelled_operations + dense + neurons
-        moved = row.synaptic_operations + 2 * steps * row.states + row.lookups
+        analog = costs.e_mac_pj * row.analog_macs
+        computed = costs.e_ac_pj * row.levelled_operations + dense + neurons + analog
+        moved = row.synaptic_operations + 2 * steps * row.states + row.lookups + row.analog_macs
         with_memory = computed + costs.e_memory_pj_per_byte * costs.bytes * moved
         energies = {
-            "paper": costs.e_ac_pj * row.synaptic_operations,
+            "paper": costs.e_ac_pj * row.synaptic_operations + analog,
             "level_aware": computed,
             "with_memory": with_memory,
         }
@@ -287,6 +288,8 @@ def formulas(costs: EnergyCosts, time_steps: int, equal_loss_bits: int | None = 
         "costs": f"{costs.name}, {costs.technology_nm} nm: E_MAC = {mac:g} pJ, E_AC = {ac:g} pJ, memory {byte:g} "
         f"pJ/byte ({costs.source})",
         "MACs": "multiply-accumulates of the ANN, padding and masked scores excluded",
+        "analog": "parts that stayed analog: the SNN runs their MACs too, at full precision; padding among them, their "
+        "native non-linearities on neither side",
         "synaptic operations": "spikes × the synapses that each comes to: output features (weights), live partners "
         "(products), 1 (into a neuron), padding and masked scores excluded",
         "spikes per neuron": "of the populations whose spikes go into the operator, per window of T steps",

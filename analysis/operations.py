@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from las_sj.analysis.site_spikes import SiteSpikes
 from las_sj.analysis.spike_monitor import SpikeMonitor
-from las_sj.models.activation import SpikingActivation
 from las_sj.models.embedding import SpikingEmbedding
 from las_sj.models.linear import SpikingReadout
+from las_sj.models.norm import SpikingRMSNorm
 from las_sj.models.spiking_layer import Site
 from las_sj.neurons import HGNode
 from las_sj.neurons.mt import ThresholdNode
@@ -25,8 +25,9 @@ KINDS = (
     "gate",
     "residual",
     "head",
+    "analog",
 )
-MAC_KINDS = ("projection", "scores", "values", "head")  # the operators that a count of MACs of the ANN sees
+MAC_KINDS = ("projection", "scores", "values", "head", "analog")  # the operators that a count of MACs of the ANN sees
 _PRODUCTS = ("scores", "values", "gate")  # both operands are activations
 _OPERATOR_KINDS = {"scores": "scores", "values": "values", "softmax": "softmax", "rope": "rope", "residual": "residual"}
 
@@ -40,6 +41,7 @@ class Operations:
         kind: one of `KINDS`.
         neurons, spikes: of the populations whose spikes go into it.
         macs: multiply-accumulates of the ANN.
+        analog_macs: those that the SNN runs too, in parts that stayed analog.
         native: values that a native non-linearity of the ANN takes, by its name.
         synaptic_operations: of the SNN: spikes times the synapses that each comes to.
         levelled_operations: the same, a spike of n levels counted ⌈log2(n+1)⌉ times.
@@ -56,6 +58,7 @@ class Operations:
     neurons: int = 0
     spikes: int = 0
     macs: int = 0
+    analog_macs: int = 0
     native: dict[str, int] = field(default_factory=dict)
     synaptic_operations: int = 0
     levelled_operations: int = 0
@@ -95,6 +98,8 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
             rows[name] = Operations(name, "embedding", lookups=lookups)
     for name, counts in monitor.sites.items():
         _add_site(rows, monitor, name.rpartition(".")[0], counts)
+    for name, tally in monitor.islands.items():
+        rows[name] = Operations(name, "analog", macs=tally.macs, analog_macs=tally.macs)
     return list(rows.values())
 
 
@@ -113,7 +118,7 @@ def _kind(monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> str:
         return "head" if isinstance(module, SpikingReadout) else "projection"
     if operator == "product":
         return "gate"
-    return "activation" if isinstance(module, SpikingActivation) else "norm"
+    return "norm" if isinstance(module, SpikingRMSNorm) else "activation"
 
 
 def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, counts: SiteSpikes) -> None:

@@ -54,10 +54,10 @@ COMPARISONS = frozenset({
 MOVEMENTS = frozenset({
     "_to_copy", "_unsafe_view", "arange", "cat", "clone", "constant_pad_nd", "contiguous",
     "copy", "embedding", "empty", "empty_like", "fill", "flip", "full", "full_like", "gather", "index", "index_put",
-    "index_select", "lift_fresh", "lift_fresh_copy", "new_empty", "new_empty_strided", "new_full", "new_ones",
-    "new_zeros", "nonzero", "ones", "ones_like", "repeat", "repeat_interleave", "resize", "roll", "scalar_tensor",
-    "scatter", "select_scatter", "set", "slice_scatter", "stack", "tril", "triu", "unique", "zero", "zeros",
-    "zeros_like",
+    "index_select", "lift_fresh", "lift_fresh_copy", "masked_scatter", "new_empty", "new_empty_strided", "new_full",
+    "new_ones", "new_zeros", "nonzero", "ones", "ones_like", "repeat", "repeat_interleave", "resize", "roll",
+    "scalar_tensor", "scatter", "select_scatter", "set", "slice_scatter", "stack", "tril", "triu", "unique", "zero",
+    "zeros", "zeros_like",
 })
 # fmt: on
 

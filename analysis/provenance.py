@@ -24,10 +24,12 @@ class Origin:
     Attributes:
         depth: populations of neurons on the longest way to them.
         node: the neurons that emitted them, where the storage is their train itself, [T, ...], contiguous.
+        index: whether they are whole numbers made of nothing but whole numbers that went in: tokens and positions.
     """
 
     depth: int = 0
     node: WindowNode | None = None
+    index: bool = False
 
 
 class Provenance:
@@ -54,7 +56,9 @@ class Provenance:
     def merged(self, tensors: list[Tensor]) -> Origin | None:
         """The origin of something computed from several tensors."""
         origins = [origin for origin in map(self.of, tensors) if origin is not None]
-        return Origin(max(origin.depth for origin in origins)) if origins else None
+        if not origins:
+            return None
+        return Origin(max(origin.depth for origin in origins), index=all(origin.index for origin in origins))
 
 
 def is_spikes(tensor: Tensor, origin: Origin | None) -> bool:

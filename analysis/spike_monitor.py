@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from las_sj.analysis.site_spikes import Live, SiteSpikes
 from las_sj.analysis.train_sample import TrainSample
-from las_sj.models import named_sites, parts_of
+from las_sj.models import AnalogIsland, named_sites, parts_of
+from las_sj.models.analog import IslandTally
 from las_sj.neurons import WindowNode
 
 SAMPLE = 256
@@ -38,6 +39,7 @@ class SpikeMonitor:
         tokens, samples: tokens (padding excluded) and sequences or images that went in, call by call: a sequence that
             `generate` extends by four tokens without a cache counts four times.
         train_sample: the trains that were kept, or None.
+        islands: counts of the parts that stayed analog, by name.
 
     Raises:
         ValueError: the model is not converted, or (on entering) counted by another monitor.
@@ -50,6 +52,8 @@ class SpikeMonitor:
         self._live: dict[int, tuple[Tensor, Live]] = {}
         self.model = model
         self.sites = {name: SiteSpikes(site, sample) for name, site in named_sites(model)}
+        self._islands = {name: part for name, part in model.named_modules() if isinstance(part, AnalogIsland)}
+        self.islands = {name: IslandTally() for name in self._islands}
         self.tokens = self.samples = 0
         self.train_sample = TrainSample(keep_trains) if keep_trains else None
 
@@ -59,6 +63,8 @@ class SpikeMonitor:
         for name, counts in self.sites.items():
             counts.site.node.count_spikes = True
             counts.site.node.recorder = _Recorder(self, name, counts)
+        for name, island in self._islands.items():
+            island.tally = self.islands[name]
         for module in self.model.modules():
             if isinstance(module, PreTrainedModel):  # calls may go to a model inside of the model
                 self._hooks.append(module.register_forward_pre_hook(self._begin_call, with_kwargs=True, prepend=True))
@@ -72,6 +78,8 @@ class SpikeMonitor:
             hook.remove()
         self._hooks.clear()
         self._live.clear()
+        for island in self._islands.values():
+            island.tally = None
         for counts in self.sites.values():
             counts.site.node.count_spikes = False
             counts.site.node.recorder = None

@@ -1,5 +1,6 @@
 """Parts that stay analog: islands in the spiking network."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,13 @@ from las_sj.models.spiking_layer import SpikingLayer
 _OF_IMAGES = ("grid_thw",)  # arguments with one row for each image, not for each row of the current
 
 
+@dataclass
+class IslandTally:
+    """Multiply-accumulates that an analog part ran, padding among them."""
+
+    macs: int = 0
+
+
 class AnalogIsland(SpikingLayer):
     """A module kept as it was, from one linear layer to a whole vision tower.
 
@@ -18,12 +26,11 @@ class AnalogIsland(SpikingLayer):
     its outputs at each step; of other arguments (tokens, masks), which were repeated T times, it takes the first share.
 
     Attributes:
-        count_macs: if set, `macs` counts the multiply-accumulates of matrix products and convolutions in it.
+        tally: if set, counts the multiply-accumulates of matrix products and convolutions in it.
     """
 
     prefix = ""  # transformers knows by the names of classes what a model can return
-    count_macs: bool = False
-    macs: int = 0
+    tally: IslandTally | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.execution.temporal:
@@ -34,11 +41,11 @@ class AnalogIsland(SpikingLayer):
         return self._emit(self._run(args, kwargs))
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self.count_macs:
+        if self.tally is None:
             return super().forward(*args, **kwargs)
         with FlopCounterMode(display=False) as counter:
             output = super().forward(*args, **kwargs)
-        self.macs += counter.get_total_flops() // 2
+        self.tally.macs += counter.get_total_flops() // 2
         return output
 
     def _emit(self, output: Any) -> Any:

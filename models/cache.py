@@ -36,9 +36,7 @@ class Arrival:
 
     def length(self, queries: int) -> int:
         """How many keys there will be, with those of `queries` new tokens."""
-        if self.layer >= len(self.cache.layers):  # made when it is first used
-            return queries
-        return int(self.cache.layers[self.layer].get_mask_sizes(queries)[0])
+        return int(self.cache.get_mask_sizes(queries, self.layer)[0])
 
     def first_slot(self, keys: int, new: int) -> int:
         """Where, among `keys` keys, the `new` ones will lie; of a static window that is full, the last slots."""

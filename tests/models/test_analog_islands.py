@@ -15,6 +15,7 @@ from tiny_models import (
 )
 
 import las_sj
+from las_sj.analysis import SpikeMonitor, energy_report
 from las_sj.models import named_sites
 from las_sj.structure import bypassed_coding
 
@@ -73,3 +74,28 @@ def test_bypassed_islands_are_the_ann(execution: str) -> None:
 def test_patterns_that_cannot_be_followed(pattern: str, message: str) -> None:
     with pytest.raises(las_sj.UnsupportedModelError, match=message):
         las_sj.convert(MODELS["gpt2"](), las_sj.LASConfig(keep_analog=(pattern,)), calibration_batches())
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_energy_of_islands(execution: str) -> None:
+    """The SNN pays the MACs of what stayed analog, as the ANN does; they are not among its synaptic operations."""
+    snn = convert_tiny(MODELS["llama"](), keep_analog=("model.layers.0", "lm_head"))
+    with SpikeMonitor(snn) as monitor:
+        run(snn, execution, input_ids=token_ids())
+    report = energy_report(monitor)
+    rows = {row.name: row.operations for row in report.rows if row.kind == "analog"}
+    tokens, hidden, keys, gate, heads = 30, 32, 16, 64, 4
+    weights = hidden * (2 * hidden + 2 * keys + 3 * gate)
+    attention = 2 * 3 * heads * 10 * 10 * (hidden // heads)  # eager attention multiplies masked scores too
+    assert {name: row.macs for name, row in rows.items()} == {
+        "model.layers.0": tokens * weights + attention,
+        "lm_head": tokens * hidden * 100,
+    }
+    assert all(row.analog_macs == row.macs and row.synaptic_operations == 0 for row in rows.values())
+    macs = sum(row.macs for row in rows.values())
+    grouped = {row.name: row for row in report.grouped("kind")}["analog"]
+    assert grouped.ann_pj["paper"] == grouped.snn_pj["paper"] == pytest.approx(4.6 * macs)
+    assert grouped.snn_pj["with_memory"] > grouped.ann_pj["with_memory"]  # the ANN's activations are quantised
+    with SpikeMonitor(snn):
+        pass
+    assert sum(tally.macs for tally in monitor.islands.values()) == macs

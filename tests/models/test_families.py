@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 import las_sj
+from las_sj.analysis import audit
 from las_sj.models import named_sites
 from las_sj.models.activation import hg_function
 
@@ -87,6 +88,11 @@ def test_everything_became_spiking(tiny: TinyModel) -> None:
     assert coverage.analog == {}
     kinds = [type(module).__name__ for module in ann.modules() if computes(module)]
     assert sum(coverage.spiking.get(kind, 0) for kind in set(kinds)) == len(kinds)
+
+
+def test_fully_spike_driven(tiny: TinyModel) -> None:
+    result = audit(pair_of(tiny)[1], tiny.batch(2, 3))
+    assert result.fully_spike_driven, result.analog
 
 
 def computes(module: nn.Module) -> bool:

@@ -11,13 +11,13 @@ from transformers import PreTrainedModel
 
 from las_sj.models import named_sites, parts_of
 from las_sj.models.embedding import SpikingEmbedding
+from las_sj.neurons import WindowNode
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 PROBE_ROWS, PROBE_TOKENS = 2, 16
 TEXT = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "use_cache"}
 
 Outputs = dict[str, Tensor]
-Total = Callable[[str, Tensor], Tensor]
 
 
 class StructureError(RuntimeError):
@@ -36,37 +36,46 @@ def probe_of(batch: dict[str, Any]) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-@torch.no_grad()
-def record_outputs(model: PreTrainedModel, probe: dict[str, Any], total: Total | None = None) -> Outputs:
-    """The first tensor that each module returns in a call on `probe`, in the order in which modules finish.
+def record_outputs(model: PreTrainedModel, probe: dict[str, Any]) -> Outputs:
+    """The first tensor that each module returns in a call on `probe`, by name.
 
     Args:
         model: any model.
         probe: keyword arguments of a call.
-        total: applied to the name of each module and its tensor (sums a temporal run over T).
     """
     outputs: Outputs = {}
 
-    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(name: str, tensor: Tensor) -> None:
+        outputs[name] = tensor.float().cpu()
+
+    _look_at_outputs(model, probe, keep)
+    return outputs
+
+
+@torch.no_grad()
+def _look_at_outputs(model: PreTrainedModel, probe: dict[str, Any], look: Callable[[str, Tensor], None]) -> None:
+    """Call `look` with the name of each module and the first tensor that it returns, as the modules finish."""
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             tensor = next(_tensors(output), None)
             if tensor is not None:
-                tensor = tensor.detach()
-                outputs[name] = (tensor if total is None else total(name, tensor)).float().cpu()
+                look(name, tensor.detach())
 
         return hook
 
     handles = [
-        module.register_forward_hook(record(name))
+        module.register_forward_hook(watch(name))
         for name, module in model.named_modules()
-        if name and "Rotary" not in type(module).__name__  # these return constants, not currents
+        if name
+        and not isinstance(module, WindowNode)
+        and "Rotary" not in type(module).__name__  # constants, no currents
     ]
     try:
         model(**probe)
     finally:
         for handle in handles:
             handle.remove()
-    return outputs
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
@@ -108,47 +117,68 @@ def check_structure(model: PreTrainedModel, probe: dict[str, Any], expected: Out
     Raises:
         StructureError: a difference exceeds the tolerance.
     """
-    time_steps = parts_of(model).time_steps
-
-    def over_time(name: str, tensor: Tensor) -> Tensor:
-        if name not in expected or tensor.shape[:1] != expected[name].shape[:1]:
-            return tensor.unflatten(0, (time_steps, -1)).sum(0) if tensor.shape[0] % time_steps == 0 else tensor
-        # One row of positions for all sequences is a constant current; a readout returns sums.
-        return tensor * time_steps if isinstance(model.get_submodule(name), SpikingEmbedding) else tensor
-
     mask = probe.get("attention_mask")
     mask = mask.bool().cpu() if isinstance(mask, Tensor) and mask.dim() == 2 else None
-    worst = {}
     with bypassed_coding(model):
-        worst["accumulated"] = _compare(record_outputs(model, probe), expected, "the ANN", model, mask)
+        accumulated = _Comparison(model, expected, mask)
+        _look_at_outputs(model, probe, accumulated.compare)
         functional.set_step_mode(model, "m")
         try:
-            temporal = record_outputs(model, probe, over_time)
+            temporal = _Comparison(model, expected, mask, parts_of(model).time_steps)
+            _look_at_outputs(model, probe, temporal.compare)
         finally:
             functional.set_step_mode(model, "s")
-        worst["temporal"] = _compare(temporal, expected, "the accumulated run", model, mask)
-    return worst
+    return {"accumulated": accumulated.worst, "temporal": temporal.worst}
 
 
-def _compare(outputs: Outputs, expected: Outputs, other: str, model: PreTrainedModel, mask: Tensor | None) -> float:
-    tolerance = TOLERANCE[next(model.parameters()).dtype]
-    worst = 0.0
-    for name, reference in expected.items():
-        if name not in outputs or getattr(model.get_submodule(name), "absorbs", False):
-            continue  # replaced as a whole by the module around it, or does more than the original
-        output = outputs[name]
+class _Comparison:
+    """Compares the outputs of a converted model's modules with those of the ANN; keeps none of them.
+
+    Args:
+        model: the converted model.
+        expected: of the ANN.
+        mask: bool [B, S], False on padding, or None.
+        time_steps: T of a temporal run.
+
+    Attributes:
+        worst: the largest relative difference.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, expected: Outputs, mask: Tensor | None, time_steps: int | None = None
+    ) -> None:
+        self.modules = dict(model.named_modules())
+        self.expected = expected
+        self.mask = mask
+        self.time_steps = time_steps
+        self.tolerance = TOLERANCE[next(model.parameters()).dtype]
+        self.worst = 0.0
+
+    def compare(self, name: str, output: Tensor) -> None:
+        module = self.modules[name]
+        if name not in self.expected or getattr(module, "absorbs", False):
+            return  # a neuron, or a layer that does more than the original
+        reference = self.expected[name]
+        output = self._over_time(output, reference, isinstance(module, SpikingEmbedding)).float().cpu()
         if output.shape != reference.shape and output.numel() == reference.numel():
             output = output.view(reference.shape)
         if output.shape != reference.shape:
             raise StructureError(f"{name} returns shape {list(output.shape)}, {list(reference.shape)} in the ANN")
-        output, reference = _of_tokens(output, mask), _of_tokens(reference, mask)
+        output, reference = _of_tokens(output, self.mask), _of_tokens(reference, self.mask)
         difference = float((output - reference).norm() / reference.norm().clamp(min=1e-12))
-        if not difference <= tolerance:
-            raise StructureError(
-                f"{name} ({type(model.get_submodule(name)).__name__}) differs from {other}: {difference:.1e}"
-            )
-        worst = max(worst, difference)
-    return worst
+        if not difference <= self.tolerance:
+            other = "the ANN" if self.time_steps is None else "the accumulated run"
+            raise StructureError(f"{name} ({type(module).__name__}) differs from {other}: {difference:.1e}")
+        self.worst = max(self.worst, difference)
+
+    def _over_time(self, output: Tensor, reference: Tensor, is_embedding: bool) -> Tensor:
+        if self.time_steps is None:
+            return output
+        if output.shape[:1] != reference.shape[:1]:
+            whole = output.shape[0] % self.time_steps == 0
+            return output.unflatten(0, (self.time_steps, -1)).sum(0) if whole else output
+        # One row of positions for all sequences is a constant current; a readout returns sums.
+        return output * self.time_steps if is_embedding else output
 
 
 def _of_tokens(output: Tensor, mask: Tensor | None) -> Tensor:

@@ -62,7 +62,7 @@ def test_sabotage(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shape() -> None:
     model = gpt2()
     probe = probe_of(calibration_batches()[0])
-    expected = record_outputs(model, probe, lambda tensor: tensor)
+    expected = record_outputs(model, probe)
     expected["lm_head"] = expected["lm_head"][:, :3]
     snn = las_sj.convert(model, None, calibration_batches())
     las_sj.set_execution(snn, "accumulated")
@@ -74,13 +74,13 @@ def test_shape() -> None:
 def test_differences_are_small_and_coding_is_back(build: Any) -> None:
     model = build()
     probe = probe_of(calibration_batches()[0])
-    expected = record_outputs(model, probe, lambda tensor: tensor)
+    expected = record_outputs(model, probe)
     snn = las_sj.convert(model, None, calibration_batches())
     las_sj.set_execution(snn, "accumulated")
     worst = check_structure(snn, probe, expected)
     assert set(worst) == {"accumulated", "temporal"}
     assert max(worst.values()) < 1e-5
-    coded = record_outputs(snn, probe, lambda tensor: tensor)
+    coded = record_outputs(snn, probe)
     assert max(float((coded[name] - expected[name]).abs().max()) for name in coded.keys() & expected.keys()) > 1e-6
 
 

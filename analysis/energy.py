@@ -171,7 +171,10 @@ class EnergyReport:
 
     def formulas(self) -> dict[str, str]:
         """How each column is computed."""
-        return formulas(self.costs, self.time_steps, self.equal_loss_bits)
+        texts = formulas(self.costs, self.time_steps, self.equal_loss_bits)
+        if not any(row.kind == "analog" for row in self.rows):
+            del texts["analog"]
+        return texts
 
     def header(self, by: str = "operator") -> list[str]:
         """Names of the columns of `table`."""

@@ -4,8 +4,10 @@ import argparse
 import copy
 import json
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,8 +20,9 @@ from las_sj.conversion_report import build_report, to_markdown
 from las_sj.convert_model import check_weights, convert, set_execution
 from las_sj.evaluation import Quality, compare, is_language_model
 from las_sj.loading import default_model, load_model
+from las_sj.model_card import model_card
 from las_sj.output_folder import REPORT, check_output, whole_folder
-from las_sj.placement import input_device
+from las_sj.placement import DEVICE_MAPS, input_device, places_of
 from las_sj.sample import save_sample
 from las_sj.text import TextBatch, TextError, padded_lines, read_text, split_held_out, token_windows
 
@@ -46,6 +49,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     parser.add_argument("--gguf-file", metavar="FILE", help="GGUF file within MODEL")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--device-map", choices=DEVICE_MAPS, help="spread a large model over devices, CPU and disk (accelerate)"
+    )
+    parser.add_argument(
+        "--max-memory", nargs="+", default=[], metavar="DEVICE=SIZE", help="for --device-map auto: 0=20GiB cpu=8GiB"
+    )
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
     add_settings(parser)
     group = parser.add_argument_group("data")
@@ -84,12 +93,25 @@ def main(argument_list: list[str] | None = None) -> None:
     check_output(arguments.output, arguments.overwrite)
     texts = _read_texts(arguments)
     name = arguments.model or str(default_model())
-    ann, tokenizer = load_model(name, arguments.gguf_file, getattr(torch, arguments.dtype), arguments.device)
+    with places_of(arguments.device_map, arguments.max_memory) as places:
+        _convert(arguments, config, texts, name, places)
+
+
+def _convert(
+    arguments: argparse.Namespace,
+    config: LASConfig,
+    texts: tuple[str | None, str | None],
+    name: str,
+    places: dict[str, Any],
+) -> None:
+    loading = (name, arguments.gguf_file, getattr(torch, arguments.dtype), arguments.device, places)
+    ann, tokenizer = load_model(*loading)
     check_weights(ann)
     data = _prepare_data(arguments, texts, ann, tokenizer)
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    snn = convert(copy.deepcopy(ann), config, data.calibration)
+    snn = load_model(*loading)[0] if places else copy.deepcopy(ann)  # parts on other devices cannot be copied
+    snn = convert(snn, config, data.calibration)
     seconds["convert"] = time.perf_counter() - start
     start = time.perf_counter()
     set_execution(snn, arguments.execution)
@@ -185,15 +207,19 @@ def _write(
 ) -> None:
     short = {key: value[:1, :RASTER_TOKENS] for key, value in to_device(data.evaluation[0], input_device(snn)).items()}
     with whole_folder(arguments.output, arguments.overwrite) as folder:
-        snn.save_pretrained(folder)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Attempting to save a model with offloaded modules")
+            snn.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         save_sample(data.evaluation, folder)
         (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
         (folder / "las_report.md").write_text(to_markdown(report), encoding="utf-8")
+        figures = to_markdown(report).partition("\n")[2].split("\n## Neurons")[0]
+        model_card(report, figures.strip()).save(folder / "README.md")
         plot_raster(snn, short).savefig(folder / "raster.png", dpi=130)
 
 
 def _print_summary(report: dict[str, object], quality: Quality, monitor: SpikeMonitor, output: Path) -> None:
     print(to_markdown(report).split("\n## Neurons")[0])
-    print(f"Written to {output}: config.json, model.safetensors, tokenizer, las_report.json, las_report.md, raster.png")
+    print(f"Written to {output}: config.json, model.safetensors, tokenizer, README.md, las_report.json, raster.png, …")
     print(f"Look at it: python -m las_sj.report {output}   python -m las_sj.inspect {output}")

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from las_sj.models import FAMILIES, UnsupportedModelError
+from las_sj.models import UnsupportedModelError, family_of_config
 from las_sj.quantizer import METHOD
 
 
@@ -27,7 +27,11 @@ def default_model() -> Path:
 
 
 def load_model(
-    name: str, gguf_file: str | None = None, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    name: str,
+    gguf_file: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    places: dict[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model with the class that its checkpoint names, and its tokenizer. Never runs remote code.
 
@@ -35,6 +39,7 @@ def load_model(
         name: a hub name or a folder.
         gguf_file: file name within it, for GGUF checkpoints.
         dtype, device: of the weights.
+        places: `device_map` and what belongs to it, for models that do not fit one device (accelerate).
 
     Raises:
         UnsupportedModelError: the architecture cannot be converted; found before any weights are loaded.
@@ -42,22 +47,28 @@ def load_model(
     """
     extra: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
     config = AutoConfig.from_pretrained(name, **extra)
-    if config.model_type not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UnsupportedModelError(f"model type {config.model_type!r} is not supported; known types: {known}")
+    family_of_config(config)
     if getattr(config, "quantization_config", None) is not None and gguf_file is None:
         method = dict(config.quantization_config).get("quant_method")
         raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
     model_class: Any = _class_of(config) if gguf_file is None else AutoModelForCausalLM
+    if "image" in getattr(model_class, "input_modalities", ()):
+        raise UnsupportedModelError(
+            f"{name} takes images, which this command has none of: convert it in Python, with batches of its processor "
+            "(las_sj.convert)"
+        )
     try:
-        model, info = model_class.from_pretrained(name, dtype=dtype, output_loading_info=True, **extra)
+        model, info = model_class.from_pretrained(
+            name, dtype=dtype, output_loading_info=True, **extra, **(places or {})
+        )
     except SafetensorError as error:
         raise OSError(f"the weights in {name} cannot be read: {error}") from None
     if info["missing_keys"]:
         raise OSError(f"the checkpoint of {name} lacks weights of {type(model).__name__}: {min(info['missing_keys'])}")
     if gguf_file is not None:
         model = _without_quantisation(model)
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(name, **extra)
+    model = model.eval() if places else model.to(device).eval()
+    return model, AutoTokenizer.from_pretrained(name, **extra)
 
 
 def check_folder(folder: Path) -> None:

@@ -1,13 +1,46 @@
 """Where the parts of a model are: on one device, on several, or offloaded to the CPU or to disk by accelerate."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+DEVICE_MAPS = ("auto", "balanced", "sequential", "disk")
 _HOOK = "_hf_hook"  # what accelerate attaches to a module whose weights it moves
+
+
+@contextmanager
+def places_of(device_map: str | None, max_memory: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Arguments of `from_pretrained` for a model that does not fit one device; empty without `device_map`.
+
+    Args:
+        device_map: one of `DEVICE_MAPS`, or None; "disk" keeps all weights on disk.
+        max_memory: "DEVICE=SIZE", such as "0=20GiB" (a GPU) or "cpu=8GiB".
+
+    Raises:
+        ValueError: accelerate is not installed, or `max_memory` is not understood or not for this map.
+    """
+    if device_map is None:
+        if max_memory:
+            raise ValueError("--max-memory needs --device-map auto")
+        yield {}
+        return
+    if find_spec("accelerate") is None:
+        raise ValueError("a device map needs accelerate: pip install accelerate")
+    limits: dict[int | str, str] = {}
+    for entry in max_memory:
+        device, equals, size = entry.partition("=")
+        if not equals or not device or not size:
+            raise ValueError(f"--max-memory takes DEVICE=SIZE, such as cpu=8GiB, got {entry!r}")
+        limits[int(device) if device.isdigit() else device] = size
+    with TemporaryDirectory(prefix="las_sj_offload_") as folder:
+        places: dict[str, Any] = {"device_map": {"": "disk"} if device_map == "disk" else device_map}
+        yield places | {"offload_folder": folder} | ({"max_memory": limits} if limits else {})
 
 
 def input_device(model: PreTrainedModel) -> torch.device:

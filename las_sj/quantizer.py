@@ -45,7 +45,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
     def to_dict(self) -> dict[str, Any]:
         return {
             "quant_method": METHOD,
-            "format_version": self.format_version,
+            "format_version": FORMAT_VERSION,
             **self.settings.to_dict(),
             "hg_ranges": self.hg_ranges,
         }

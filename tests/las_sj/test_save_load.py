@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,10 +231,61 @@ class TestBrokenCheckpoints:
 
     @pytest.mark.filterwarnings("ignore")  # transformers' own, of the method
     def test_foreign_method(self, folder: Path) -> None:
-        """A model of another quantisation method is not ours: nothing becomes spiking."""
+        """transformers ignores a method that it does not know; a dense model with our attention does not run."""
         self.edit_config(folder, lambda entry: entry.update(quant_method="foreign"))
         model = AutoModelForCausalLM.from_pretrained(folder)
         assert not any(isinstance(module, SpikingLayer) for module in model.modules())
+        with pytest.raises(RuntimeError, match=r"GPT2Attention is not spiking: .* is for models that las_sj converted"):
+            model(token_ids())
+
+
+WITHOUT_IMPORT = """
+import sys, transformers
+transformers.utils.logging.set_verbosity_error()
+try:
+    transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], **eval(sys.argv[2]))
+except ValueError as error:
+    print("refused:", error)
+assert "las_sj" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("options", ["{}", "{'attn_implementation': 'sdpa'}", "{'device_map': 'cpu'}"])
+def test_never_dense_without_las_sj(options: str, tmp_path: Path) -> None:
+    """A program that did not import las_sj gets an error that names it, not the dense model."""
+    snn = convert_tiny(llama())
+    snn.save_pretrained(tmp_path / "first")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    for folder in ("first", "second"):
+        command = [sys.executable, "-c", WITHOUT_IMPORT, str(tmp_path / folder), options]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "refused:" in result.stdout
+        assert "las_sj" in result.stdout
+
+
+def test_three_shards_and_a_device_map(tmp_path: Path) -> None:
+    snn = convert_tiny(llama())
+    size = sum(tensor.nbytes for tensor in snn.state_dict().values())
+    snn.save_pretrained(tmp_path, max_shard_size=int(0.4 * size))
+    assert len(list(tmp_path.glob("model-0000?-of-00003.safetensors"))) == 3
+    for device_map in ("auto", {"": "cpu"}):
+        assert_same(AutoModelForCausalLM.from_pretrained(tmp_path, device_map=device_map), snn)
+
+
+def test_checkpoint_of_the_first_format(tmp_path: Path) -> None:
+    """Format 1 did not mark the model with its attention implementation."""
+    snn = convert_tiny(gpt2())
+    snn.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("_attn_implementation") == "las_sj"
+    config["quantization_config"]["format_version"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert_same(loaded, snn)
+    loaded.save_pretrained(tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert again["_attn_implementation"] == "las_sj"
+    assert again["quantization_config"]["format_version"] == 2
 
 
 def test_dense_checkpoint_stays_dense(tmp_path: Path) -> None:

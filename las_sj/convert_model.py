@@ -47,6 +47,7 @@ def convert(
     if hasattr(model, "las_coverage"):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
     family_of(model)  # raises before anything runs
+    _check_padding_token(model)
     check_weights(model)
     model.eval()
     batches = iter(generated_batches(model, config.seed) if calibration is None else calibration)
@@ -87,6 +88,12 @@ def set_execution(model: PreTrainedModel, execution: str) -> None:
     functional.set_step_mode(model, EXECUTIONS[execution])
 
 
+def _check_padding_token(model: PreTrainedModel) -> None:
+    """A decoder that classifies looks for the last token that is no padding; a temporal call is a batch of T."""
+    if hasattr(model, "score") and model.config.get_text_config().pad_token_id is None:
+        raise UnsupportedModelError(f"{type(model).__name__} needs a padding token: set model.config.pad_token_id")
+
+
 def _place_neurons(model: PreTrainedModel) -> None:
     """Thresholds and tables go where the layers around them compute."""
     for name, site in named_sites(model):
@@ -103,8 +110,8 @@ def _checked_batch(batch: Batch | None) -> Batch:
 
 
 def _check_activations(outputs: Outputs) -> None:
-    for name, output in outputs.items():
-        if not bool(torch.isfinite(output).all()):
+    for name, tensors in outputs.items():
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
             raise CalibrationError(f"the ANN's own activations are infinite or NaN at {name}: check the weights")
 
 

@@ -38,6 +38,11 @@ def attach(model: PreTrainedModel, execution: Execution, family: Family) -> None
     execution.batch_state = [
         (module, name) for module in model.modules() for name in family.batch_state.get(type(module).__name__, ())
     ]
+    execution.layers = [
+        (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], name)
+        for name, layer in model.named_modules()
+        if isinstance(layer, SpikingLayer)
+    ]
     options = {name for layer in model.modules() if isinstance(layer, SpikingLayer) for name in layer.hidden_options}
     execution.hidden_options = [(model.config, name) for name in sorted(options)]
     analog = {id(part) for island in model.modules() if isinstance(island, AnalogIsland) for part in island.modules()}
@@ -77,6 +82,12 @@ def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
             f"the attention implementation was changed to {implementation!r} after conversion, "
             f"which would run attention outside the spiking network; call model.set_attn_implementation({NAME!r})"
         )
+    for parent, name, full_name in execution.layers:
+        if not isinstance(getattr(parent, name), SpikingLayer):
+            raise RuntimeError(
+                f"{full_name} was replaced after conversion and is no spiking layer any more: "
+                "resize embeddings, or change layers, before the model is converted"
+            )
     for config, name in execution.hidden_options:
         call.options[name] = getattr(config, name)
         setattr(config, name, None)

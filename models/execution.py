@@ -41,6 +41,7 @@ class Execution(nn.Module, base.StepModule):
         time_steps: T.
         calls: the calls under way, outermost first; outside a call, layers treat what they are given as accumulated
             values.
+        layers: where the spiking layers are: the module around each, its name there, and its full name.
         hidden_options: configs and their options that are None during calls, because a layer does their work.
         batch_state: modules and their attributes that keep a tensor with one row for each sequence between calls.
     """
@@ -50,6 +51,7 @@ class Execution(nn.Module, base.StepModule):
         self.time_steps = time_steps
         self.step_mode = "s"
         self.calls: list[Call] = []
+        self.layers: list[tuple[nn.Module, str, str]] = []
         self.hidden_options: list[tuple[PretrainedConfig, str]] = []
         self.batch_state: list[tuple[nn.Module, str]] = []
 

@@ -74,5 +74,5 @@ def test_embeddings_resized_after_conversion_are_refused() -> None:
     """transformers then makes a new, dense output layer."""
     _, snn = pair("LlamaForCausalLM")
     snn.resize_token_embeddings(120, mean_resizing=False)
-    with pytest.raises(RuntimeError, match="(lm_head|embed_tokens) was replaced after conversion"):
+    with pytest.raises(RuntimeError, match=r"(lm_head|embed_tokens) was replaced after conversion"):
         snn(torch.ones(1, 3, dtype=torch.long))

@@ -83,7 +83,7 @@ def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
             f"which would run attention outside the spiking network; call model.set_attn_implementation({NAME!r})"
         )
     for parent, name, full_name in execution.layers:
-        if not isinstance(getattr(parent, name), SpikingLayer):
+        if not _is_spiking(getattr(parent, name)):
             raise RuntimeError(
                 f"{full_name} was replaced after conversion and is no spiking layer any more: "
                 "resize embeddings, or change layers, before the model is converted"
@@ -99,6 +99,11 @@ def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
             if isinstance(state, Tensor):
                 setattr(owner, name, state.repeat(execution.time_steps, *[1] * (state.dim() - 1)))
     return (), named
+
+
+def _is_spiking(layer: nn.Module) -> bool:
+    """Whether a layer is spiking, or wrapped around one, as by an adapter."""
+    return isinstance(layer, SpikingLayer) or any(isinstance(part, SpikingLayer) for part in layer.modules())
 
 
 def _takes_tokens(module: nn.Module) -> bool:

@@ -1,16 +1,19 @@
 """Real weights on real text: the figures that the project promises, on pieces small enough for a test."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from encoder import CALIBRATION, EVALUATION, hidden_states, relative, run, with_other_padding
 from real_models import DATA, minilm, padded_batches, sentences, smollm2, to_double
+from tiny_models import EXECUTIONS
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import las_sj
 from las_sj.evaluation import compare
+from las_sj.loading import default_model
 from las_sj.text import read_text, token_windows
 
 Batches = list[dict[str, Tensor]]
@@ -74,3 +77,26 @@ def test_llama_is_lossless(settings: dict[str, int], change: float, divergence: 
     assert abs(quality.snn_perplexity / quality.ann_perplexity - 1) <= change
     assert quality.kl <= divergence
     assert 0 < monitor.spikes_per_neuron < 4
+
+
+def test_three_shards_with_a_device_map(tmp_path: Path) -> None:
+    try:
+        ann, tokenizer = smollm2()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    text = read_text(default_model() / "evaluation.txt")
+    snn = las_sj.convert(ann, calibration=token_windows(tokenizer, text, 512, 256, 1))
+    snn.save_pretrained(tmp_path, max_shard_size="200MB")
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, device_map="auto")
+    tokens = tokenizer("The quick brown fox jumps over the lazy dog.", return_tensors="pt").input_ids
+    for execution in EXECUTIONS:
+        first, second = (one_call(model, execution, tokens) for model in (snn, loaded))
+        assert torch.equal(first, second)
+
+
+@torch.no_grad()
+def one_call(model: PreTrainedModel, execution: str, tokens: Tensor) -> Tensor:
+    las_sj.set_execution(model, execution)
+    logits: Tensor = model(tokens).logits
+    return logits

@@ -15,7 +15,7 @@ def expected_train(node: WindowNode, currents: Tensor) -> Tensor | None:
     recorder, beyond = node.recorder, node.tally.out_of_range
     node.recorder = None
     try:
-        return type(node).train_of(node, currents.sum(0))
+        return type(node).train_from(node, currents)[1]
     finally:
         node.recorder, node.tally.out_of_range = recorder, beyond
 

@@ -15,7 +15,7 @@ from las_sj.models import Coverage, UnsupportedModelError, named_sites, parts_of
 from las_sj.models.registry import family_of
 from las_sj.placement import execution_device, input_device, weights_of
 from las_sj.quantizer import mark, quantization_config_of
-from las_sj.structure import Outputs, check_structure, probe_of, record_outputs
+from las_sj.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
 
 EXECUTIONS = {"temporal": "m", "accumulated": "s"}
 
@@ -57,7 +57,15 @@ def convert(
     _check_activations(expected)
     coverage = swap_modules(model, config.factory(), config.keep_analog)
     _place_neurons(model)
-    check_structure(model, probe, expected)
+    try:
+        check_structure(model, probe, expected)
+    except (RuntimeError, IndexError, TypeError) as error:
+        if isinstance(error, StructureError) or not config.keep_analog:
+            raise
+        raise UnsupportedModelError(
+            f"the model does not run in time with {', '.join(config.keep_analog)} kept analog, probably because it "
+            f"uses what lies inside: name the whole part, or single layers of it ({str(error).splitlines()[0]})"
+        ) from error
     calibrate(model, config, chain([first], batches))
     model.config.quantization_config = quantization_config_of(model, config)
     mark(model)
@@ -90,7 +98,8 @@ def set_execution(model: PreTrainedModel, execution: str) -> None:
 
 def _check_padding_token(model: PreTrainedModel) -> None:
     """A decoder that classifies looks for the last token that is no padding; a temporal call is a batch of T."""
-    if hasattr(model, "score") and model.config.get_text_config().pad_token_id is None:
+    classifies = hasattr(model, "score") and type(model).__name__.endswith("ForSequenceClassification")
+    if classifies and model.config.get_text_config().pad_token_id is None:
         raise UnsupportedModelError(f"{type(model).__name__} needs a padding token: set model.config.pad_token_id")
 
 

@@ -46,7 +46,15 @@ def load_model(
         OSError, ValueError: nothing that can be loaded is there.
     """
     extra: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
-    config = AutoConfig.from_pretrained(name, **extra)
+    try:
+        config = AutoConfig.from_pretrained(name, **extra)
+    except OSError as error:
+        if Path(name).is_dir():
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"there is no folder {name}, and no model of that name can be had from the hub: {reason}"
+        ) from None
     family_of_config(config)
     if getattr(config, "quantization_config", None) is not None and gguf_file is None:
         method = dict(config.quantization_config).get("quant_method")
@@ -68,7 +76,10 @@ def load_model(
     if gguf_file is not None:
         model = _without_quantisation(model)
     model = model.eval() if places else model.to(device).eval()
-    return model, AutoTokenizer.from_pretrained(name, **extra)
+    try:
+        return model, AutoTokenizer.from_pretrained(name, **extra)
+    except (OSError, ValueError) as error:
+        raise OSError(f"the tokenizer of {name} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
 
 
 def check_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Where the parts of a model are: on one device, on several, or offloaded to the CPU or to disk by accelerate."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from las_sj.neurons.fetching import HOOK, fetched
+
 DEVICE_MAPS = ("auto", "balanced", "sequential", "disk")
-_HOOK = "_hf_hook"  # what accelerate attaches to a module whose weights it moves
 
 
 @contextmanager
@@ -25,9 +26,9 @@ def places_of(device_map: str | None, max_memory: Sequence[str] = ()) -> Iterato
     Raises:
         ValueError: accelerate is not installed, or `max_memory` is not understood or not for this map.
     """
+    if max_memory and device_map in (None, "disk"):
+        raise ValueError("--max-memory needs a --device-map that it can limit: auto, balanced or sequential")
     if device_map is None:
-        if max_memory:
-            raise ValueError("--max-memory needs --device-map auto")
         yield {}
         return
     if find_spec("accelerate") is None:
@@ -52,7 +53,7 @@ def input_device(model: PreTrainedModel) -> torch.device:
 def execution_device(module: nn.Module) -> torch.device | None:
     """Where a module computes, or None if nothing in it tells."""
     for part in module.modules():
-        device = getattr(getattr(part, _HOOK, None), "execution_device", None)
+        device = getattr(getattr(part, HOOK, None), "execution_device", None)
         if device is not None:
             return torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
         tensor = next(part.parameters(recurse=False), None)
@@ -69,14 +70,17 @@ def is_offloaded(model: nn.Module) -> bool:
 def weights_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """All parameters by name, one module's at a time: offloaded ones are fetched for as long as they are looked at."""
     for name, module in model.named_modules():
-        with _fetched(module):
+        with fetched([module]):
             for own, parameter in module.named_parameters(recurse=False):
                 yield f"{name}.{own}" if name else own, parameter
 
 
-def _fetched(module: nn.Module) -> AbstractContextManager[None]:
-    if not hasattr(module, _HOOK):
-        return nullcontext()
-    from accelerate.utils import align_module_device
-
-    return align_module_device(module)  # type: ignore[no-any-return]
+def is_stored(module: nn.Module, name: str) -> bool:
+    """Whether accelerate can fetch an offloaded tensor of a module; True where nothing was offloaded, only left out."""
+    hook = getattr(module, HOOK, None)
+    hooks = getattr(hook, "hooks", (hook,))  # several in one
+    stores = [store for store in (getattr(one, "weights_map", None) for one in hooks) if store is not None]
+    # The names alone: asking the store itself would read the tensor.
+    return not stores or any(
+        store.prefix + name in getattr(store.dataset, "all_keys", store.dataset) for store in stores
+    )

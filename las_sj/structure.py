@@ -68,9 +68,7 @@ def _look_at_outputs(model: PreTrainedModel, probe: dict[str, Any], look: Callab
     handles = [
         module.register_forward_hook(watch(name))
         for name, module in model.named_modules()
-        if name
-        and not isinstance(module, WindowNode)
-        and "Rotary" not in type(module).__name__  # constants, no currents
+        if not isinstance(module, WindowNode) and "Rotary" not in type(module).__name__  # constants, no currents
     ]
     try:
         model(**probe)
@@ -157,7 +155,7 @@ class _Comparison:
         self.calls: Counter[str] = Counter()
 
     def compare(self, name: str, output: Tensor) -> None:
-        module = self.modules[name]
+        module, title = self.modules[name], name or "the model"
         references, call = self.expected.get(name, []), self.calls[name]
         self.calls[name] += 1
         if call >= len(references) or getattr(module, "absorbs", False):
@@ -167,12 +165,12 @@ class _Comparison:
         if output.shape != reference.shape and output.numel() == reference.numel():
             output = output.view(reference.shape)
         if output.shape != reference.shape:
-            raise StructureError(f"{name} returns shape {list(output.shape)}, {list(reference.shape)} in the ANN")
+            raise StructureError(f"{title} returns shape {list(output.shape)}, {list(reference.shape)} in the ANN")
         output, reference = _of_tokens(output, self.mask), _of_tokens(reference, self.mask)
         difference = float((output - reference).norm() / reference.norm().clamp(min=1e-12))
         if not difference <= self.tolerance:
             other = "the ANN" if self.time_steps is None else "the accumulated run"
-            raise StructureError(f"{name} ({type(module).__name__}) differs from {other}: {difference:.1e}")
+            raise StructureError(f"{title} ({type(module).__name__}) differs from {other}: {difference:.1e}")
         self.worst = max(self.worst, difference)
 
     def _over_time(self, output: Tensor, reference: Tensor, is_embedding: bool) -> Tensor:

@@ -10,6 +10,7 @@ from transformers.utils import ModelOutput
 from las_sj.models.spiking_layer import SpikingLayer
 
 _OF_IMAGES = ("grid_thw",)  # arguments with one row for each image, not for each row of the current
+_BOUNDS = ("cu_seqlens",)  # where images begin, and where the last one ends
 
 
 @dataclass
@@ -77,6 +78,8 @@ class _Collector:
             if value.is_floating_point() and not self.summed:
                 self.summed = True
                 return value.unflatten(0, (self.time_steps, -1)).sum(0)
+            if name in _BOUNDS:
+                return value[: (len(value) - 1) // self.time_steps + 1]
             repeated = len(value) == self.rows or name in _OF_IMAGES
             return value[: len(value) // self.time_steps] if repeated else value
         return tuple(self._of(name, item) for item in value) if isinstance(value, tuple) else value

@@ -20,7 +20,7 @@ from las_sj.models.linear import synapses_of
 from las_sj.models.pairs import Pairs, ScorePairs, live_pairs
 from las_sj.models.products import spiking_matmul, spiking_product, subtract_running_max
 from las_sj.models.spiking_layer import Dense, NeuronFactory, Site, SpikingLayer, Synapses
-from las_sj.neurons import HGNode, WindowNode
+from las_sj.neurons import HGNode, WindowNode, fused
 
 NAME = "las_sj"
 ANALOG = "las_analog"  # mark of attention modules that stay analog
@@ -99,6 +99,8 @@ class SpikingAttentionCore(SpikingLayer):
         past = None
         if arrival is not None:
             key, value, past = self._store(arrival, key, value)
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, _MASKED[query.dtype])
         if mask is not None:
             mask = _finite(mask.clamp(min=_MASKED[query.dtype]))
         if self.execution.temporal:
@@ -163,12 +165,28 @@ class SpikingAttentionCore(SpikingLayer):
         if self.softcap is not None:
             scores = self.fire(self.cap_node, scores / self.softcap) * self.softcap
         if mask is not None:
-            scores = scores + _grouped(mask, key.shape[1], groups)
-        scores = scores - scores.amax(-1, keepdim=True)
-        weights = self.fire(self.weight_node, self.fire(self.exp_node, scores))  # [B, H_kv, G, S_q, S_k]
-        scale = self.fire(self.scale_node, self.fire(self.reciprocal_node, weights.sum(-1, keepdim=True)))
-        probabilities = self.fire(self.probability_node, weights * scale)
+            mask = _grouped(mask, key.shape[1], groups)
+        probabilities = fused.softmax(self._softmax_nodes, scores.unsqueeze(0), False, mask)
+        if probabilities is None:
+            probabilities = self._softmax(scores if mask is None else scores + mask)
         return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
+
+    @property
+    def _softmax_nodes(self) -> tuple[HGNode, WindowNode, HGNode, WindowNode, WindowNode]:
+        return self.exp_node, self.weight_node, self.reciprocal_node, self.scale_node, self.probability_node
+
+    def _softmax(self, scores: Tensor) -> Tensor:
+        """Of accumulated scores [B, H_kv, G, S_q, S_k], population after population."""
+        scores = scores - scores.amax(-1, keepdim=True)
+        weights = self.fire(self.weight_node, self.fire(self.exp_node, scores))
+        scale = self.fire(self.scale_node, self.fire(self.reciprocal_node, weights.sum(-1, keepdim=True)))
+        return self.fire(self.probability_node, weights * scale)
+
+    def _softmax_in_time(self, scores: Tensor) -> Tensor:
+        """Of trains [T, N, G, S_q, S_k]."""
+        weights = self.weight_node(self.exp_node(subtract_running_max(scores)))
+        scale = self.scale_node(self.reciprocal_node(weights.sum(-1, keepdim=True)))
+        return self.probability_node(spiking_product(weights, scale))
 
     def _attend_in_time(
         self,
@@ -179,14 +197,13 @@ class SpikingAttentionCore(SpikingLayer):
         pairs: ScorePairs | None,
         past: Past,
     ) -> Tensor:
-        time_steps = self.execution.time_steps
         query, key, value = (self.execution.split_time(x) for x in (query, key, value))
         batch, heads, groups, length = query.shape[1:5]
         flat_query, flat_key, flat_value = (x.flatten(1, 2) for x in (query, key, value))  # [T, B·H_kv, ...]
         flat_past = None if past is None else (past[0].flatten(0, 1), past[1].flatten(0, 1))
         keys = key.shape[-2] + (0 if past is None else past[0].shape[-2])
         if mask is not None:
-            mask = _grouped(mask[:batch] / time_steps, heads, groups)
+            mask = _grouped(mask[:batch], heads, groups)
             mask = mask.expand(batch, heads, groups, length, -1).flatten(0, 1)
         pairs = None if pairs is None else pairs.blocks(batch, heads)
         size = max(1, _BLOCK // max(1, groups * length * keys))
@@ -212,11 +229,10 @@ class SpikingAttentionCore(SpikingLayer):
         scores = scores.unflatten(2, (groups, -1))
         if self.softcap is not None:
             scores = self.cap_node(scores / self.softcap) * self.softcap
-        if mask is not None:
-            scores = scores + mask
-        weights = self.weight_node(self.exp_node(subtract_running_max(scores)))
-        scale = self.scale_node(self.reciprocal_node(weights.sum(-1, keepdim=True)))
-        probabilities = self.probability_node(spiking_product(weights, scale)).flatten(2, 3)
+        probabilities = fused.softmax(self._softmax_nodes, scores, True, mask)
+        if probabilities is None:
+            probabilities = self._softmax_in_time(scores if mask is None else scores + self.per_step(mask))
+        probabilities = probabilities.flatten(2, 3)
         if past is None:
             return spiking_matmul(probabilities, value).unflatten(2, (groups, -1))
         first = past[0].shape[-2]
@@ -238,7 +254,7 @@ def _grouped(mask: Tensor, heads: int, groups: int) -> Tensor:
 class SpikingAttention(SpikingLayer):
     """An attention module of transformers: holds the core, and codes the input of its projections once.
 
-    `projections` (set by `equip_attention`) names the linear layers that hidden_states go to, which are `FedLinear`.
+    `projections` (set from the family) names the linear layers that hidden_states go to, which are `FedLinear`.
     """
 
     las_attention: SpikingAttentionCore

@@ -44,14 +44,21 @@ def attach(model: PreTrainedModel, execution: Execution, family: Family) -> None
         if isinstance(layer, SpikingLayer)
     ]
     options = {name for layer in model.modules() if isinstance(layer, SpikingLayer) for name in layer.hidden_options}
-    execution.hidden_options = [(model.config, name) for name in sorted(options)]
+    execution.hidden_options = [(model.config, name) for name in sorted(options) if hasattr(model.config, name)]
     analog = {id(part) for island in model.modules() if isinstance(island, AnalogIsland) for part in island.modules()}
     for module in model.modules():
+        if isinstance(module, PreTrainedModel) and module.config is not model.config:
+            module.__dict__["save_pretrained"] = _refuse_to_save
         if isinstance(module, PreTrainedModel) and id(module) not in analog:
             if module is not model:
                 module.__dict__[EXECUTION] = execution
             module.register_forward_pre_hook(_begin_call, with_kwargs=True)
             module.register_forward_hook(_end_call, with_kwargs=True, always_call=True)
+
+
+def _refuse_to_save(*args: Any, **kwargs: Any) -> None:
+    """Of a model inside a converted one, whose own config does not say how it was converted."""
+    raise ValueError("a part of a converted model cannot be saved by itself: save the whole model")
 
 
 def arguments_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +89,8 @@ def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
             f"the attention implementation was changed to {implementation!r} after conversion, "
             f"which would run attention outside the spiking network; call model.set_attn_implementation({NAME!r})"
         )
+    if named.get("output_attentions") or getattr(module.config, "output_attentions", False):
+        raise ValueError("a spiking network has no attention weights to return: leave output_attentions out")
     for parent, name, full_name in execution.layers:
         if not _is_spiking(getattr(parent, name)):
             raise RuntimeError(

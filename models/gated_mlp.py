@@ -4,12 +4,20 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from las_sj.models.activation import SpikingActivation
 from las_sj.models.linear import synapses_of
 from las_sj.models.products import spiking_product
 from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
-from las_sj.neurons import WindowNode
+from las_sj.neurons import WindowNode, fused
+from las_sj.neurons.fetching import HOOK
 
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a call of a module does more than its forward method."""
+    wrapped = "forward" in module.__dict__ and HOOK not in module.__dict__
+    return wrapped or bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 class GatedProduct(SpikingLayer):
@@ -26,9 +34,14 @@ class GatedProduct(SpikingLayer):
         yield Site("gate_node", self.gate_node, "product", (Synapses("product", 1, is_mac=True),))
         yield Site("up_node", self.up_node, "product", (Synapses("product", 1),))
 
-    def product(self, gate: Tensor, up: Tensor) -> Tensor:
-        """Currents, or accumulated values, of gate ∘ up."""
-        gate, up = self.fire(self.gate_node, gate), self.fire(self.up_node, up)
+    def product(self, activation: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
+        """Currents, or accumulated values, of activation(gate) ∘ up."""
+        if isinstance(activation, SpikingActivation) and not is_hooked(activation):
+            nodes = (activation.node, self.gate_node, self.up_node)
+            y = fused.gated_product(nodes, self.window(gate), self.window(up), self.execution.temporal)
+            if y is not None:
+                return self.close_window(y)
+        gate, up = self.fire(self.gate_node, activation(gate)), self.fire(self.up_node, up)
         if not self.execution.temporal:
             return gate * up
         split = self.execution.split_time
@@ -58,4 +71,4 @@ class SpikingGatedMLP(GatedProduct):
 
     def forward(self, x: Tensor) -> Tensor:
         spikes = self.fire(self.input_node, x)
-        return self.down_proj(self.product(self.act_fn(self.gate_proj(spikes)), self.up_proj(spikes)))
+        return self.down_proj(self.product(self.act_fn, self.gate_proj(spikes), self.up_proj(spikes)))

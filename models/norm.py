@@ -12,12 +12,13 @@ from torch import Tensor
 
 from las_sj.models.products import spiking_product
 from las_sj.models.spiking_layer import Dense, NeuronFactory, Site, SpikingLayer, Synapses
-from las_sj.neurons import HGNode, WindowNode
+from las_sj.neurons import HGNode, WindowNode, fused
 
 
 class SpikingRMSNorm(SpikingLayer):
     """x·γ/√(mean(x²) + ε), currents [T·B, ..., C] to [T·B, ..., C]."""
 
+    centres: bool = False  # whether the mean is subtracted
     weight: Tensor
     eps: float
     variance_epsilon: float
@@ -67,6 +68,12 @@ class SpikingRMSNorm(SpikingLayer):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
+        nodes = (self.centred_node, self.square_node, self.rsqrt_node, self.scale_node, self.output_node)
+        ends = (self.gains, getattr(self, "bias", None))  # RMSNorm has no bias
+        y = fused.norm(nodes, self.window(x), self.execution.temporal, self.centres, self.epsilon, *ends)
+        return self._each_population(x) if y is None else self.close_window(y)
+
+    def _each_population(self, x: Tensor) -> Tensor:
         centred = self.fire(self.centred_node, self.centre(x))
         variance = self.fire(self.square_node, centred).mean(-1, keepdim=True) + self.per_step(self.epsilon)
         scale = self.fire(self.scale_node, self.fire(self.rsqrt_node, variance))  # [T·B, ..., 1]
@@ -85,6 +92,8 @@ class SpikingRMSNorm(SpikingLayer):
 
 class SpikingLayerNorm(SpikingRMSNorm):
     """(x − mean(x))·γ/√(var(x) + ε) + β, currents [T·B, ..., C] to [T·B, ..., C]."""
+
+    centres = True
 
     def dense(self) -> tuple[Dense, ...]:
         return *super().dense(), Dense("", additions=2, native=True)  # the mean, and its subtraction

@@ -15,7 +15,7 @@ class FusedGatedMLP(GatedProduct):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(hidden_states).chunk(2, dim=-1)
-        return self.down_proj(self.product(self.activation_fn(gate), up))  # type: ignore[no-any-return]
+        return self.down_proj(self.product(self.activation_fn, gate, up))  # type: ignore[no-any-return]
 
 
 PHI3 = register_family(

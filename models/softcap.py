@@ -22,7 +22,7 @@ class SoftcappedReadout(SpikingReadout):
     cap_node: HGNode
 
     def configure(self, config: PretrainedConfig) -> None:
-        self.cap = config.final_logit_softcapping
+        self.cap = getattr(config, "final_logit_softcapping", None)  # a model around it may cap nothing
 
     def equip(self, factory: NeuronFactory) -> None:
         super().equip(factory)

@@ -126,6 +126,14 @@ class SpikingLayer(nn.Module):
             return node(x.unsqueeze(0)).sum(0)
         return node(x)
 
+    def window(self, x: Tensor) -> Tensor:
+        """Currents [T·B, ...] as [T, B, ...]; accumulated values [B, ...] as a window of one step, [1, B, ...]."""
+        return self.execution.split_time(x) if self.execution.temporal else x.unsqueeze(0)
+
+    def close_window(self, y: Tensor) -> Tensor:
+        """Trains [T, B, ...] as [T·B, ...]; sums as they are."""
+        return self.execution.merge_time(y) if self.execution.temporal else y
+
     def per_step(self, constant: Constant) -> Constant:
         """A constant as a current: its share of one time step in a temporal call."""
         return constant / self.execution.time_steps if self.execution.temporal else constant

@@ -97,11 +97,30 @@ def _with_islands(
         islands += matches
     outermost = [name for name in islands if not any(name.startswith(f"{other}.") for other in islands)]
     for name in outermost:
-        if layers.get(name) is FedLinear:
-            raise UnsupportedModelError(f"keep_analog: {name} is part of an attention or gated block: name the block")
+        _refuse_island(model, name, layers.get(name))
     inside = tuple(f"{name}." for name in outermost)
     kept = {name: layer for name, layer in layers.items() if not name.startswith(inside)}
     return kept | dict.fromkeys(outermost, AnalogIsland)
+
+
+def _refuse_island(model: nn.Module, name: str, layer: type[SpikingLayer] | None) -> None:
+    """Raise where a module cannot run by itself, once, outside of the spiking network."""
+    if layer is FedLinear:
+        raise UnsupportedModelError(f"keep_analog: {name} is part of an attention or gated block: name the block")
+    if layer is not None and layer.absorbs:
+        raise UnsupportedModelError(
+            f"keep_analog: modelling code applies a non-linearity to the output of {name}, which would stay outside"
+        )
+    embedding = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    takes_images = "image" in getattr(model, "input_modalities", ())
+    if (
+        takes_images
+        and embedding is not None
+        and any(part is embedding for part in model.get_submodule(name).modules())
+    ):
+        raise UnsupportedModelError(
+            f"keep_analog: {name} holds the input embeddings, which the model calls by themselves: name parts of it"
+        )
 
 
 def _can_stay(model: nn.Module, name: str, layers: dict[str, type[SpikingLayer]]) -> bool:

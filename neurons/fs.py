@@ -31,6 +31,13 @@ class FSNode(WindowNode):
             self.register_buffer(name, getattr(table, name).clone())
         self.surrogate_function = surrogate_function or surrogate.Sigmoid()
 
+    @property
+    def supported_backends(self) -> tuple[str, ...]:
+        return ("torch",)
+
+    def _kernels(self, x: Tensor) -> None:
+        """Tables of any kind are run by torch."""
+
     def _exact(self, v: Tensor) -> Tensor:
         return v
 

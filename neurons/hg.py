@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from ctypes import Structure
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from las_sj.neurons.counting import count_ones
 from las_sj.neurons.fitting import SHIFT, GridFit, OctaveFit, fit_grid, fit_octaves, tail_bound, tail_width
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
+from las_sj.neurons.kernels.structures import FLAT, HELD, SLOPED, Gates
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
 from las_sj.neurons.tally import WindowCounts
 from las_sj.neurons.window import WindowNode
@@ -118,11 +120,49 @@ class HGNode(WindowNode):
         self.register_buffer("bias", self._fit.lines.bias.float())
         self.register_buffer("amplitude", self._fit.lines.amplitude.float())
 
+    def _kernel_tables(self) -> list[Tensor]:
+        of_grid = [self.start, self.inverse_width, self.cells] if isinstance(self.function, GridFunction) else []
+        return [self.bias, self.amplitude, *of_grid]
+
+    def _kernel_settings(self, x: Tensor) -> tuple[float, ...]:
+        return self.low, self.high
+
+    def _describe(self, tables: list[Tensor], channels: int) -> Structure:
+        gates = Gates(time_steps=self.time_steps, low=self.low, high=self.high)
+        addresses = [table.data_ptr() for table in tables]
+        gates.bias, gates.amplitude = addresses[:2]
+        if isinstance(self.function, GridFunction):
+            gates.start, gates.inverse_width, gates.cells = addresses[2:]
+            self._describe_grid(gates, self.function)
+        else:
+            self._describe_octaves(gates, self.function)
+        return gates
+
+    def _describe_grid(self, gates: Gates, function: GridFunction) -> None:
+        assert isinstance(self._fit, GridFit)
+        gates.is_grid = True
+        gates.cell_count = len(self.cells)
+        gates.shift, (gates.core_low, gates.core_high) = self._shift, function.core
+        gates.inverse_cell = 1 / self._fit.cell_width
+        gates.first_cell = 1 + function.core[0] / self._fit.cell_width
+        for side, tail in (("below", function.below), ("above", function.above)):
+            setattr(gates, side, HELD if tail is None else SLOPED if tail.slope else FLAT)
+            if tail is not None:
+                setattr(gates, f"{side}_intercept", tail.intercept)
+                setattr(gates, f"{side}_slope", tail.slope)
+        gates.tail_width = self.tail_width
+
+    def _describe_octaves(self, gates: Gates, function: OctaveFunction) -> None:
+        assert isinstance(self._fit, OctaveFit)
+        gates.per_octave_bits = (self._fit.per_octave - 1).bit_length()
+        gates.period, gates.gain, gates.even = function.period, function.gain, function.even
+        gates.octave_shift = SHIFT
+
     def _exact(self, v: Tensor) -> Tensor:
         return self.function.exact(v)
 
     def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        if torch.is_grad_enabled() and v.requires_grad:
+        if self._keeps_gradient(v):
             return SlopeOfSubNeuron.apply(v, self._slope(v), encode)
         return encode(v)
 
@@ -131,7 +171,8 @@ class HGNode(WindowNode):
         code = self._digits(share)
         if counts is not None:
             counts.add_counts(count_ones(code.nan_to_num(0.0).to(torch.int32), self.time_steps))
-        torch.addcmul(bias, code, amplitude, value=2.0**-self.time_steps, out=total)
+        # Not addcmul, which rounds once where it can: kernels round the product too.
+        torch.add(bias, code.mul_(2.0**-self.time_steps).mul_(amplitude), out=total)
 
     def _fire(self, v: Tensor, train: Tensor, counts: WindowCounts | None) -> None:
         """Binary digits of the membrane potential of the open sub-neuron in units of its width, largest first."""
@@ -143,7 +184,7 @@ class HGNode(WindowNode):
             share.sub_(spike, alpha=2.0**-t)
             if counts is not None:
                 counts.add_fired(spike)
-            torch.mul(spike, amplitude.mul_(0.5), out=train[t - 1])
+            torch.where(spike > 0, amplitude.mul_(0.5), 0.0, out=train[t - 1])
         train[0] += bias.add_(not_a_number)
 
     def _select(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

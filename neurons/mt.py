@@ -1,12 +1,14 @@
 """The multi-threshold neuron: an FS neuron with binary thresholds, n levels and signed input."""
 
 from collections.abc import Callable
+from ctypes import Structure
 
 import torch
 from torch import Tensor, nn
 
 from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, write_train
 from las_sj.neurons.counting import can_look_up, count_spikes, most_spikes
+from las_sj.neurons.kernels.structures import Code, Thresholds
 from las_sj.neurons.surrogate import StraightThroughCode
 from las_sj.neurons.tally import WindowCounts
 from las_sj.neurons.window import WindowNode
@@ -38,6 +40,24 @@ class ThresholdNode(WindowNode):
         """Whether a threshold has one value per channel."""
         return any(parameter.dim() > 0 for parameter in self.parameters())
 
+    @property
+    def thresholds(self) -> tuple[nn.Parameter, ...]:
+        """θ of the normal and of the outlier sub-neuron; of one alone, twice the same."""
+        raise NotImplementedError
+
+    def _kernel_tables(self) -> list[Tensor]:
+        return list(self.thresholds)
+
+    def _kernel_settings(self, x: Tensor) -> tuple[float, ...]:
+        return (x.shape[-1],) if any(theta.dim() for theta in self.thresholds) else ()
+
+    def _describe(self, tables: list[Tensor], channels: int) -> Structure:
+        code = self.code
+        settings = Code(code.time_steps, code.levels, code.nearest, code.max_spikes or 0, code.spike_bound)
+        addresses = [table.data_ptr() for table in tables]
+        per_channel = [table.dim() > 0 for table in tables]
+        return Thresholds(*addresses, channels if any(per_channel) else 0, *per_channel, settings)
+
     def alpha(self, v: Tensor) -> Tensor:
         """The base threshold α of the sub-neuron that each element of `v` goes to, broadcastable to `v`."""
         return self._alpha_of(v.detach().abs(), 1.0)
@@ -57,7 +77,7 @@ class ThresholdNode(WindowNode):
         return v.reshape(-1, v.shape[-1]) if self.per_channel else v.reshape(-1)
 
     def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        if torch.is_grad_enabled() and (v.requires_grad or any(p.requires_grad for p in self.parameters())):
+        if self._keeps_gradient(v):
             return StraightThroughCode.apply(v, self.alpha(v), encode)
         return encode(v)
 
@@ -159,6 +179,10 @@ class MTNode(ThresholdNode):
     ) -> None:
         super().__init__(MultiThresholdCode(time_steps, levels, rounding, max_spikes), step_mode)
         self.theta = as_threshold("theta", theta)
+
+    @property
+    def thresholds(self) -> tuple[nn.Parameter, ...]:
+        return self.theta, self.theta
 
     def _alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
         return self.theta.to(magnitude.dtype) * factor

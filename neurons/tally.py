@@ -94,7 +94,7 @@ class WindowCounts:
             self.kept[place] += counts.to(torch.int8)
 
     def add_outliers(self, is_outlier: Tensor) -> None:
-        """Count an outlier wherever `is_outlier` (float [...]) is 1 and not 0."""
+        """Count an outlier wherever `is_outlier` (bool [...]) says."""
         if self.kept is None:
             self.outliers = self.outliers + _sum(is_outlier)
         else:

@@ -1,11 +1,16 @@
 """The base of all neurons here: integrate one window of input, then fire for T steps."""
 
 from collections.abc import Callable, Iterator
+from ctypes import Structure
+from types import ModuleType
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import base
 from torch import Tensor
 
+from las_sj.neurons.fetching import HOOK
+from las_sj.neurons.kernels.choose import BACKENDS, kernels_for
 from las_sj.neurons.tally import Tally, WindowCounts
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -40,6 +45,7 @@ class WindowNode(base.MemoryModule):
     membrane starts from rest.
 
     Attributes:
+        backend: "auto" (compiled kernels where there are any for the device), "torch", "host" or "cupy".
         v: membrane potential after the window, [B, ...]; kept only where `store_v_seq` is set or a forward
             hook (a SpikingJelly monitor) may read it, 0.0 otherwise.
         v_seq: membrane potential after each step, [T, B, ...], if `store_v_seq` is set (step mode "m").
@@ -58,6 +64,8 @@ class WindowNode(base.MemoryModule):
             raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}")
         self.time_steps = time_steps
         self.step_mode = step_mode
+        self.backend = "auto"
+        self._neurons: tuple[Any, Structure, list[Tensor]] | None = None
         self.register_memory("v", 0.0)
         self.store_v_seq = False
         self.v_seq: Tensor | None = None
@@ -69,7 +77,17 @@ class WindowNode(base.MemoryModule):
 
     @property
     def supported_backends(self) -> tuple[str, ...]:
-        return ("torch",)
+        return BACKENDS
+
+    @property
+    def backend(self) -> str:
+        return self._backend
+
+    @backend.setter
+    def backend(self, value: str) -> None:
+        if value not in self.supported_backends and value != "auto":
+            raise ValueError(f"backend must be one of {', '.join(self.supported_backends)}, got {value!r}")
+        self._backend = value
 
     def reset_counts(self) -> None:
         """Forget the counters and what a recorder was told."""
@@ -95,12 +113,23 @@ class WindowNode(base.MemoryModule):
         """Currents [T_in, B, ...] to the spike train [T, B, ...]."""
         if x_seq.shape[0] == 0:
             raise ValueError("a window needs at least one time step of input, got a tensor with none")
-        v = x_seq.sum(0)
-        train = self.train_of(v)
-        if self.store_v_seq:
+        v, train = self.train_from(x_seq)
+        if self.store_v_seq and v is not None:
             self.v_seq = v - train.cumsum(0)
         self._end_window(v, train)
         return train
+
+    def train_from(self, x_seq: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Integrate currents [T_in, B, ...] and fire.
+
+        Returns:
+            The membrane potential [B, ...], or None where nobody asks for it; the spike train [T, B, ...].
+        """
+        kernels = None if self.observer is not None or self.bypass else self._kernels(x_seq)
+        if kernels is not None and not self._keeps_gradient(x_seq):
+            return self._emit(kernels, x_seq, as_train=True)
+        v = x_seq.sum(0)
+        return v, self.train_of(v)
 
     def accumulated(self, v: Tensor) -> Tensor:
         """The sum over the window of what a neuron with membrane potential `v` emits, [B, ...]."""
@@ -142,7 +171,76 @@ class WindowNode(base.MemoryModule):
         """The most spikes that a neuron can emit in a window."""
         return self.time_steps
 
+    def _kernels(self, x: Tensor) -> ModuleType | None:
+        """The compiled kernels for a tensor, or None."""
+        return kernels_for(self._backend, x)
+
+    def kernel_neurons(self, x: Tensor) -> Structure:
+        """This population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved."""
+        tables = self._kernel_tables()
+        key = (x.dtype, *(table.data_ptr() for table in tables), *self._kernel_settings(x))
+        if self._neurons is None or self._neurons[0] != key:
+            fits = all(table.dtype == x.dtype or not table.is_floating_point() for table in tables)
+            if not fits:  # a copy, which does not follow what happens to the table, so that it serves only once
+                tables = [table.to(x.dtype) if table.is_floating_point() else table for table in tables]
+            self._neurons = (key if fits else None, self._describe(tables, x.shape[-1]), tables)
+        return self._neurons[1]
+
+    def _kernel_tables(self) -> list[Tensor]:
+        """The tensors that the kernels read."""
+        raise NotImplementedError
+
+    def _kernel_settings(self, x: Tensor) -> tuple[float, ...]:
+        """What else the structure depends on that may change."""
+        return ()
+
+    def _describe(self, tables: list[Tensor], channels: int) -> Structure:
+        """The structure for the kernels, with these tables."""
+        raise NotImplementedError
+
+    def is_watched(self, x: Tensor) -> bool:
+        """Whether anybody wants to see what this population does with `x`, or anything stands around it."""
+        return (
+            self.bypass
+            or self.count_spikes
+            or self.store_v_seq
+            or self.observer is not None
+            or self.recorder is not None
+            or bool(self._forward_hooks)
+            or bool(self._forward_pre_hooks)
+            or ("forward" in self.__dict__ and HOOK not in self.__dict__)
+            or self._keeps_gradient(x)
+        )
+
+    def _keeps_gradient(self, x: Tensor) -> bool:
+        return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
+
+    def _emit(self, kernels: ModuleType, currents: Tensor, as_train: bool) -> tuple[Tensor | None, Tensor]:
+        """What the kernels make of currents [S, B, ...]: the membrane potential, if it is asked for, and a train
+        [T, B, ...] or its sum [B, ...]."""
+        counts = self.tally.start(currents[0]) if self.count_spikes else None
+        y, v, found = kernels.emit(
+            self.kernel_neurons(currents),
+            currents,
+            self.time_steps if as_train else None,
+            counts is not None,
+            None if counts is None else counts.kept,
+            self.recorder is not None or self.store_v_seq or bool(self._forward_hooks),
+        )
+        self.tally.out_of_range += found.beyond
+        if counts is None:
+            self.tally.raw = None
+        else:
+            counts.spikes, counts.outliers = found.spikes, found.outliers
+            counts.finish(self.tally, y.shape[1:] if as_train else y.shape)
+        if self.recorder is not None:
+            self.recorder(self, v, y)
+        return v, y
+
     def _code_sum(self, v: Tensor) -> Tensor:
+        kernels = self._kernels(v)
+        if kernels is not None:
+            return self._emit(kernels, v.unsqueeze(0), as_train=False)[1]
         rows = self._rows(v)
         total, counts = torch.empty_like(rows), self._new_counts(rows)
         for part in _chunks(rows):
@@ -153,6 +251,9 @@ class WindowNode(base.MemoryModule):
         return self._record(v, counts, total.view(v.shape))
 
     def _code_train(self, v: Tensor) -> Tensor:
+        kernels = self._kernels(v)
+        if kernels is not None:
+            return self._emit(kernels, v.unsqueeze(0), as_train=True)[1]
         rows = self._rows(v)
         train, counts = rows.new_empty((self.time_steps, *rows.shape)), self._new_counts(rows)
         for part in _chunks(rows):
@@ -178,10 +279,10 @@ class WindowNode(base.MemoryModule):
             self.recorder(self, v, y)
         return y
 
-    def _end_window(self, v: Tensor, emitted: Tensor) -> None:
-        if self.store_v_seq or self._forward_hooks:
+    def _end_window(self, v: Tensor | None, emitted: Tensor) -> None:
+        if v is not None and (self.store_v_seq or self._forward_hooks):
             self.v = v - (emitted.sum(0) if self.step_mode == "m" else emitted)
-        else:
+        elif isinstance(self.v, Tensor):
             self.reset()
 
     def _exact(self, v: Tensor) -> Tensor:
@@ -207,6 +308,9 @@ class WindowNode(base.MemoryModule):
             return tensor.to(moved.device) if moved.dtype in _HALF else moved
 
         return super()._apply(keep_precision)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_neurons": None}  # addresses mean nothing to a copy
 
     def extra_repr(self) -> str:
         return f"T={self.time_steps}, step_mode={self.step_mode}"

@@ -107,7 +107,12 @@ def test_weights_are_fetched_one_module_at_a_time(offloaded: Callable[..., Any])
 
 @pytest.mark.parametrize(
     ("device_map", "limits", "message"),
-    [(None, ["cpu=1GiB"], "needs --device-map"), ("auto", ["cpu"], "DEVICE=SIZE"), ("auto", ["=1GiB"], "DEVICE=SIZE")],
+    [
+        (None, ["cpu=1GiB"], "needs a --device-map"),
+        ("disk", ["cpu=1GiB"], "needs a"),
+        ("auto", ["cpu"], "DEVICE=SIZE"),
+        ("auto", ["=1GiB"], "DEVICE=SIZE"),
+    ],
 )
 def test_places_that_are_not_understood(device_map: str | None, limits: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message), places_of(device_map, limits):

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
+from tiny_families import TINY_MODELS
 from tiny_models import EXECUTIONS, MODELS, calibration_batches, convert_tiny, gpt2, llama, padding_mask, run, token_ids
 from torch import Tensor
 from transformers import (
@@ -104,6 +106,27 @@ def test_tied_weights_stay_tied(tied: bool, tmp_path: Path) -> None:
     assert_same(loaded, snn)
 
 
+@pytest.mark.parametrize(
+    ("name", "patterns"),
+    [("bert-masked-lm", ("bert.*dense",)), ("bert-classifier", ("bert.*",)), ("llama", ("model.layers.*",))],
+)
+def test_the_same_modules_stay_analog(name: str, patterns: tuple[str, ...], tmp_path: Path) -> None:
+    """Whatever a pattern would name in another model."""
+    snn = convert_tiny(MODELS[name](), keep_analog=patterns)
+    snn.save_pretrained(tmp_path)
+    loaded = AUTO[name].from_pretrained(tmp_path)
+    assert loaded.las_coverage == snn.las_coverage
+    assert_same(loaded, snn)
+
+
+def test_the_same_modules_stay_analog_in_the_base_of_a_model(tmp_path: Path) -> None:
+    convert_tiny(llama(), keep_analog=("model.layers.0.*",)).save_pretrained(tmp_path)
+    base = AutoModel.from_pretrained(tmp_path)
+    assert set(base.las_coverage.analog) == {
+        f"layers.0.{name}" for name in ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
+    }
+
+
 def test_shards(tmp_path: Path) -> None:
     snn = convert_tiny(llama())
     snn.save_pretrained(tmp_path, max_shard_size="20KB")
@@ -168,10 +191,28 @@ class TestBrokenCheckpoints:
         edit(tensors)
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
-    @pytest.mark.parametrize("version", [3, 99, 0, "1", None])
-    def test_other_format_version(self, folder: Path, version: Any) -> None:
+    @pytest.mark.parametrize("version", [3, 99])
+    def test_newer_format_version(self, folder: Path, version: int) -> None:
         self.edit_config(folder, lambda entry: entry.update(format_version=version))
-        with pytest.raises(ValueError, match=f"format version {version!r}, this las_sj reads 1…2"):
+        with pytest.raises(ValueError, match=f"format version {version}, this las_sj reads 1…2: upgrade"):
+            AutoModelForCausalLM.from_pretrained(folder)
+
+    @pytest.mark.parametrize("version", [0, -1, "1", None, True])
+    def test_no_format_version(self, folder: Path, version: Any) -> None:
+        self.edit_config(folder, lambda entry: entry.update(format_version=version))
+        with pytest.raises(ValueError, match=f"format version {version!r}, which no las_sj wrote"):
+            AutoModelForCausalLM.from_pretrained(folder)
+
+    def test_absent_format_version(self, folder: Path) -> None:
+        self.edit_config(folder, lambda entry: entry.pop("format_version"))
+        with pytest.raises(ValueError, match="has no format version"):
+            AutoModelForCausalLM.from_pretrained(folder)
+
+    @pytest.mark.parametrize("bounds", [["a", "b"], [1.0], [], [None, 1.0]])
+    def test_broken_range(self, folder: Path, bounds: Any) -> None:
+        name = "transformer.h.1.mlp.act.node"
+        self.edit_config(folder, lambda entry: entry["hg_ranges"].update({name: bounds}))
+        with pytest.raises(ValueError, match=f"the range of {name} must be two numbers"):
             AutoModelForCausalLM.from_pretrained(folder)
 
     @pytest.mark.parametrize(("name", "value"), [("time_steps", 25), ("levels", 0), ("rounding", "up")])
@@ -194,12 +235,15 @@ class TestBrokenCheckpoints:
             "transformer.h.1.mlp.act.node.cells",
             "transformer.h.1.mlp.act.node.bias",
             "transformer.ln_f.rsqrt_node.amplitude",
+            "transformer.h.1.mlp.c_fc.weight",
+            "transformer.h.0.ln_2.bias",
         ],
     )
-    def test_missing_tensor(self, folder: Path, name: str) -> None:
+    @pytest.mark.parametrize("device_map", [None, {"": "cpu"}, {"": "disk"}], ids=str)
+    def test_missing_tensor(self, folder: Path, name: str, device_map: Any) -> None:
         self.edit_weights(folder, lambda tensors: tensors.update({"removed": tensors.pop(name)}))
         with pytest.raises(ValueError, match=f"{name} is missing from the checkpoint or broken"):
-            AutoModelForCausalLM.from_pretrained(folder)
+            AutoModelForCausalLM.from_pretrained(folder, device_map=device_map, offload_folder=folder / "offload")
 
     def test_all_thresholds_missing(self, folder: Path) -> None:
         def drop(tensors: dict[str, Tensor]) -> None:
@@ -219,7 +263,7 @@ class TestBrokenCheckpoints:
 
     def test_class_with_other_layers(self, folder: Path) -> None:
         """The score layer was never calibrated: garbage thresholds are worse than none."""
-        with pytest.raises(ValueError, match=r"score\.input_node\.theta_normal is missing.*class that was saved"):
+        with pytest.raises(ValueError, match=r"score\.weight is missing.*class that was saved"):
             AutoModelForSequenceClassification.from_pretrained(folder)
 
     @pytest.mark.parametrize("keep", [0, 7, 1000, 0.5, 0.999])
@@ -248,6 +292,19 @@ except ValueError as error:
     print("refused:", error)
 assert "las_sj" not in sys.modules
 """
+
+
+@pytest.mark.parametrize("part", ["model.language_model", "model.vision_tower"])
+def test_parts_of_a_model_are_not_saved_without_the_rest(part: str, tmp_path: Path) -> None:
+    """Their configs do not say how the model was converted."""
+    tiny = TINY_MODELS["LlavaForConditionalGeneration"]
+    snn = las_sj.convert(tiny.build(), None, [tiny.batch(2, 1)])
+    snn.save_pretrained(tmp_path / "whole")
+    loaded = transformers.LlavaForConditionalGeneration.from_pretrained(tmp_path / "whole")
+    for model in (snn, loaded):
+        with pytest.raises(ValueError, match="save the whole model"):
+            model.get_submodule(part).save_pretrained(tmp_path / "part")
+    assert not (tmp_path / "part").exists()
 
 
 @pytest.mark.parametrize("options", ["{}", "{'attn_implementation': 'sdpa'}", "{'device_map': 'cpu'}"])

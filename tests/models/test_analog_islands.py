@@ -1,7 +1,10 @@
 """keep_analog: parts of a network that stay as they were."""
 
+import copy
+
 import pytest
 import torch
+from tiny_families import TINY_MODELS
 from tiny_models import (
     EXECUTIONS,
     MODELS,
@@ -74,6 +77,42 @@ def test_bypassed_islands_are_the_ann(execution: str) -> None:
 def test_patterns_that_cannot_be_followed(pattern: str, message: str) -> None:
     with pytest.raises(las_sj.UnsupportedModelError, match=message):
         las_sj.convert(MODELS["gpt2"](), las_sj.LASConfig(keep_analog=(pattern,)), calibration_batches())
+
+
+def test_layers_whose_output_is_bent_outside_cannot_stay() -> None:
+    """Gemma 2 caps the logits, DistilBERT rectifies its classifier's first layer."""
+    for architecture, name in (
+        ("Gemma2ForCausalLM", "lm_head"),
+        ("DistilBertForSequenceClassification", "pre_classifier"),
+    ):
+        tiny = TINY_MODELS[architecture]
+        with pytest.raises(las_sj.UnsupportedModelError, match=f"non-linearity to the output of {name}"):
+            las_sj.convert(tiny.build(), las_sj.LASConfig(keep_analog=(name,)), [tiny.batch(2, 1)])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pattern", "message"),
+    [
+        ("LlavaForConditionalGeneration", "model.language_model", "holds the input embeddings"),
+        ("Qwen2VLForConditionalGeneration", "model.*", "holds the input embeddings"),
+        ("LlavaForConditionalGeneration", "model.vision_tower.encoder", "uses what lies inside"),
+    ],
+)
+def test_parts_that_the_model_looks_into_cannot_stay(architecture: str, pattern: str, message: str) -> None:
+    tiny = TINY_MODELS[architecture]
+    with pytest.raises(las_sj.UnsupportedModelError, match=message):
+        las_sj.convert(tiny.build(), las_sj.LASConfig(keep_analog=(pattern,)), [tiny.batch(2, 1)])
+
+
+@pytest.mark.parametrize("pattern", ["model.visual.blocks.0", "model.visual.blocks.*.attn", "model.visual.merger"])
+def test_parts_of_a_tower_with_images_in_a_row(pattern: str) -> None:
+    tiny = TINY_MODELS["Qwen2VLForConditionalGeneration"]
+    ann = tiny.build()
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(keep_analog=(pattern,)), [tiny.batch(2, 1)])
+    with torch.no_grad():
+        expected = ann(**tiny.batch(2, 3)).logits
+    for execution in EXECUTIONS:
+        assert 0 < relative_error(run(snn, execution, **tiny.batch(2, 3)).logits, expected) < 1e-3
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)

@@ -118,6 +118,37 @@ def test_saved_and_loaded(tiny: TinyModel, tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", ["ViTModel", "CLIPVisionModel", "CLIPVisionModelWithProjection"])
+def test_images_of_another_size(name: str, execution: str) -> None:
+    ann, snn = pair_of(TINY_MODELS[name])
+    pixels = torch.randn(2, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = ann(pixel_values=pixels, interpolate_pos_encoding=True)[0]
+    found = run(snn, execution, pixel_values=pixels, interpolate_pos_encoding=True)[0]
+    assert 0 < relative_error(found, expected) < ACCURATE
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", ["BertModel", "LlamaForCausalLM"])
+def test_boolean_masks(name: str, execution: str) -> None:
+    """True for what may be attended to, [B, 1, S, S]."""
+    ann, snn = pair_of(TINY_MODELS[name])
+    batch = TINY_MODELS[name].batch(2, 3)
+    length = batch["input_ids"].shape[1]
+    batch["attention_mask"] = torch.ones(2, 1, length, length).tril().bool()
+    with torch.no_grad():
+        expected = ann(**batch)[0]
+    assert 0 < relative_error(run(snn, execution, **batch)[0], expected) < ACCURATE
+
+
+def test_attention_weights_are_refused() -> None:
+    snn = pair_of(TINY_MODELS["BertModel"])[1]
+    with pytest.raises(ValueError, match="no attention weights to return"):
+        snn(**TINY_MODELS["BertModel"].batch(1, 1), output_attentions=True)
+    run(snn, "temporal", **TINY_MODELS["BertModel"].batch(1, 1))
+
+
 def left_padded(tiny: TinyModel) -> Batch:
     """Two prompts, the second with padding before it."""
     batch = tiny.batch(2, 4)
@@ -166,7 +197,8 @@ class TestGeneration:
         expected = ann.generate(**batch, **self.OPTIONS, do_sample=False)
         las_sj.set_execution(snn, "accumulated")
         found = snn.generate(**batch, **self.OPTIONS, do_sample=False)
-        assert (found == expected).float().mean() > 0.9  # random weights leave near ties
+        new = found.shape[1] - batch["input_ids"].shape[1]
+        assert (found == expected)[:, -new:].float().mean() > 0.8  # random weights leave near ties
 
     def test_cache_holds_coded_sums(self, name: str) -> None:
         """One copy of each key and value, in both executions, equal to the accumulated code."""

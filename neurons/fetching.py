@@ -1,0 +1,21 @@
+"""Tensors that accelerate has offloaded: fetched for as long as they are needed outside of their module's own call."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+
+from torch import nn
+
+HOOK = "_hf_hook"  # what accelerate attaches to a module whose tensors it moves
+
+
+def fetched(modules: Iterable[nn.Module]) -> AbstractContextManager[object]:
+    """Within this context the tensors of `modules` are where they are computed with."""
+    hooked = [module for module in modules if HOOK in module.__dict__]
+    if not hooked:
+        return nullcontext()
+    from accelerate.utils import align_module_device
+
+    stack = ExitStack()
+    for module in hooked:
+        stack.enter_context(align_module_device(module))
+    return stack

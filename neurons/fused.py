@@ -1,0 +1,144 @@
+"""Whole layers in one pass over memory: norms, softmax and gated products with all of their populations.
+
+What a population receives over its window is all that it depends on, so a kernel may hand the sums of windows from one
+population to the next and write only what the last one emits: the spikes are the same, and the trains of all but the
+last population never reach memory. Where anybody watches a population (a monitor, a hook, an audit, a gradient), the
+layer runs each by itself instead; the functions here then return None.
+"""
+
+from collections.abc import Sequence
+from ctypes import pointer
+
+import torch
+from torch import Tensor
+from torch.nn.modules import module as torch_modules
+
+from las_sj.neurons.fetching import fetched
+from las_sj.neurons.hg import HGNode
+from las_sj.neurons.kernels import host
+from las_sj.neurons.kernels.choose import kernels_for
+from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
+from las_sj.neurons.window import WindowNode
+
+
+def fusable(nodes: Sequence[WindowNode], x: Tensor, as_train: bool) -> bool:
+    """Whether kernels can run these populations on `x` together, and nobody watches one of them."""
+    if torch_modules._global_forward_hooks or torch._C._len_torch_dispatch_stack() or x.numel() == 0:
+        return False
+    mode = "m" if as_train else "s"
+    for node in nodes:
+        if node.step_mode != mode or node.is_watched(x) or kernels_for(node.backend, x) is not host:
+            return False
+    return True
+
+
+def norm(
+    nodes: tuple[WindowNode, HGNode, HGNode, WindowNode, WindowNode],
+    x: Tensor,
+    as_train: bool,
+    centres: bool,
+    epsilon: float,
+    gains: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor | None:
+    """RMSNorm, or LayerNorm (`centres`).
+
+    Args:
+        nodes: of centred values, squares, 1/√·, scale and output.
+        x: currents [S, ..., C].
+        as_train: whether trains [T, ..., C] are returned, or their sums [..., C].
+        centres: whether the mean is subtracted.
+        epsilon: ε.
+        gains, bias: γ and β, [C].
+    """
+    if not fusable(nodes, x, as_train) or not _of_type(x, gains, bias):
+        return None
+    channels = x.shape[-1] if gains is None else gains.numel()
+    ends = (None if end is None else end.data_ptr() for end in (gains, bias))
+    window, x = host.described(x)
+    shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
+    with fetched(nodes):
+        centred, square, rsqrt, scale, output = (node.kernel_neurons(x) for node in nodes)
+        layer = Norm(*map(pointer, (centred, scale, output, square, rsqrt)), channels, centres, epsilon, *ends)
+        y, counts = host.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
+    _tell(nodes, counts)
+    return y
+
+
+def softmax(
+    nodes: tuple[HGNode, WindowNode, HGNode, WindowNode, WindowNode], x: Tensor, as_train: bool, mask: Tensor | None
+) -> Tensor | None:
+    """softmax(x + mask), coded.
+
+    Args:
+        nodes: of exponentials, weights, reciprocals, scale and probabilities.
+        x: currents of scores [S, a, b, c, S_q, S_k], or with fewer dimensions before S_q.
+        as_train: whether trains [T, ...] are returned, or their sums.
+        mask: additive, broadcastable to x without its steps, or None.
+    """
+    if not fusable(nodes, x, as_train) or not _of_type(x, mask):
+        return None
+    rows, keys = x.shape[1:-1], x.shape[-1]
+    x = x.contiguous()
+    window, _ = host.described(x)
+    window.run, window.c, window.c_stride = keys, window.run // keys, keys
+    window.a_stride = window.b_stride = window.c * keys
+    shape = (nodes[-1].time_steps, *rows, keys) if as_train else (*rows, keys)
+    covering, mask = _mask_of(mask, (*rows, keys))
+    with fetched(nodes):
+        exponential, weight, reciprocal, scale, probability = (node.kernel_neurons(x) for node in nodes)
+        layer = Softmax(*map(pointer, (exponential, reciprocal, weight, scale, probability)))
+        y, counts = host.emit_layer("las_softmax", (layer, window, covering), shape, x, as_train, len(nodes))
+    _tell(nodes, counts)
+    return y
+
+
+def gated_product(
+    nodes: tuple[HGNode, WindowNode, WindowNode], gate: Tensor, up: Tensor, as_train: bool
+) -> Tensor | None:
+    """activation(gate) ∘ up, both coded.
+
+    Args:
+        nodes: of the activation, of gates and of ups.
+        gate, up: currents [S, ..., C].
+        as_train: whether trains [T, ..., C] are returned, or their sums.
+    """
+    if not fusable(nodes, gate, as_train) or not _of_type(gate, up):
+        return None
+    (first, gate), (second, up) = host.described(gate), host.described(up)
+    shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
+    with fetched(nodes):
+        neurons = [node.kernel_neurons(gate) for node in nodes]
+        y, counts = host.emit_layer("las_gated", (*neurons, first, second), shape, gate, as_train, len(nodes))
+    _tell(nodes, counts)
+    return y
+
+
+def _of_type(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether all have the type and device of `x`, and no gradient flows to them."""
+    return all(
+        other is None
+        or (
+            other.dtype == x.dtype
+            and other.device == x.device
+            and not (other.requires_grad and torch.is_grad_enabled())
+        )
+        for other in others
+    )
+
+
+def _mask_of(mask: Tensor | None, shape: Sequence[int]) -> tuple[Mask, Tensor | None]:
+    """A mask as the kernel sees it, and the tensor that its memory belongs to."""
+    if mask is None:
+        return Mask(), None
+    mask = mask.expand(shape)
+    if mask.stride(-1) != 1 or mask.dim() > 5:
+        mask = mask.contiguous()
+    sizes, strides = (1, 1, 1, 1, *mask.shape[:-1])[-4:], (0, 0, 0, 0, *mask.stride()[:-1])[-4:]
+    return Mask(mask.data_ptr(), *sizes[1:], *strides), mask
+
+
+def _tell(nodes: Sequence[WindowNode], counts: Sequence[Counts]) -> None:
+    for node, count in zip(nodes, counts, strict=True):
+        node.tally.raw = None
+        node.tally.out_of_range += count.beyond

@@ -1,0 +1,36 @@
+"""Which kernels a population runs on."""
+
+import logging
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from las_sj.neurons.kernels import cuda, host
+
+BACKENDS = ("auto", "torch", "host", "cupy")
+
+_log = logging.getLogger("las_sj")
+
+
+def kernels_for(backend: str, x: Tensor) -> ModuleType | None:
+    """The module that holds the kernels for a tensor, `host` or `cuda`; None for torch.
+
+    "auto" takes what the tensor's device has; a backend that was asked for by name and is not there is announced once.
+    """
+    if backend == "torch" or type(x) not in (Tensor, nn.Parameter) or torch.compiler.is_compiling():
+        return None
+    kind = x.device.type
+    if kind == "cpu" and backend != "cupy":
+        return host if x.dtype in host.DTYPES and host.library() is not None else None
+    if kind == "cuda" and backend != "host":
+        return cuda if x.dtype in cuda.DTYPES and cuda.available() else None
+    if backend != "auto":
+        _announce(f"backend {backend!r} does not work on tensors on {kind}: they run on torch")
+    return None
+
+
+@cache
+def _announce(message: str) -> None:
+    _log.warning(message)

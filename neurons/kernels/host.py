@@ -1,0 +1,207 @@
+"""The kernels on a processor: built once by the system's C++ compiler, kept in the user's cache, called through ctypes.
+
+The library is built for the very processor that it runs on (-march=native), so its name is a digest of the sources, the
+compiler and the processor's features. Where it cannot be built, `library` returns None and says so once.
+"""
+
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from ctypes import CDLL, POINTER, Structure, byref, c_int, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Norm, Softmax, Thresholds
+
+SOURCES = Path(__file__).parent
+DTYPES = (torch.float32, torch.float64)
+# No contraction: a product and a sum in one rounding would differ from the torch code.
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+NATIVE = ("-march=native", "-mprefer-vector-width=512", "-fopenmp")
+_FILES = ("neuron.h", "host.cpp")
+_RUN = 5  # dimensions of `Currents`
+
+_log = logging.getLogger("las_sj")
+
+
+@cache
+def library() -> CDLL | None:
+    """The compiled library, built if it is not in the cache; None where it cannot be built or loaded."""
+    try:
+        built = CDLL(str(_built()))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "stderr", None) or str(error)
+        _log.warning(
+            "las_sj runs its neurons on torch, without its faster kernels for processors: %s. "
+            "Install a C++ compiler (g++ or clang++) to have them.",
+            reason.strip().splitlines()[-1],
+        )
+        return None
+    for function, neurons in ((built.las_thresholds, Thresholds), (built.las_gates, Gates)):
+        function.restype = None
+        function.argtypes = [POINTER(neurons), POINTER(Currents), c_int, c_void_p, c_void_p, c_void_p, c_int]
+        function.argtypes += [c_void_p, POINTER(Counts), c_int]
+    for layer, inputs in (
+        (built.las_norm, (Norm, Currents)),
+        (built.las_softmax, (Softmax, Currents, Mask)),
+        (built.las_gated, (Gates, Thresholds, Thresholds, Currents, Currents)),
+    ):
+        layer.restype = None
+        layer.argtypes = [*(POINTER(kind) for kind in inputs), c_int, c_void_p, c_void_p, c_void_p, c_int]
+    return built
+
+
+def cache_folder() -> Path:
+    """Where built libraries are kept: $LAS_SJ_CACHE, or las_sj in the user's cache folder."""
+    named = os.environ.get("LAS_SJ_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "las_sj"
+
+
+def compiler() -> str:
+    """The C++ compiler: $CXX, g++ or clang++.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    for name in (os.environ.get("CXX"), "g++", "clang++"):
+        if name and shutil.which(name):
+            return name
+    raise FileNotFoundError("no C++ compiler was found")
+
+
+def build(output: Path, flags: Sequence[str]) -> None:
+    """Compile host.cpp.
+
+    Raises:
+        CalledProcessError: the compiler failed; its `stderr` says why.
+    """
+    command = [compiler(), *FLAGS, *flags, str(SOURCES / "host.cpp"), "-o", str(output)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def _built() -> Path:
+    folder = cache_folder()
+    path = folder / f"host-{_digest()}.so"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as name:  # another process may build it too
+        output = Path(name) / path.name
+        build(output, NATIVE)
+        output.replace(path)
+    return path
+
+
+def _digest() -> str:
+    version = subprocess.run([compiler(), "--version"], check=True, capture_output=True, text=True).stdout
+    parts = [*((SOURCES / name).read_text(encoding="utf-8") for name in _FILES), *FLAGS, *NATIVE, version, _features()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _features() -> str:
+    """What -march=native depends on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    wanted = ("flags", "Features", "model name")
+    return "\n".join([platform.machine(), *(next((line for line in lines if line.startswith(w)), "") for w in wanted)])
+
+
+def emit(
+    neurons: Structure, currents: Tensor, time_steps: int | None, counted: bool, kept: Tensor | None, membrane: bool
+) -> tuple[Tensor, Tensor | None, Counts]:
+    """Run a population over one window.
+
+    Args:
+        neurons: `Thresholds` or `Gates`.
+        currents: [S, ...], fp32 or fp64, on the CPU; summed over S.
+        time_steps: T for trains; None for their sums.
+        counted: whether spikes are counted.
+        kept: receives the spikes of each neuron, with its flag of outliers, int8 [N]; or None.
+        membrane: whether the membrane potential is wanted.
+
+    Returns:
+        Trains [T, ...] or sums [...]; the membrane potential [...] or None; the counts.
+    """
+    built = library()
+    assert built is not None
+    shape = currents.shape[1:]
+    window, currents = described(currents)
+    total = currents.new_empty(shape if time_steps is None else (time_steps, *shape))
+    v = currents.new_empty(shape) if membrane else None
+    counts = Counts()
+    function = built.las_gates if isinstance(neurons, Gates) else built.las_thresholds
+    function(
+        neurons,
+        window,
+        currents.dtype == torch.float64,
+        None if v is None else v.data_ptr(),
+        total.data_ptr() if time_steps is None else None,
+        None if time_steps is None else total.data_ptr(),
+        counted,
+        None if kept is None else kept.data_ptr(),
+        byref(counts),
+        torch.get_num_threads(),
+    )
+    return total, v, counts
+
+
+def emit_layer(
+    name: str, inputs: Sequence[Structure], shape: Sequence[int], currents: Tensor, as_train: bool, populations: int
+) -> tuple[Tensor, Sequence[Counts]]:
+    """Run the populations of a whole layer over one window.
+
+    Args:
+        name: of the function in host.cpp.
+        inputs: its first arguments.
+        shape: of the output.
+        currents: a tensor of its type.
+        as_train: whether the output is trains, and not their sums.
+        populations: how many there are.
+
+    Returns:
+        The output; the counts of each population.
+    """
+    built = library()
+    assert built is not None
+    output = currents.new_empty(shape)
+    counts = (Counts * populations)()
+    total, train = (None, output.data_ptr()) if as_train else (output.data_ptr(), None)
+    getattr(built, name)(*inputs, currents.dtype == torch.float64, total, train, counts, torch.get_num_threads())
+    return output, counts
+
+
+def described(currents: Tensor) -> tuple[Currents, Tensor]:
+    """A tensor [S, ...] as the kernels see it: itself, or a contiguous copy where it has too many different strides."""
+    steps, step_stride = len(currents), currents.stride(0)
+    if currents[0].is_contiguous() if steps else True:
+        size = currents[0].numel() if steps else 0
+        return Currents(currents.data_ptr(), steps, step_stride, 1, 1, 1, size, size, size, size), currents
+    sizes, strides = _collapsed(currents.shape[1:], currents.stride()[1:])
+    if len(sizes) >= _RUN or strides[-1] != 1:
+        return described(currents.contiguous())
+    sizes, strides = [1] * (4 - len(sizes)) + sizes, [0] * (4 - len(strides)) + strides
+    return Currents(currents.data_ptr(), steps, step_stride, *sizes, *strides[:3]), currents
+
+
+def _collapsed(shape: Sequence[int], stride: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Dimensions with neighbours that follow each other in memory made one."""
+    sizes, strides = [1], [1]
+    for size, step in zip(shape, stride, strict=True):
+        if size == 1:
+            continue
+        if sizes[-1] == 1:
+            sizes[-1], strides[-1] = size, step
+        elif strides[-1] == size * step:
+            sizes[-1], strides[-1] = sizes[-1] * size, step
+        else:
+            sizes.append(size)
+            strides.append(step)
+    return sizes, strides

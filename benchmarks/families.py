@@ -1,6 +1,6 @@
 """What was measured of every family and head on tiny models with random weights, as a Markdown table.
 
-    python benchmarks/families.py > docs/families_table.md
+    python benchmarks/families.py       (its output is the table of docs/families.md)
 
 Errors are ‖SNN − ANN‖/‖ANN‖ at T=16, of the first output without padding; random weights say nothing of quality.
 """

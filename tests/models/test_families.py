@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import transformers
-from tiny_families import TINY_MODELS, Batch, Model, TinyModel, double
+from tiny_families import PATCH, TINY_MODELS, Batch, Model, TinyModel, double
 from tiny_models import EXECUTIONS, relative_error, run, run_and_count
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -127,6 +127,25 @@ def test_images_of_another_size(name: str, execution: str) -> None:
         expected = ann(pixel_values=pixels, interpolate_pos_encoding=True)[0]
     found = run(snn, execution, pixel_values=pixels, interpolate_pos_encoding=True)[0]
     assert 0 < relative_error(found, expected) < ACCURATE
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_videos(execution: str) -> None:
+    """Two sequences, each with two frames of 16 patches, of which four make a token."""
+    ann, snn = pair_of(TINY_MODELS["Qwen2VLForConditionalGeneration"])
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 90, (2, 14), generator=generator)
+    ids[:, 2:10] = 98
+    batch = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "pixel_values_videos": torch.randn(64, 3 * 2 * PATCH**2, generator=generator),
+        "video_grid_thw": torch.tensor([[2, 4, 4]] * 2),
+        "mm_token_type_ids": 2 * (ids == 98).int(),
+    }
+    with torch.no_grad():
+        expected = ann(**batch).logits
+    assert 0 < relative_error(run(snn, execution, **batch).logits, expected) < ACCURATE
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)

@@ -184,7 +184,7 @@ class HGNode(WindowNode):
             share.sub_(spike, alpha=2.0**-t)
             if counts is not None:
                 counts.add_fired(spike)
-            torch.where(spike > 0, amplitude.mul_(0.5), 0.0, out=train[t - 1])
+            torch.where(spike > 0, amplitude.mul_(0.5), amplitude.new_zeros(()), out=train[t - 1])
         train[0] += bias.add_(not_a_number)
 
     def _select(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,6 +201,11 @@ class HGNode(WindowNode):
         return self._select_octave(v, self.function)[:3]
 
     def spikes_of(self, v: Tensor) -> Tensor:
+        by_kernel = self._spikes_by_kernel(v)
+        if by_kernel is not None:
+            return by_kernel
+        if v.numel() == 0:
+            return v.new_zeros((self.time_steps, *v.shape), dtype=torch.int16)
         working = v.detach().to(torch.promote_types(v.dtype, torch.float32)).reshape(-1)
         share = self._select_between(working, *(float(extreme) for extreme in torch.aminmax(working)))[0]
         digits = self._digits(share).nan_to_num_(0.0).to(torch.int32)

@@ -143,7 +143,14 @@ class ThresholdNode(WindowNode):
     def most_spikes(self) -> int:
         return most_spikes(self.code)
 
+    @property
+    def largest_level(self) -> int:
+        return 2 * self.code.levels
+
     def spikes_of(self, v: Tensor) -> Tensor:
+        by_kernel = self._spikes_by_kernel(v)
+        if by_kernel is not None:
+            return by_kernel
         working = v.detach().to(torch.promote_types(v.dtype, torch.float32))
         unit = self._alpha_of(working.abs(), 0.5 / self.code.levels)
         steps = [step.mul_(2.0**t) for t, step in enumerate(emit_steps(working / unit, self.code))]

@@ -19,7 +19,7 @@ class Tally:
         raw: spikes of each neuron in the last window, plus `OUTLIER_FLAG` where the outlier sub-neuron coded, int8
             [B, ...]; None where they are not counted.
         total: (spikes, inputs that the outlier sub-neuron coded) in the last window, where not each is wanted.
-        out_of_range: how many inputs lay outside the neuron's range since the last reset.
+        out_of_range: how many inputs lay outside the neuron's range since the last reset; a tensor stays on its device.
         live: told by the layer to a recorder: which neurons of the window take part, bool, broadcastable to [B, ...];
             None: all.
         synapses: likewise: synaptic operations that a spike of each neuron causes, int64, broadcastable to [B, ...], or
@@ -29,7 +29,7 @@ class Tally:
     each: bool = True
     raw: Tensor | None = None
     total: tuple[Tensor | float, Tensor | float] = (0, 0)
-    out_of_range: int = 0
+    out_of_range: int | Tensor = 0
     live: Tensor | None = None
     synapses: Tensor | int | None = None
 

@@ -10,6 +10,7 @@ from spikingjelly.activation_based import base
 from torch import Tensor
 
 from las_sj.neurons.fetching import HOOK
+from las_sj.neurons.kernels import cuda
 from las_sj.neurons.kernels.choose import BACKENDS, kernels_for
 from las_sj.neurons.tally import Tally, WindowCounts
 
@@ -101,7 +102,7 @@ class WindowNode(base.MemoryModule):
     @property
     def out_of_range(self) -> int:
         """How many inputs lay outside the neuron's range since the last `reset_counts`."""
-        return self.tally.out_of_range
+        return int(self.tally.out_of_range)
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         """Accumulated input [B, ...] to accumulated output [B, ...]."""
@@ -119,17 +120,32 @@ class WindowNode(base.MemoryModule):
         self._end_window(v, train)
         return train
 
-    def train_from(self, x_seq: Tensor) -> tuple[Tensor | None, Tensor]:
+    def train_from(self, x_seq: Tensor, out: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
         """Integrate currents [T_in, B, ...] and fire.
+
+        Args:
+            x_seq: the currents.
+            out: receives the train, [T, B, ...], contiguous and of the type of `x_seq`; a new tensor if None.
 
         Returns:
             The membrane potential [B, ...], or None where nobody asks for it; the spike train [T, B, ...].
+
+        Raises:
+            ValueError: `out` does not fit.
         """
+        if out is not None:
+            self._check_output(x_seq, out)
         kernels = None if self.observer is not None or self.bypass else self._kernels(x_seq)
         if kernels is not None and not self._keeps_gradient(x_seq):
-            return self._emit(kernels, x_seq, as_train=True)
+            return self._emit(kernels, x_seq, True, out)
         v = x_seq.sum(0)
-        return v, self.train_of(v)
+        train = self.train_of(v)
+        return v, train if out is None else out.copy_(train)
+
+    def _check_output(self, x_seq: Tensor, out: Tensor) -> None:
+        shape = (self.time_steps, *x_seq.shape[1:])
+        if out.shape != shape or out.dtype != x_seq.dtype or out.device != x_seq.device or not out.is_contiguous():
+            raise ValueError(f"out must be contiguous, {list(shape)}, {x_seq.dtype}, on {x_seq.device}")
 
     def accumulated(self, v: Tensor) -> Tensor:
         """The sum over the window of what a neuron with membrane potential `v` emits, [B, ...]."""
@@ -137,8 +153,7 @@ class WindowNode(base.MemoryModule):
             self.observer(v.detach())
         if self.bypass:
             return self._exact(v)
-        working = v.float() if v.dtype in _HALF else v  # half precision holds values, not membrane dynamics
-        return self._with_gradient(working, self._code_sum).to(v.dtype)
+        return self._with_gradient(self._working(v), self._code_sum).to(v.dtype)
 
     def train_of(self, v: Tensor) -> Tensor:
         """The spike train of a neuron with membrane potential `v`, [T, B, ...]."""
@@ -146,8 +161,11 @@ class WindowNode(base.MemoryModule):
             self.observer(v.detach())
         if self.bypass:
             return self._exact(v) * _uneven_shares(self.time_steps, v)
-        working = v.float() if v.dtype in _HALF else v
-        return self._with_gradient(working, self._code_train).to(v.dtype)
+        return self._with_gradient(self._working(v), self._code_train).to(v.dtype)
+
+    def _working(self, v: Tensor) -> Tensor:
+        """Half precision holds values, not membrane dynamics; kernels that take it compute in single precision."""
+        return v.float() if v.dtype in _HALF and self._kernels(v) is None else v
 
     def count_out_of_range(self, v: Tensor) -> int:
         """How many of the membrane potentials `v` ([B, ...]) lie beyond the neuron's range."""
@@ -160,6 +178,18 @@ class WindowNode(base.MemoryModule):
         ±(n + j).
         """
         raise NotImplementedError
+
+    def _spikes_by_kernel(self, v: Tensor) -> Tensor | None:
+        """`spikes_of` where there is a kernel for it and levels fit its int8."""
+        kernels = self._kernels(v)
+        if kernels is not cuda or self.largest_level > cuda.LARGEST_LEVEL:
+            return None
+        return cuda.spikes(self.kernel_neurons(v), v.detach(), self.time_steps).to(torch.int16)
+
+    @property
+    def largest_level(self) -> int:
+        """The largest magnitude that `spikes_of` returns."""
+        return 1
 
     def spike_scale(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """α and a bias for each membrane potential `v` ([B, ...]): a spike at step t carries α·2^-t, or its multiple by
@@ -178,11 +208,13 @@ class WindowNode(base.MemoryModule):
     def kernel_neurons(self, x: Tensor) -> Structure:
         """This population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved."""
         tables = self._kernel_tables()
-        key = (x.dtype, *(table.data_ptr() for table in tables), *self._kernel_settings(x))
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        key = (dtype, *(table.data_ptr() for table in tables), *self._kernel_settings(x))
         if self._neurons is None or self._neurons[0] != key:
-            fits = all(table.dtype == x.dtype or not table.is_floating_point() for table in tables)
-            if not fits:  # a copy, which does not follow what happens to the table, so that it serves only once
-                tables = [table.to(x.dtype) if table.is_floating_point() else table for table in tables]
+            fits = all(table.dtype == dtype or not table.is_floating_point() for table in tables)
+            if not fits:  # copies, which do not follow what happens to the tables, so that they serve only once
+                copies = {table: table.to(dtype) for table in tables if table.is_floating_point()}
+                tables = [copies.get(table, table) for table in tables]
             self._neurons = (key if fits else None, self._describe(tables, x.shape[-1]), tables)
         return self._neurons[1]
 
@@ -215,7 +247,9 @@ class WindowNode(base.MemoryModule):
     def _keeps_gradient(self, x: Tensor) -> bool:
         return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
 
-    def _emit(self, kernels: ModuleType, currents: Tensor, as_train: bool) -> tuple[Tensor | None, Tensor]:
+    def _emit(
+        self, kernels: ModuleType, currents: Tensor, as_train: bool, out: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         """What the kernels make of currents [S, B, ...]: the membrane potential, if it is asked for, and a train
         [T, B, ...] or its sum [B, ...]."""
         counts = self.tally.start(currents[0]) if self.count_spikes else None
@@ -226,6 +260,7 @@ class WindowNode(base.MemoryModule):
             counts is not None,
             None if counts is None else counts.kept,
             self.recorder is not None or self.store_v_seq or bool(self._forward_hooks),
+            out,
         )
         self.tally.out_of_range += found.beyond
         if counts is None:

@@ -115,7 +115,13 @@ def _features() -> str:
 
 
 def emit(
-    neurons: Structure, currents: Tensor, time_steps: int | None, counted: bool, kept: Tensor | None, membrane: bool
+    neurons: Structure,
+    currents: Tensor,
+    time_steps: int | None,
+    counted: bool,
+    kept: Tensor | None,
+    membrane: bool,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Counts]:
     """Run a population over one window.
 
@@ -126,6 +132,7 @@ def emit(
         counted: whether spikes are counted.
         kept: receives the spikes of each neuron, with its flag of outliers, int8 [N]; or None.
         membrane: whether the membrane potential is wanted.
+        out: receives the trains or sums, contiguous; a new tensor if None.
 
     Returns:
         Trains [T, ...] or sums [...]; the membrane potential [...] or None; the counts.
@@ -134,7 +141,7 @@ def emit(
     assert built is not None
     shape = currents.shape[1:]
     window, currents = described(currents)
-    total = currents.new_empty(shape if time_steps is None else (time_steps, *shape))
+    total = currents.new_empty(shape if time_steps is None else (time_steps, *shape)) if out is None else out
     v = currents.new_empty(shape) if membrane else None
     counts = Counts()
     function = built.las_gates if isinstance(neurons, Gates) else built.las_thresholds

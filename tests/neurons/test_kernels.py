@@ -1,0 +1,345 @@
+"""The compiled kernels: bit for bit what torch computes, on a processor and, emulated, as a GPU would run them."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import emulated_gpu
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from las_sj.neurons import FUNCTIONS, HGNode, MTNode, OATNode, WindowNode
+from las_sj.neurons.functions import GridFunction
+from las_sj.neurons.kernels import cuda, host
+
+ENGINES = ("host", "emulated")
+DTYPES = (torch.float32, torch.float64)
+HALF = (torch.float16, torch.bfloat16)
+NORMAL, OUTLIER = 0.75, 20.0
+CHANNELS = (0.1, 0.75, 3.0)
+
+needs_compiler = pytest.mark.skipif(host.library() is None, reason="no C++ compiler")
+pytestmark = needs_compiler
+seeds = st.integers(0, 2**32 - 1)
+settings_of_codes = st.fixed_dictionaries(
+    {
+        "time_steps": st.integers(1, 24),
+        "levels": st.sampled_from((1, 2, 3, 7, 15, 63, 127)),
+        "rounding": st.sampled_from(("nearest", "floor")),
+        "max_spikes": st.sampled_from((None, 1, 2, 3, 30)),
+    }
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def emulated_launch() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda, "_launch", emulated_gpu.launch)
+        yield
+
+
+def threshold_node(kind: str, settings: dict[str, Any]) -> MTNode | OATNode:
+    channels = torch.tensor(CHANNELS)
+    makers: dict[str, Callable[[], MTNode | OATNode]] = {
+        "mt": lambda: MTNode(NORMAL, **settings),
+        "mt-channel": lambda: MTNode(channels, **settings),
+        "oat": lambda: OATNode(NORMAL, OUTLIER, **settings),
+        "oat-channel": lambda: OATNode(channels, OUTLIER, **settings),
+    }
+    return makers[kind]()
+
+
+def draw(size: int, seed: int, dtype: torch.dtype, largest: float = OUTLIER) -> Tensor:
+    """Values of all sizes; thresholds, halves of steps and their neighbours; denormals, infinities, NaN."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.tensor([NORMAL, OUTLIER, *CHANNELS, 6.0, 10.0, 16.0, 20.0], dtype=dtype)
+    ties = grid[:, None] * torch.tensor([1, 0.5, 0.25, 3 / 8, 2.0**-9, 2.0**-17], dtype=dtype)
+    special = torch.cat([ties.flatten(), torch.tensor([0.0, 1e30, 1e-40, 1e-45, torch.inf, torch.nan], dtype=dtype)])
+    special = torch.cat([special, torch.nextafter(special, special + 1), torch.nextafter(special, special - 1)])
+    picked = special[torch.randint(len(special), (size,), generator=generator)]
+    sizes = largest * torch.exp2(torch.rand(size, generator=generator, dtype=dtype) * 14 - 12)
+    values = torch.where(torch.rand(size, generator=generator) < 0.3, picked, sizes)
+    return values * (torch.randint(2, (size,), generator=generator) * 2 - 1)
+
+
+@dataclass
+class Ran:
+    """All that a window gives."""
+
+    emitted: Tensor
+    membrane: Tensor
+    kept: Tensor  # spikes of each neuron, with flags of outliers
+    beyond: int
+    totals: tuple[int, int]  # spikes and outliers, where not each is wanted
+
+
+def run_on(engine: str, node: WindowNode, currents: Tensor, as_train: bool) -> Ran:
+    """A window on "torch", "host" or "emulated"."""
+    node = copy.deepcopy(node)
+    node.count_spikes = True
+    membranes: list[Tensor] = []
+    node.recorder = lambda _, v, y: membranes.append(v)
+    emitted = [_emitted(engine, node, currents, as_train)]
+    kept, beyond = node.tally.raw, node.out_of_range
+    assert kept is not None
+    node.tally.each = False
+    emitted.append(_emitted(engine, node, currents, as_train))
+    assert same(*emitted)
+    spikes, outliers = node.tally.total
+    return Ran(emitted[0], membranes[0], kept, beyond, (int(spikes), int(outliers)))
+
+
+def _emitted(engine: str, node: WindowNode, currents: Tensor, as_train: bool) -> Tensor:
+    if engine != "torch":
+        return node._emit(host if engine == "host" else cuda, currents, as_train)[1]
+    v = currents[0].clone()
+    for step in currents[1:]:
+        v += step
+    node.backend = "torch"
+    return node._code_train(v) if as_train else node._code_sum(v)
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit, but that zeros have no sign and every NaN is one."""
+    return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def assert_same(found: Ran, expected: Ran) -> None:
+    assert same(found.emitted, expected.emitted)
+    assert same(found.membrane, expected.membrane)
+    assert torch.equal(found.kept, expected.kept)
+    assert found.beyond == expected.beyond
+    assert found.totals == expected.totals
+
+
+@given(
+    st.sampled_from(ENGINES),
+    st.sampled_from(("mt", "mt-channel", "oat", "oat-channel")),
+    settings_of_codes,
+    st.integers(0, 40),
+    st.integers(1, 3),
+    st.booleans(),
+    seeds,
+    st.sampled_from(DTYPES),
+)
+@example("host", "oat", {"time_steps": 16, "levels": 15}, 3000, 3, True, 0, torch.float32)
+@example("emulated", "oat-channel", {"time_steps": 16, "levels": 15}, 3000, 2, False, 0, torch.float32)
+def test_thresholds(
+    engine: str,
+    kind: str,
+    settings: dict[str, Any],
+    rows: int,
+    steps: int,
+    as_train: bool,
+    seed: int,
+    dtype: torch.dtype,
+) -> None:
+    currents = draw(steps * rows * 3, seed, dtype).view(steps, rows, 3)
+    node = threshold_node(kind, settings)
+    assert_same(run_on(engine, node, currents, as_train), run_on("torch", node, currents, as_train))
+
+
+@given(
+    st.sampled_from(ENGINES),
+    st.sampled_from(list(FUNCTIONS)),
+    st.integers(1, 24),
+    st.sampled_from((1e-5, 1e-3)),
+    st.integers(0, 90),
+    st.integers(1, 3),
+    st.booleans(),
+    seeds,
+    st.sampled_from(DTYPES),
+)
+@example("host", "gelu", 16, 1e-5, 9000, 2, True, 0, torch.float32)
+@example("emulated", "silu", 16, 1e-5, 9000, 2, True, 0, torch.float32)
+@example("host", "reciprocal", 5, 1e-3, 9000, 1, True, 0, torch.float32)
+def test_gates(
+    engine: str,
+    function: str,
+    time_steps: int,
+    tolerance: float,
+    size: int,
+    steps: int,
+    as_train: bool,
+    seed: int,
+    dtype: torch.dtype,
+) -> None:
+    node = HGNode(function, time_steps, tolerance=tolerance)
+    if isinstance(node.function, GridFunction):
+        node.set_range(-30.0, 40.0)
+    currents = draw(steps * size, seed, dtype, largest=60.0).view(steps, size)
+    assert_same(run_on(engine, node, currents, as_train), run_on("torch", node, currents, as_train))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("as_train", [True, False])
+@pytest.mark.parametrize("name", ["oat", "gelu"])
+def test_half_precision_as_a_gpu_runs_it(name: str, as_train: bool, dtype: torch.dtype) -> None:
+    """Read and written in half precision, computed in single precision."""
+    node = OATNode(NORMAL, OUTLIER, 12, 15) if name == "oat" else HGNode("gelu", 12)
+    currents = draw(2 * 999, 3, torch.float32).to(dtype).view(2, 999)
+    found = run_on("emulated", node, currents, as_train)
+    expected = run_on("torch", node, currents.float(), as_train)
+    assert same(found.emitted, expected.emitted.to(dtype))
+    assert torch.equal(found.kept, expected.kept)
+
+
+@given(st.sampled_from((*DTYPES, *HALF)), seeds, st.sampled_from((0, 1, 7, 8, 1000, 1003)))
+def test_levels_as_small_integers(dtype: torch.dtype, seed: int, size: int) -> None:
+    """Trains of int8, by the kernel that writes them."""
+    v = draw(size, seed, torch.float32).to(dtype)
+    for node in (OATNode(NORMAL, OUTLIER, 12, 15), MTNode(NORMAL, 5, 63, "floor"), HGNode("tanh", 9)):
+        levels = cuda.spikes(node.kernel_neurons(v), v, node.time_steps)
+        assert levels.dtype == torch.int8
+        assert torch.equal(levels.to(torch.int16), node.spikes_of(v.to(torch.promote_types(dtype, torch.float32))))
+
+
+STRIDES: dict[str, Callable[[Tensor], Tensor]] = {
+    "heads": lambda x: x.view(2, 3, 4, 5, 8).transpose(2, 3),
+    "steps apart": lambda x: x.view(4, 2, 3, 4, 5, 2)[::2, 0],
+    "reversed axes": lambda x: x.view(2, 3, 4, 5, 8).permute(0, 4, 3, 2, 1),
+    "expanded": lambda x: x.view(2, 480)[:, :8].unsqueeze(1).expand(2, 5, 8),
+    "one column": lambda x: x.view(2, 120, 4)[..., 1],
+    "a window of rows": lambda x: x.view(2, 12, 40)[:, 2:9, 3:20],
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("strides", list(STRIDES))
+def test_any_strides(engine: str, strides: str) -> None:
+    currents = STRIDES[strides](draw(960, 1, torch.float32))
+    node = OATNode(NORMAL, OUTLIER, 16, 15)
+    assert_same(run_on(engine, node, currents, True), run_on("torch", node, currents.contiguous(), True))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_any_number_of_threads(threads: int) -> None:
+    """And trains that are written past the caches, at any alignment."""
+    before = torch.get_num_threads()
+    currents = draw(2 * 300_001, 2, torch.float32).view(2, 300_001)
+    node = OATNode(NORMAL, OUTLIER, 16, 15)
+    expected = run_on("torch", node, currents, True)
+    torch.set_num_threads(threads)
+    try:
+        assert_same(run_on("host", node, currents, True), expected)
+        assert_same(run_on("host", node, currents[:, :300_000], True), run_on("torch", node, currents[:, :-1], True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_buffer_is_reused() -> None:
+    node = OATNode(NORMAL, OUTLIER, 16, 15)
+    x_seq = draw(4 * 50, 5, torch.float32).view(4, 50)
+    buffer = torch.empty(16, 50)
+    for backend in ("host", "torch"):
+        node.backend = backend
+        train = node.train_from(x_seq, out=buffer.fill_(7.0))[1]
+        assert train.data_ptr() == buffer.data_ptr()
+        assert same(train, node.train_from(x_seq)[1])
+    for wrong in (torch.empty(15, 50), torch.empty(16, 50, dtype=torch.float64), torch.empty(50, 16).t()):
+        with pytest.raises(ValueError, match="out must be contiguous"):
+            node.train_from(x_seq, out=wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tables_of_another_type(dtype: torch.dtype) -> None:
+    """A model in double precision has its thresholds in it too; single inputs meet them in their own."""
+    v = draw(1, 4, dtype).new_tensor([0.3, 0.8, 5.0])
+    for node in (OATNode(NORMAL, OUTLIER, 16, 15), HGNode("gelu", 16)):
+        wide = copy.deepcopy(node).double()
+        expected = run_on("torch", wide, v[None], False)
+        assert_same(run_on("host", wide, v[None], False), expected)
+        assert_same(run_on("host", node, v[None], False), expected)
+
+
+def test_thresholds_that_change_are_seen() -> None:
+    node = OATNode(NORMAL, OUTLIER, 16, 15)
+    x = torch.tensor([0.5, 7.0, 30.0])
+    for value in (0.9, 3.0):
+        node.theta_normal.data.fill_(value)
+        expected = copy.deepcopy(node)
+        expected.backend = "torch"
+        assert same(node(x), expected(x))
+    node.theta_normal = torch.nn.Parameter(torch.tensor(2.5), requires_grad=False)
+    expected = copy.deepcopy(node)
+    expected.backend = "torch"
+    assert same(node(x), expected(x))
+    gates = HGNode("gelu", 16, -8.0, 8.0)
+    gates(x)
+    gates.set_range(-8.0, 40.0)
+    gates(x)
+    assert gates.out_of_range == 1
+
+
+def test_backends() -> None:
+    node = MTNode(1.0, 8)
+    assert node.backend == "auto"
+    for backend in node.supported_backends:
+        node.backend = backend
+        assert same(node(torch.tensor([0.3])), MTNode(1.0, 8)(torch.tensor([0.3])))
+    with pytest.raises(ValueError, match="backend must be one of auto, torch, host, cupy, got 'cuda'"):
+        node.backend = "cuda"
+
+
+ANNOUNCE = """
+import logging, sys, torch
+from las_sj.neurons import OATNode
+node = OATNode(1.0, 4.0, 16, 15)
+for backend in sys.argv[1:]:
+    node.backend = backend
+    for _ in range(3):
+        assert torch.allclose(node(torch.tensor([0.3, 3.0])), torch.tensor([0.3, 3.0]), atol=1e-3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("compiler", "cache", "backends", "says"),
+    [
+        ("g++", "", ["auto", "host"], None),
+        ("g++", "", ["cupy"], "backend 'cupy' does not work on tensors on cpu"),
+        ("", "", ["auto", "host"], "without its faster kernels for processors: no C++ compiler was found"),
+        ("broken", "", ["auto"], "without its faster kernels for processors"),
+        ("g++", "/proc/nowhere", ["auto"], "without its faster kernels for processors"),
+    ],
+)
+def test_fallback_is_announced_once(
+    compiler: str, cache: str, backends: list[str], says: str | None, tmp_path: Path
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    if compiler == "broken":
+        (tools / "g++").write_text("#!/bin/sh\necho 'cannot compile' >&2\nexit 1\n")
+        (tools / "g++").chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "CXX"}
+    environment |= {"LAS_SJ_CACHE": cache or str(tmp_path / "cache")}
+    if compiler != "g++":
+        environment["PATH"] = str(tools)
+    command = [sys.executable, "-c", ANNOUNCE, *backends]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    lines = [line for line in result.stderr.splitlines() if "las_sj" in line or "backend" in line]
+    assert len(lines) == (0 if says is None else 1)
+    if says is not None:
+        assert says in lines[0]
+    kept = list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else []
+    assert len(kept) == (1 if compiler == "g++" and not cache and backends != ["cupy"] else 0)
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_nvcc_compiles_every_kernel(architecture: str, tmp_path: Path) -> None:
+    output = tmp_path / "window.cubin"
+    flags = ["-std=c++17", "--fmad=false", "-Werror=all-warnings", f"-arch={architecture}", "-cubin", "-o", str(output)]
+    source = str(cuda.SOURCES / "window.cu")
+    result = subprocess.run(["nvcc", *flags, "-Xptxas=-v", source], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("Compiling entry function") == 16
+    assert result.stderr.count("0 bytes spill stores, 0 bytes spill loads") == 16

@@ -5,6 +5,7 @@ S_a(t)·s_b(t) + s_a(t)·S_b(t−1) (LAS, arXiv 2505.09659, spike-equivalent com
 is spikes and the accumulated other one acts as the weight.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -15,7 +16,11 @@ Multiply = Callable[..., Tensor]
 
 def spiking_matmul(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     """Matrix product of two trains, [T, ..., M, K] and [T, ..., K, N] to [T, ..., M, N]."""
-    return _product(a_seq, b_seq, torch.matmul, lambda out, a, b: out.add_(torch.matmul(a, b)))
+    steps, *batch = a_seq.shape[:-2]
+    rows = math.prod(batch)
+    a_seq, b_seq = (x.reshape(steps, rows, *x.shape[-2:]) for x in (a_seq, b_seq))
+    train = _product(a_seq, b_seq, torch.bmm, Tensor.baddbmm_)
+    return train.view(steps, *batch, *train.shape[-2:])
 
 
 def spiking_product(a_seq: Tensor, b_seq: Tensor) -> Tensor:
@@ -26,9 +31,13 @@ def spiking_product(a_seq: Tensor, b_seq: Tensor) -> Tensor:
 def _product(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
     """Both, given a·b as multiply(a, b, out=…) and out += a·b."""
     if torch.is_grad_enabled() and (a_seq.requires_grad or b_seq.requires_grad):
-        a_sum, b_sum = a_seq.cumsum(0), b_seq.cumsum(0)
-        later = multiply(a_sum[1:], b_seq[1:]) + multiply(a_seq[1:], b_sum[:-1])
-        return torch.cat([multiply(a_sum[:1], b_seq[:1]), later])
+        steps = []
+        a_sum, b_sum = torch.zeros_like(a_seq[0]), torch.zeros_like(b_seq[0])
+        for a, b in zip(a_seq, b_seq, strict=True):
+            a_sum = a_sum + a
+            steps.append(multiply(a_sum, b) + multiply(a, b_sum))
+            b_sum = b_sum + b
+        return torch.stack(steps)
     first = multiply(a_seq[0], b_seq[0])
     train = first.new_empty((len(a_seq), *first.shape))
     train[0] = first

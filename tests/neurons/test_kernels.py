@@ -13,6 +13,7 @@ from typing import Any
 import emulated_gpu
 import pytest
 import torch
+from extreme_inputs import CHANNELS, NORMAL, OUTLIER, draw, same
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -24,8 +25,6 @@ from las_sj.neurons.kernels import cuda, host
 ENGINES = ("host", "emulated")
 DTYPES = (torch.float32, torch.float64)
 HALF = (torch.float16, torch.bfloat16)
-NORMAL, OUTLIER = 0.75, 20.0
-CHANNELS = (0.1, 0.75, 3.0)
 
 needs_compiler = pytest.mark.skipif(host.library() is None, reason="no C++ compiler")
 pytestmark = needs_compiler
@@ -56,19 +55,6 @@ def threshold_node(kind: str, settings: dict[str, Any]) -> MTNode | OATNode:
         "oat-channel": lambda: OATNode(channels, OUTLIER, **settings),
     }
     return makers[kind]()
-
-
-def draw(size: int, seed: int, dtype: torch.dtype, largest: float = OUTLIER) -> Tensor:
-    """Values of all sizes; thresholds, halves of steps and their neighbours; denormals, infinities, NaN."""
-    generator = torch.Generator().manual_seed(seed)
-    grid = torch.tensor([NORMAL, OUTLIER, *CHANNELS, 6.0, 10.0, 16.0, 20.0], dtype=dtype)
-    ties = grid[:, None] * torch.tensor([1, 0.5, 0.25, 3 / 8, 2.0**-9, 2.0**-17], dtype=dtype)
-    special = torch.cat([ties.flatten(), torch.tensor([0.0, 1e30, 1e-40, 1e-45, torch.inf, torch.nan], dtype=dtype)])
-    special = torch.cat([special, torch.nextafter(special, special + 1), torch.nextafter(special, special - 1)])
-    picked = special[torch.randint(len(special), (size,), generator=generator)]
-    sizes = largest * torch.exp2(torch.rand(size, generator=generator, dtype=dtype) * 14 - 12)
-    values = torch.where(torch.rand(size, generator=generator) < 0.3, picked, sizes)
-    return values * (torch.randint(2, (size,), generator=generator) * 2 - 1)
 
 
 @dataclass
@@ -106,11 +92,6 @@ def _emitted(engine: str, node: WindowNode, currents: Tensor, as_train: bool) ->
         v += step
     node.backend = "torch"
     return node._code_train(v) if as_train else node._code_sum(v)
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Bit for bit, but that zeros have no sign and every NaN is one."""
-    return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def assert_same(found: Ran, expected: Ran) -> None:

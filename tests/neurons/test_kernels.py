@@ -324,3 +324,17 @@ def test_nvcc_compiles_every_kernel(architecture: str, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("Compiling entry function") == 16
     assert result.stderr.count("0 bytes spill stores, 0 bytes spill loads") == 16
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_the_compiler_that_cupy_uses_compiles_every_kernel(architecture: str) -> None:
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="no NVRTC")
+    source = (cuda.SOURCES / "window.cu").read_bytes()
+    _, program = nvrtc.nvrtcCreateProgram(source, b"window.cu", 0, [], [])
+    options = [option.encode() for option in (*cuda.OPTIONS, f"--gpu-architecture={architecture}")]
+    (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    log = b" " * size
+    nvrtc.nvrtcGetProgramLog(program, log)
+    assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
+    assert not log.strip(b"\0 \n"), log.decode()

@@ -43,9 +43,13 @@ class FedLinear(SpikingLayer):
 
 
 class SpikingLinear(FedLinear):
-    """A linear layer with a population of coding neurons before it: y = Σ_t W·s(t) + b."""
+    """A linear layer with a population of coding neurons before it: y = Σ_t W·s(t) + b.
+
+    A train that would be larger than `stream_from` bytes is made and used up for some tokens at a time.
+    """
 
     input_node: WindowNode
+    stream_from: int = 1 << 29
 
     def equip(self, factory: NeuronFactory) -> None:
         self.input_node = factory.coder()
@@ -54,7 +58,20 @@ class SpikingLinear(FedLinear):
         yield Site("input_node", self.input_node, "weights", (synapses_of(self, ""),))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.execution.temporal and x.nbytes > self.stream_from and not self.input_node.is_watched(x):
+            return self._stream(x)
         return self._synapses(self.fire(self.input_node, x))
+
+    def _stream(self, x: Tensor) -> Tensor:
+        """The temporal call, without a train of all tokens."""
+        x_seq = self.execution.split_time(x).flatten(1, -2)  # [T, tokens, C_in]
+        out = x.new_empty((*x_seq.shape[:2], out_features(self)))
+        size = max(1, x_seq.shape[1] * self.stream_from // x.nbytes)
+        for start in range(0, x_seq.shape[1], size):
+            train = self.input_node(x_seq[:, start : start + size])
+            for spikes, y in zip(train, out[:, start : start + size], strict=True):
+                y.copy_(self._synapses(spikes))
+        return out.view(*x.shape[:-1], -1)
 
 
 class RectifiedLinear(SpikingLinear):

@@ -35,6 +35,7 @@ class HGNode(WindowNode):
             tanh: ±1; exp: 0 below) or, for powers, with further octaves.
         tolerance: error of a chord, absolute, or relative for exp and powers.
         step_mode: "s" or "m".
+        backend: "auto", "torch", "host" or "cupy".
 
     Attributes:
         bound, relative_bound: proven bounds of the error within the range (absolute, relative to f).
@@ -52,8 +53,9 @@ class HGNode(WindowNode):
         high: float | None = None,
         tolerance: float = 1e-5,
         step_mode: str = "s",
+        backend: str = "auto",
     ) -> None:
-        super().__init__(time_steps, step_mode)
+        super().__init__(time_steps, step_mode, backend)
         if function not in FUNCTIONS:
             raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
         if time_steps > 24:

@@ -31,8 +31,8 @@ def as_threshold(name: str, value: float | Tensor) -> nn.Parameter:
 class ThresholdNode(WindowNode):
     """What MTNode and OATNode share: coding a membrane potential with a threshold α for each element."""
 
-    def __init__(self, code: MultiThresholdCode, step_mode: str) -> None:
-        super().__init__(code.time_steps, step_mode)
+    def __init__(self, code: MultiThresholdCode, step_mode: str, backend: str) -> None:
+        super().__init__(code.time_steps, step_mode, backend)
         self.code = code
 
     @property
@@ -173,6 +173,7 @@ class MTNode(ThresholdNode):
         rounding: "nearest" (signed) or "floor" (as published).
         max_spikes: spikes allowed per window, or None.
         step_mode: "s" or "m".
+        backend: "auto", "torch", "host" or "cupy".
     """
 
     def __init__(
@@ -183,8 +184,9 @@ class MTNode(ThresholdNode):
         rounding: str = "nearest",
         max_spikes: int | None = None,
         step_mode: str = "s",
+        backend: str = "auto",
     ) -> None:
-        super().__init__(MultiThresholdCode(time_steps, levels, rounding, max_spikes), step_mode)
+        super().__init__(MultiThresholdCode(time_steps, levels, rounding, max_spikes), step_mode, backend)
         self.theta = as_threshold("theta", theta)
 
     @property

@@ -18,7 +18,7 @@ class OATNode(ThresholdNode):
     Args:
         theta_normal: base threshold of the normal sub-neuron, a number or one per channel ([C]).
         theta_outlier: the same of the outlier sub-neuron, ≥ theta_normal; |input| up to it is in range.
-        time_steps, levels, rounding, max_spikes, step_mode: as in MTNode.
+        time_steps, levels, rounding, max_spikes, step_mode, backend: as in MTNode.
 
     Raises:
         ValueError: a threshold is not positive, or theta_outlier < theta_normal.
@@ -33,8 +33,9 @@ class OATNode(ThresholdNode):
         rounding: str = "nearest",
         max_spikes: int | None = None,
         step_mode: str = "s",
+        backend: str = "auto",
     ) -> None:
-        super().__init__(MultiThresholdCode(time_steps, levels, rounding, max_spikes), step_mode)
+        super().__init__(MultiThresholdCode(time_steps, levels, rounding, max_spikes), step_mode, backend)
         self.theta_normal = as_threshold("theta_normal", theta_normal)
         self.theta_outlier = as_threshold("theta_outlier", theta_outlier)
         if not self.theta_normal.is_meta and bool((self.theta_outlier < self.theta_normal).any()):

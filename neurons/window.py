@@ -59,13 +59,13 @@ class WindowNode(base.MemoryModule):
             [T, B, ...]) after each window; used to monitor.
     """
 
-    def __init__(self, time_steps: int, step_mode: str = "s") -> None:
+    def __init__(self, time_steps: int, step_mode: str = "s", backend: str = "auto") -> None:
         super().__init__()
         if not isinstance(time_steps, int) or isinstance(time_steps, bool) or time_steps < 1:
             raise ValueError(f"time_steps must be an integer >= 1, got {time_steps!r}")
         self.time_steps = time_steps
         self.step_mode = step_mode
-        self.backend = "auto"
+        self.backend = backend
         self._neurons: tuple[Any, Structure, list[Tensor]] | None = None
         self.register_memory("v", 0.0)
         self.store_v_seq = False

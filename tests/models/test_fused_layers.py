@@ -231,6 +231,25 @@ def first_output(model: Model, execution: str, batch: dict[str, Any]) -> Tensor:
     return output
 
 
+@pytest.mark.parametrize("stream_from", [1, 1000, 20_000])
+@pytest.mark.parametrize("shape", [(2, 7, CHANNELS), (5, CHANNELS)])
+def test_linear_layers_stream(shape: tuple[int, ...], stream_from: int) -> None:
+    """Trains that would be too large are used up for some tokens at a time."""
+    execution = Execution(T)
+    layer = spiking(nn.Linear(CHANNELS, 9), SpikingLinear, {"levels": 15}, execution)
+    execution.step_mode = "m"
+    functional.set_step_mode(layer, "m")
+    execution.calls.append(Call(layer, None))
+    x = currents((T * shape[0], *shape[1:]), 0)
+    with torch.no_grad():
+        expected = layer(x)
+        beyond = layer.input_node.out_of_range
+        layer.input_node.reset_counts()
+        layer.stream_from = stream_from
+        torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    assert layer.input_node.out_of_range == beyond
+
+
 def test_who_looks_at_a_population_gets_it() -> None:
     """Recorders, hooks, spike counts, a wrapped forward and gradients keep populations apart."""
     x = torch.randn(1, 3)

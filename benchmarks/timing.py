@@ -1,0 +1,112 @@
+"""What benchmarks share: durations taken in turn, the machine, and memory at its peak."""
+
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Seconds of several calls of one thing."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Slowest minus fastest."""
+        return max(self.seconds) - min(self.seconds)
+
+
+@torch.no_grad()
+def in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Durations]:
+    """Durations of each call, one of each in every round, after a round that warms up."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for round_number in range(rounds + 1):
+        for name, call in calls.items():
+            start = now()
+            call()
+            if round_number:
+                taken[name].append(now() - start)
+    return {name: Durations(tuple(values)) for name, values in taken.items()}
+
+
+def now() -> float:
+    """Seconds, when all that was asked of a GPU is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def machine() -> str:
+    """One line for the head of a table."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores"
+    return f"{platform.machine()} {model}, {threads}{gpu}, torch {torch.__version__}"
+
+
+def resident(entry: str) -> float:
+    """Memory of this process now (VmRSS) or at its peak (VmHWM), MiB (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(entry)).split()[1]) / 1024
+
+
+def peak_of(prepare: Callable[..., Callable[[], object]], *arguments: object) -> tuple[float, float]:
+    """Memory in MiB before a call and at its peak, in a process of its own: of the process, or of a GPU if it uses one.
+
+    Args:
+        prepare: makes the call; a function of a module, with arguments that can be sent to another process.
+        arguments: its arguments.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_measure_peak, args=(queue, prepare, arguments))
+    process.start()
+    before, peak = queue.get()
+    process.join()
+    return before, peak
+
+
+def _measure_peak(
+    queue: "multiprocessing.Queue[tuple[float, float]]",
+    prepare: Callable[..., Callable[[], object]],
+    arguments: tuple[object, ...],
+) -> None:
+    with torch.no_grad():
+        call = prepare(*arguments)
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated() / MIB
+            call()
+            queue.put((before, torch.cuda.max_memory_allocated() / MIB))
+            return
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the preparation
+        before = resident("VmRSS")
+        call()
+        queue.put((before, resident("VmHWM")))
+
+
+def print_row(cells: list[object]) -> None:
+    """A row of a Markdown table; a header is followed by `print_rule`."""
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def print_header(cells: list[str]) -> None:
+    """The head of a Markdown table."""
+    print_row(list(cells))
+    print("|" + " --- |" * len(cells), flush=True)

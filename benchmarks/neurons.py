@@ -11,16 +11,16 @@ turn; all run with freed memory kept (`las_sj.memory`), so that nobody pays for 
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from spikingjelly.activation_based import neuron as sj
-from timing import Durations, in_turn, machine, print_header, print_row
+from timing import in_turn, machine, print_header, print_row
 from torch import Tensor
 
 from las_sj.memory import keep_freed_memory
 from las_sj.neurons import HGNode, OATNode, WindowNode
 from las_sj.neurons.fitting import GridFit
-from las_sj.neurons.functions import GridFunction
 
 NORMAL, OUTLIER = 2.0, 24.0
 Calls = dict[str, Callable[[], object]]
@@ -88,25 +88,47 @@ def check(found: Tensor, expected: Tensor, share: float, title: str) -> None:
         raise SystemExit(f"{title}: {differing:.1e} of the elements differ")
 
 
-def print_table(calls: Calls, reference: str, elements: int, moved: int, bandwidth: float, rounds: int) -> None:
-    """Rows of all calls, with ratios to the one called `reference`."""
-    times = in_turn(calls, rounds)
+@dataclass(frozen=True)
+class Setting:
+    """What all populations of a run share.
+
+    Attributes:
+        x_seq: currents [T, ...].
+        bandwidth: bytes read and written in a second, of a copy.
+        rounds: calls of each.
+    """
+
+    x_seq: Tensor
+    bandwidth: float
+    rounds: int
+
+    @property
+    def device(self) -> str:
+        return self.x_seq.device.type
+
+    @property
+    def time_steps(self) -> int:
+        return len(self.x_seq)
+
+
+def print_table(calls: Calls, reference: str, setting: Setting) -> None:
+    """Rows of all calls; those that return trains with their ratio to the one called `reference`."""
+    times = in_turn(calls, setting.rounds)
+    elements, moved = setting.x_seq[0].numel(), 2 * setting.x_seq.nbytes
     for title, taken in times.items():
-        whole = moved if "(s)" not in title else moved * 2 * elements // (moved // 4)
-        print_row(_row(title, taken, times[reference].median, elements, whole, bandwidth))
-
-
-def _row(title: str, taken: Durations, reference: float, elements: int, moved: int, bandwidth: float) -> list[object]:
-    seconds = taken.median
-    return [
-        title,
-        f"{1e3 * seconds:.1f}",
-        f"{1e3 * taken.spread:.1f}",
-        f"{1e9 * seconds / elements:.2f}",
-        f"{elements / seconds:.2e}",
-        f"{moved / seconds / bandwidth:.2f}",
-        f"{reference / seconds:.1f}",
-    ]
+        returns_sums = title.endswith("(s)")
+        seconds, bytes_moved = taken.median, moved // setting.time_steps if returns_sums else moved
+        print_row(
+            [
+                title,
+                f"{1e3 * seconds:.1f}",
+                f"{1e3 * taken.spread:.1f}",
+                f"{1e9 * seconds / elements:.2f}",
+                f"{elements / seconds:.2e}",
+                f"{bytes_moved / seconds / setting.bandwidth:.2f}",
+                "" if returns_sums else f"{times[reference].median / seconds:.1f}",
+            ]
+        )
 
 
 def main() -> None:
@@ -117,24 +139,26 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     keep_freed_memory()
-    steps, device = arguments.time_steps, arguments.device
+    steps = arguments.time_steps
     torch.manual_seed(0)
-    x_seq = (torch.randn(arguments.shape) * 2 / steps).expand(steps, *arguments.shape).contiguous().to(device)
-    elements, moved = x_seq[0].numel(), 2 * x_seq.nbytes
+    one_step = torch.randn(arguments.shape) * 2 / steps
+    x_seq = one_step.expand(steps, *arguments.shape).contiguous().to(arguments.device)
     target = torch.empty_like(x_seq)
-    copying = in_turn({"copy": lambda: target.copy_(x_seq)}, arguments.rounds)["copy"].median
-    bandwidth = moved / copying
+    seconds = in_turn({"copy": lambda: target.copy_(x_seq)}, arguments.rounds)["copy"].median
+    setting = Setting(x_seq, 2 * x_seq.nbytes / seconds, arguments.rounds)
     print(f"{machine()}, [{steps}, {', '.join(map(str, arguments.shape))}], fp32")
-    print(f"copying the currents: {1e3 * copying:.1f} ms, {bandwidth / 1e9:.1f} GB/s read and written\n")
+    print(f"copying the currents: {1e3 * seconds:.1f} ms, {setting.bandwidth / 1e9:.1f} GB/s read and written\n")
     columns = ["population", "median ms", "spread ms", "ns per element", "elements per second", "of copy bandwidth"]
     print_header([*columns, "× faster than SpikingJelly"])
-    _oat(x_seq, steps, device, elements, moved, bandwidth, arguments.rounds)
+    oat_table(setting)
     for function in ("gelu", "exp"):
-        _hg(function, x_seq, steps, device, elements, moved, bandwidth, arguments.rounds)
+        hg_table(function, setting)
 
 
 @torch.no_grad()
-def _oat(x_seq: Tensor, steps: int, device: str, elements: int, moved: int, bandwidth: float, rounds: int) -> None:
+def oat_table(setting: Setting) -> None:
+    """OAT neurons beside SpikingJelly's."""
+    steps, x_seq, device = setting.time_steps, setting.x_seq, setting.device
     theirs = spikingjelly_oat(steps, device)
     same = OATNode(NORMAL, OUTLIER, steps, 1, "floor", step_mode="m").to(device)
     check(same(x_seq).sum(0), theirs(x_seq).sum(0), 1e-3, "OAT")
@@ -142,25 +166,21 @@ def _oat(x_seq: Tensor, steps: int, device: str, elements: int, moved: int, band
     calls: Calls = {"SpikingJelly OAT": lambda: theirs(x_seq), "SpikingJelly FewSpike": lambda: few(x_seq)}
     calls |= calls_of(same, "OAT, one level, floor", x_seq, device)
     calls |= calls_of(OATNode(NORMAL, OUTLIER, steps, 15).to(device), "OAT, 15 levels, nearest", x_seq, device)
-    print_table(calls, "SpikingJelly OAT", elements, moved, bandwidth, rounds)
+    print_table(calls, "SpikingJelly OAT", setting)
 
 
 @torch.no_grad()
-def _hg(
-    function: str, x_seq: Tensor, steps: int, device: str, elements: int, moved: int, bandwidth: float, rounds: int
-) -> None:
-    node = HGNode(function, steps).to(device)
-    assert isinstance(node.function, GridFunction)
-    if function == "exp":
-        x_seq = -x_seq.abs()
-    theirs = spikingjelly_hg(node, device)
+def hg_table(function: str, setting: Setting) -> None:
+    """HG neurons of a function beside SpikingJelly's."""
+    node = HGNode(function, setting.time_steps, step_mode="m").to(setting.device)
+    x_seq = -setting.x_seq.abs() if function == "exp" else setting.x_seq
+    theirs = spikingjelly_hg(node, setting.device)
     # A step more: the one that takes x to the start of the sub-range.
     padded = torch.cat([x_seq, torch.zeros_like(x_seq[:1])])
-    node.step_mode = "m"
     check(node(x_seq).sum(0), theirs(padded).sum(0), 1e-2, function)
     calls: Calls = {f"SpikingJelly HG, {function}": lambda: theirs(padded)}
-    calls |= calls_of(node, f"HG, {function}", x_seq, device)
-    print_table(calls, f"SpikingJelly HG, {function}", elements, moved, bandwidth, rounds)
+    calls |= calls_of(node, f"HG, {function}", x_seq, setting.device)
+    print_table(calls, f"SpikingJelly HG, {function}", setting)
 
 
 if __name__ == "__main__":

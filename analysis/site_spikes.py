@@ -73,8 +73,8 @@ class SiteSpikes:
 
     def _out_of_range(self, v: Tensor, live: "Live | None") -> int:
         node = self.site.node
-        if node.tally.out_of_range == 0 or live is None:
-            return node.tally.out_of_range
+        if node.out_of_range == 0 or live is None:
+            return node.out_of_range
         inside = (node.low + node.high) / 2 if isinstance(node, HGNode) else 0.0
         return node.count_out_of_range(v.masked_fill(~live.mask, inside))
 

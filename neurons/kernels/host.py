@@ -162,7 +162,7 @@ def emit(
 
 def emit_layer(
     name: str, inputs: Sequence[Structure], shape: Sequence[int], currents: Tensor, as_train: bool, populations: int
-) -> tuple[Tensor, Sequence[Counts]]:
+) -> tuple[Tensor, list[Counts]]:
     """Run the populations of a whole layer over one window.
 
     Args:
@@ -182,7 +182,7 @@ def emit_layer(
     counts = (Counts * populations)()
     total, train = (None, output.data_ptr()) if as_train else (output.data_ptr(), None)
     getattr(built, name)(*inputs, currents.dtype == torch.float64, total, train, counts, torch.get_num_threads())
-    return output, counts
+    return output, list(counts)
 
 
 def described(currents: Tensor) -> tuple[Currents, Tensor]:

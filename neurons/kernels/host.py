@@ -93,6 +93,7 @@ def _built() -> Path:
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
+    _log.warning("building kernels for this processor, once, into %s (some 20 seconds)", folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as name:  # another process may build it too
         output = Path(name) / path.name
         build(output, NATIVE)

@@ -95,9 +95,9 @@ def main() -> None:
     executions = ("ANN", *(name for name in arguments.executions if name != "ANN"))
     cases = [case for case in arguments.cases.split(",") if case]
     cases += [f"llama-1b:{arguments.llama_1b}"] if arguments.llama_1b else []
-    print(f"{machine()}, {arguments.dtype}, T = {arguments.time_steps}\n")
+    print(f"{machine(arguments.device)}, {arguments.dtype}, T = {arguments.time_steps}\n")
     columns = ["model", "execution", "median ms", "spread ms", "× ANN", "× T × ANN"]
-    print_header(columns if arguments.no_memory else [*columns, "peak MiB", "× ANN's peak"])
+    print_header(columns if arguments.no_memory else [*columns, "peak MiB", "of which the call", "× ANN's peak"])
     for case in cases:
         settings = (arguments.time_steps, arguments.device, arguments.dtype, arguments.data)
         rounds = arguments.rounds if case.startswith("minilm") else arguments.slow_rounds
@@ -106,9 +106,9 @@ def main() -> None:
         for execution in executions:
             row = _times_of(case, execution, times[execution], times["ANN"].median, arguments.time_steps)
             if not arguments.no_memory:
-                peak = peak_of(only_call, case, execution, *settings)[1]
+                before, peak = peak_of(only_call, case, execution, *settings)
                 reference = reference or peak
-                row += [f"{peak:.0f}", f"{peak / reference:.2f}"]
+                row += [f"{peak:.0f}", f"{peak - before:.0f}", f"{peak / reference:.2f}"]
             print_row(row)
 
 

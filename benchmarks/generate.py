@@ -4,7 +4,7 @@
     python benchmarks/generate.py --same-text
 
 Prompts are the first 12, 14, 16 … tokens of paragraphs of the WikiText-2 raw test text, padded on the left and run as
-one batch; 64 new tokens each. Calibrated on 4,096 tokens of the validation text. --same-text runs ten prompts in
+one batch; 64 new tokens each. Calibrated on 4,096 tokens of the validation text. --same-text runs --prompts prompts in
 accumulated execution with and without the key-value cache, and in temporal execution with it.
 """
 
@@ -25,7 +25,6 @@ from las_sj.memory import keep_freed_memory
 from las_sj.text import read_text, token_windows
 
 WAYS = (("accumulated", True), ("accumulated", False), ("temporal", True))
-PROMPTS = 10  # of --same-text
 
 
 def prompts(text: str, tokenizer: PreTrainedTokenizerBase, count: int) -> dict[str, Any]:
@@ -73,22 +72,22 @@ def _filled(tokens: Tensor, length: int) -> Tensor:
     return torch.nn.functional.pad(tokens, (0, length - tokens.shape[1]), value=-1)
 
 
-def same_text(pair: Pair, new_tokens: int) -> None:
+def same_text(pair: Pair, count: int, new_tokens: int) -> None:
     """How many prompts go on with the same tokens as the ANN's, in each way."""
-    batch = pair.batch(PROMPTS)
+    batch = pair.batch(count)
     start = now()
     expected = pair.run(None, batch)
     columns = ["run", "cache", "same text as the ANN", "same tokens before the first other one", "tokens per second"]
     print_header(columns)
-    print_row(["ANN", "yes", "", "", f"{PROMPTS * new_tokens / (now() - start):.1f}"])
+    print_row(["ANN", "yes", "", "", f"{count * new_tokens / (now() - start):.1f}"])
     for execution, cached in WAYS:
         start = now()
         found = pair.run(execution, batch, cached)
-        rate = PROMPTS * new_tokens / (now() - start)
+        rate = count * new_tokens / (now() - start)
         same = same_tokens(found, expected, batch["input_ids"].shape[1])
         whole, first = int(same.all(1).sum()), same.int().cumprod(1).sum(1).float().mean()
         text = f"{first:.1f} of {same.shape[1]}"
-        print_row([execution, "yes" if cached else "no", f"{whole} of {PROMPTS}", text, f"{rate:.1f}"])
+        print_row([execution, "yes" if cached else "no", f"{whole} of {count}", text, f"{rate:.1f}"])
 
 
 def speed(pair: Pair, sizes: list[int], executions: list[str], rounds: int, new_tokens: int) -> None:
@@ -123,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with wikitext-2 and wikitext-2-raw")
     parser.add_argument("--same-text", action="store_true", help="compare whole texts")
+    parser.add_argument("--prompts", type=int, default=10, help="of --same-text (%(default)s)")
     parser.add_argument("--batch-sizes", default="1,8")
     parser.add_argument("--temporal", action="store_true", help="temporal execution too: slow")
     parser.add_argument("--new-tokens", type=int, default=64)
@@ -132,9 +132,9 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     pair = Pair(arguments)
-    print(f"{machine()}, T = {arguments.time_steps}, {arguments.new_tokens} new tokens\n")
+    print(f"{machine(arguments.device)}, T = {arguments.time_steps}, {arguments.new_tokens} new tokens\n")
     if arguments.same_text:
-        same_text(pair, arguments.new_tokens)
+        same_text(pair, arguments.prompts, arguments.new_tokens)
         return
     sizes = [int(size) for size in arguments.batch_sizes.split(",")]
     executions = ["accumulated", *(["temporal"] if arguments.temporal else [])]

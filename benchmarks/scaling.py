@@ -64,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     others = ", ".join(f"{name} {size}" for name, size in BASE.items())
-    print(f"{machine()}; where not varied: {others}\n")
+    print(f"{machine(arguments.device)}; where not varied: {others}\n")
     exponents = []
     print_header(["axis", "size", *(f"{execution}, ms" for execution in EXECUTIONS)])
     for axis, sizes in AXES.items():

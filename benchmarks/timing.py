@@ -1,11 +1,14 @@
 """What benchmarks share: durations taken in turn, the machine, and memory at its peak."""
 
+import ctypes
+import gc
 import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,14 +53,14 @@ def now() -> float:
     return time.perf_counter()
 
 
-def machine() -> str:
-    """One line for the head of a table."""
+def machine(device: str = "cpu") -> str:
+    """One line for the head of a table; its load average says whether others were at work, which distorts ratios."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores"
-    return f"{platform.machine()} {model}, {threads}{gpu}, torch {torch.__version__}"
+    threads = f"{torch.get_num_threads()} threads on {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
+    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
+    return f"{platform.system()} {platform.machine()}, {model}, {threads}, torch {torch.__version__}, on {name}"
 
 
 def resident(entry: str) -> float:
@@ -72,33 +75,29 @@ def peak_of(prepare: Callable[..., Callable[[], object]], *arguments: object) ->
     Args:
         prepare: makes the call; a function of a module, with arguments that can be sent to another process.
         arguments: its arguments.
+
+    Raises:
+        BrokenProcessPool: the process was killed, as where memory is short.
     """
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measure_peak, args=(queue, prepare, arguments))
-    process.start()
-    before, peak = queue.get()
-    process.join()
-    return before, peak
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measure_peak, prepare, arguments).result()
 
 
-def _measure_peak(
-    queue: "multiprocessing.Queue[tuple[float, float]]",
-    prepare: Callable[..., Callable[[], object]],
-    arguments: tuple[object, ...],
-) -> None:
-    with torch.no_grad():
-        call = prepare(*arguments)
-        if torch.cuda.is_initialized():
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated() / MIB
-            call()
-            queue.put((before, torch.cuda.max_memory_allocated() / MIB))
-            return
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the preparation
-        before = resident("VmRSS")
+@torch.no_grad()
+def _measure_peak(prepare: Callable[..., Callable[[], object]], arguments: tuple[object, ...]) -> tuple[float, float]:
+    call = prepare(*arguments)
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() / MIB
         call()
-        queue.put((before, resident("VmHWM")))
+        return before, torch.cuda.max_memory_allocated() / MIB
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)  # else what the preparation has freed would hide what the call takes
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the preparation
+    before = resident("VmRSS")
+    call()
+    return before, resident("VmHWM")
 
 
 def print_row(cells: list[object]) -> None:

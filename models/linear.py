@@ -58,9 +58,13 @@ class SpikingLinear(FedLinear):
         yield Site("input_node", self.input_node, "weights", (synapses_of(self, ""),))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.execution.temporal and x.nbytes > self.stream_from and not self.input_node.is_watched(x):
+        if self.execution.temporal and x.nbytes > self.stream_from and not self._is_followed(x):
             return self._stream(x)
         return self._synapses(self.fire(self.input_node, x))
+
+    def _is_followed(self, x: Tensor) -> bool:
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in (self.weight, self.bias) if p is not None)
+        return trained or self.input_node.is_watched(x)
 
     def _stream(self, x: Tensor) -> Tensor:
         """The temporal call, without a train of all tokens."""

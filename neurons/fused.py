@@ -23,11 +23,15 @@ from las_sj.neurons.window import WindowNode
 
 def fusable(nodes: Sequence[WindowNode], x: Tensor, as_train: bool) -> bool:
     """Whether kernels can run these populations on `x` together, and nobody watches one of them."""
-    if torch_modules._global_forward_hooks or torch._C._len_torch_dispatch_stack() or x.numel() == 0:
+    if torch_modules._global_forward_hooks or torch_modules._global_forward_pre_hooks or x.numel() == 0:
+        return False
+    if torch._C._len_torch_dispatch_stack():
         return False
     mode = "m" if as_train else "s"
     for node in nodes:
-        if node.step_mode != mode or node.is_watched(x) or kernels_for(node.backend, x) is not host:
+        if node.step_mode != mode or node.time_steps != nodes[0].time_steps or node.is_watched(x):
+            return False
+        if kernels_for(node.backend, x) is not host or any(theta.dim() for theta in node.parameters()):
             return False
     return True
 
@@ -51,9 +55,10 @@ def norm(
         epsilon: ε.
         gains, bias: γ and β, [C].
     """
-    if not fusable(nodes, x, as_train) or not _of_type(x, gains, bias):
+    channels = x.shape[-1]
+    fits = all(end is None or (end.shape == (channels,) and end.is_contiguous()) for end in (gains, bias))
+    if not fits or not _of_type(x, gains, bias) or not fusable(nodes, x, as_train):
         return None
-    channels = x.shape[-1] if gains is None else gains.numel()
     ends = (None if end is None else end.data_ptr() for end in (gains, bias))
     window, x = host.described(x)
     shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
@@ -103,7 +108,7 @@ def gated_product(
         gate, up: currents [S, ..., C].
         as_train: whether trains [T, ..., C] are returned, or their sums.
     """
-    if not fusable(nodes, gate, as_train) or not _of_type(gate, up):
+    if gate.shape != up.shape or not _of_type(gate, up) or not fusable(nodes, gate, as_train):
         return None
     (first, gate), (second, up) = host.described(gate), host.described(up)
     shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from ctypes import Structure
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,13 @@ class ThresholdNode(WindowNode):
     def thresholds(self) -> tuple[nn.Parameter, ...]:
         """θ of the normal and of the outlier sub-neuron; of one alone, twice the same."""
         raise NotImplementedError
+
+    def _kernels(self, x: Tensor) -> ModuleType | None:
+        """None also for thresholds that torch would broadcast in another way than one per channel."""
+        for theta in self.thresholds:
+            if theta.dim() and (theta.shape != x.shape[-1:] or not theta.is_contiguous()):
+                return None
+        return super()._kernels(x)
 
     def _kernel_tables(self) -> list[Tensor]:
         return list(self.thresholds)

@@ -203,7 +203,10 @@ class WindowNode(base.MemoryModule):
 
     def _kernels(self, x: Tensor) -> ModuleType | None:
         """The compiled kernels for a tensor, or None."""
-        return kernels_for(self._backend, x)
+        kernels = kernels_for(self._backend, x)
+        if kernels is None or any(table.device != x.device for table in self._kernel_tables()):
+            return None
+        return kernels
 
     def kernel_neurons(self, x: Tensor) -> Structure:
         """This population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved."""

@@ -37,12 +37,12 @@ def library() -> CDLL | None:
     """The compiled library, built if it is not in the cache; None where it cannot be built or loaded."""
     try:
         built = CDLL(str(_built()))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or str(error)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip() or type(error).__name__
         _log.warning(
             "las_sj runs its neurons on torch, without its faster kernels for processors: %s. "
-            "Install a C++ compiler (g++ or clang++) to have them.",
-            reason.strip().splitlines()[-1],
+            "They need a C++ compiler (g++ or clang++) and a folder to keep them in ($LAS_SJ_CACHE).",
+            reason.splitlines()[-1],
         )
         return None
     for function, neurons in ((built.las_thresholds, Thresholds), (built.las_gates, Gates)):
@@ -84,25 +84,31 @@ def build(output: Path, flags: Sequence[str]) -> None:
         CalledProcessError: the compiler failed; its `stderr` says why.
     """
     command = [compiler(), *FLAGS, *flags, str(SOURCES / "host.cpp"), "-o", str(output)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
 
 
 def _built() -> Path:
     folder = cache_folder()
     path = folder / f"host-{_digest()}.so"
-    if path.exists():
+    stamp = path.with_suffix(".size")  # a library that was cut short would take the process down with it
+    if path.exists() and stamp.exists() and stamp.read_text(encoding="ascii") == str(path.stat().st_size):
         return path
     folder.mkdir(parents=True, exist_ok=True)
     _log.warning("building kernels for this processor, once, into %s (some 20 seconds)", folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as name:  # another process may build it too
         output = Path(name) / path.name
         build(output, NATIVE)
+        size = Path(name) / stamp.name
+        size.write_text(str(output.stat().st_size), encoding="ascii")
         output.replace(path)
+        size.replace(stamp)
     return path
 
 
 def _digest() -> str:
-    version = subprocess.run([compiler(), "--version"], check=True, capture_output=True, text=True).stdout
+    version = subprocess.run(
+        [compiler(), "--version"], check=True, capture_output=True, text=True, errors="replace"
+    ).stdout
     parts = [*((SOURCES / name).read_text(encoding="utf-8") for name in _FILES), *FLAGS, *NATIVE, version, _features()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

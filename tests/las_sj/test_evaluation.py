@@ -81,10 +81,12 @@ def test_relative_error(name: str) -> None:
 def test_a_model_compared_with_itself() -> None:
     snn = convert_tiny(MODELS["gpt2"]())
     quality, monitor = compare(snn, snn, BATCHES)
-    assert quality.kl == 0
-    assert quality.relative_error == 0
+    # One of the two is monitored, so that its layers do not run as one kernel.
+    assert quality.kl is not None
+    assert quality.kl < 1e-8
+    assert quality.relative_error < 1e-4
     assert quality.top1_agreement == 1
-    assert quality.ann_perplexity == quality.snn_perplexity
+    assert quality.ann_perplexity == pytest.approx(quality.snn_perplexity, rel=1e-5)
     assert monitor.spikes_per_neuron > 0
 
 

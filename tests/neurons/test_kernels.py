@@ -311,7 +311,7 @@ def test_fallback_is_announced_once(
     if says is not None:
         assert says in lines[0]
     kept = list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else []
-    assert len(kept) == (1 if compiler == "g++" and not cache and backends != ["cupy"] else 0)
+    assert len(kept) == (2 if compiler == "g++" and not cache and backends != ["cupy"] else 0)
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
@@ -338,3 +338,39 @@ def test_the_compiler_that_cupy_uses_compiles_every_kernel(architecture: str) ->
     nvrtc.nvrtcGetProgramLog(program, log)
     assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
     assert not log.strip(b"\0 \n"), log.decode()
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 8), (2, 1), (2, 8)])
+def test_thresholds_that_torch_broadcasts(shape: tuple[int, ...]) -> None:
+    node = MTNode(torch.linspace(1.0, 2.0, 16)[: torch.Size(shape).numel()].view(shape), 16, 15)
+    expected = copy.deepcopy(node)
+    expected.backend = "torch"
+    x = draw(16, 0, torch.float32).view(2, 8)
+    assert same(node(x), expected(x))
+
+
+def test_thresholds_of_the_wrong_size_are_an_error() -> None:
+    with pytest.raises(RuntimeError, match="size"):
+        MTNode(torch.ones(3), 16, 15)(torch.randn(2, 8))
+
+
+def test_tables_on_another_device_are_an_error() -> None:
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        OATNode(1.0, 2.0, 16, 15).to("meta")(torch.randn(4, 8))
+
+
+def test_negative_views() -> None:
+    x = torch.randn(8)
+    assert same(OATNode(1.0, 2.0, 16, 15)(torch._neg_view(x)), OATNode(1.0, 2.0, 16, 15)(-x))
+
+
+def test_a_library_that_was_cut_short_is_built_again(tmp_path: Path) -> None:
+    environment = os.environ | {"LAS_SJ_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", ANNOUNCE, "host"]
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    (built,) = tmp_path.glob("*.so")
+    whole = built.stat().st_size
+    built.write_bytes(built.read_bytes()[: whole // 2])
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "building kernels" in result.stderr
+    assert built.stat().st_size == whole

@@ -25,7 +25,7 @@ def count_spikes(w: Tensor, code: MultiThresholdCode) -> Tensor:
     end of one.
 
     Args:
-        w: membrane potential in units of θ(1)/n, [...], contiguous, fp32 or fp64; not changed.
+        w: membrane potential in units of θ(1)/n, [...], fp32 or fp64; not changed.
         code: the settings.
 
     Returns:
@@ -33,7 +33,7 @@ def count_spikes(w: Tensor, code: MultiThresholdCode) -> Tensor:
     """
     halves = w.abs().mul_(2.0**code.time_steps)
     index = halves.floor().add_(halves.ceil_()).to(torch.int32)
-    return torch.index_select(_count_table(code, w.device), 0, index.view(-1)).view(w.shape)
+    return torch.index_select(_count_table(code, w.device), 0, index.reshape(-1)).view(w.shape)
 
 
 def most_spikes(code: MultiThresholdCode) -> int:
@@ -46,9 +46,9 @@ def count_ones(digits: Tensor, length: int) -> Tensor:
     """The number of ones in the binary digits of whole numbers below 2^length ≤ 2^24 (int32 [...]), int8 [...]."""
     table = _ones_table(digits.device)
     if length <= _DIGITS:
-        return torch.index_select(table, 0, digits.view(-1)).view(digits.shape)
-    low = torch.index_select(table, 0, (digits & ((1 << _DIGITS) - 1)).view(-1))
-    high = torch.index_select(table, 0, (digits >> _DIGITS).view(-1))
+        return torch.index_select(table, 0, digits.reshape(-1)).view(digits.shape)
+    low = torch.index_select(table, 0, (digits & ((1 << _DIGITS) - 1)).reshape(-1))
+    high = torch.index_select(table, 0, (digits >> _DIGITS).reshape(-1))
     return (low + high).view(digits.shape)
 
 

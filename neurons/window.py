@@ -66,7 +66,7 @@ class WindowNode(base.MemoryModule):
         self.time_steps = time_steps
         self.step_mode = step_mode
         self.backend = backend
-        self._neurons: tuple[Any, Structure, list[Tensor]] | None = None
+        self._neurons: tuple[Any, Structure] | None = None
         self.register_memory("v", 0.0)
         self.store_v_seq = False
         self.v_seq: Tensor | None = None
@@ -209,17 +209,23 @@ class WindowNode(base.MemoryModule):
         return kernels
 
     def kernel_neurons(self, x: Tensor) -> Structure:
-        """This population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved."""
+        """This population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved.
+
+        The structure owns the tables that it points to, so that threads may share a node.
+        """
         tables = self._kernel_tables()
         dtype = torch.promote_types(x.dtype, torch.float32)
         key = (dtype, *(table.data_ptr() for table in tables), *self._kernel_settings(x))
-        if self._neurons is None or self._neurons[0] != key:
-            fits = all(table.dtype == dtype or not table.is_floating_point() for table in tables)
-            if not fits:  # copies, which do not follow what happens to the tables, so that they serve only once
-                copies = {table: table.to(dtype) for table in tables if table.is_floating_point()}
-                tables = [copies.get(table, table) for table in tables]
-            self._neurons = (key if fits else None, self._describe(tables, x.shape[-1]), tables)
-        return self._neurons[1]
+        known = self._neurons
+        if known is not None and known[0] == key:
+            return known[1]
+        copies = {table: table.to(dtype) for table in tables if table.is_floating_point() and table.dtype != dtype}
+        tables = [copies.get(table, table) for table in tables]
+        neurons = self._describe(tables, x.shape[-1])
+        neurons.tables = tables
+        if not copies:  # copies do not follow what happens to the tables, so that they serve only once
+            self._neurons = (key, neurons)
+        return neurons
 
     def _kernel_tables(self) -> list[Tensor]:
         """The tensors that the kernels read."""

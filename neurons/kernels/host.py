@@ -1,13 +1,14 @@
 """The kernels on a processor: built once by the system's C++ compiler, kept in the user's cache, called through ctypes.
 
-The library is built for the very processor that it runs on (-march=native), so its name is a digest of the sources, the
-compiler and the processor's features. Where it cannot be built, `library` returns None and says so once.
+The library is built for the very processor that it runs on (-march=native), so its name is a digest of the sources and
+the processor's features. Where it cannot be built, `library` returns None and says so once.
 """
 
 import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -25,7 +26,8 @@ SOURCES = Path(__file__).parent
 DTYPES = (torch.float32, torch.float64)
 # No contraction: a product and a sum in one rounding would differ from the torch code.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
-NATIVE = ("-march=native", "-mprefer-vector-width=512", "-fopenmp")
+NATIVE = ("-march=native", *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()))
+THREADS = ("-fopenmp",)
 _FILES = ("neuron.h", "host.cpp")
 _RUN = 5  # dimensions of `Currents`
 
@@ -65,15 +67,18 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "las_sj"
 
 
-def compiler() -> str:
-    """The C++ compiler: $CXX, g++ or clang++.
+def compiler() -> list[str]:
+    """The command of the C++ compiler: $CXX, or else g++ or clang++.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    for name in (os.environ.get("CXX"), "g++", "clang++"):
-        if name and shutil.which(name):
-            return name
+    named = shlex.split(os.environ.get("CXX", ""))
+    if named and not shutil.which(named[0]):
+        raise FileNotFoundError(f"$CXX names {named[0]}, which was not found")
+    for command in [named] if named else [["g++"], ["clang++"]]:
+        if shutil.which(command[0]):
+            return command
     raise FileNotFoundError("no C++ compiler was found")
 
 
@@ -83,7 +88,7 @@ def build(output: Path, flags: Sequence[str]) -> None:
     Raises:
         CalledProcessError: the compiler failed; its `stderr` says why.
     """
-    command = [compiler(), *FLAGS, *flags, str(SOURCES / "host.cpp"), "-o", str(output)]
+    command = [*compiler(), *FLAGS, *flags, str(SOURCES / "host.cpp"), "-o", str(output)]
     subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
 
 
@@ -97,7 +102,10 @@ def _built() -> Path:
     _log.warning("building kernels for this processor, once, into %s (some 20 seconds)", folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as name:  # another process may build it too
         output = Path(name) / path.name
-        build(output, NATIVE)
+        try:
+            build(output, (*NATIVE, *THREADS))
+        except subprocess.CalledProcessError:  # clang comes without OpenMP: one thread is better than none
+            build(output, NATIVE)
         size = Path(name) / stamp.name
         size.write_text(str(output.stat().st_size), encoding="ascii")
         output.replace(path)
@@ -106,10 +114,7 @@ def _built() -> Path:
 
 
 def _digest() -> str:
-    version = subprocess.run(
-        [compiler(), "--version"], check=True, capture_output=True, text=True, errors="replace"
-    ).stdout
-    parts = [*((SOURCES / name).read_text(encoding="utf-8") for name in _FILES), *FLAGS, *NATIVE, version, _features()]
+    parts = [*((SOURCES / name).read_text(encoding="utf-8") for name in _FILES), *FLAGS, *NATIVE, _features()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

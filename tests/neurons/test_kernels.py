@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,7 @@ for backend in sys.argv[1:]:
         ("g++", "", ["cupy"], "backend 'cupy' does not work on tensors on cpu"),
         ("", "", ["auto", "host"], "without its faster kernels for processors: no C++ compiler was found"),
         ("broken", "", ["auto"], "without its faster kernels for processors"),
+        ("$CXX", "", ["auto"], "$CXX names nonsense, which was not found"),
         ("g++", "/proc/nowhere", ["auto"], "without its faster kernels for processors"),
     ],
 )
@@ -302,7 +304,9 @@ def test_fallback_is_announced_once(
         (tools / "g++").chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name != "CXX"}
     environment |= {"LAS_SJ_CACHE": cache or str(tmp_path / "cache")}
-    if compiler != "g++":
+    if compiler == "$CXX":
+        environment["CXX"] = "nonsense -O1"
+    elif compiler != "g++":
         environment["PATH"] = str(tools)
     command = [sys.executable, "-c", ANNOUNCE, *backends]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -374,3 +378,12 @@ def test_a_library_that_was_cut_short_is_built_again(tmp_path: Path) -> None:
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "building kernels" in result.stderr
     assert built.stat().st_size == whole
+
+
+def test_threads_share_a_node() -> None:
+    node = OATNode(torch.linspace(0.5, 1.0, 512), 4.0, 16, 15)
+    x = draw(64 * 512, 0, torch.float64).view(64, 512)  # the tables are fp32: each call copies them
+    inputs = [x.float() if index % 2 else x * 2.0**-index for index in range(32)]
+    with ThreadPoolExecutor(8) as pool:
+        outputs = list(pool.map(node, inputs))
+    assert all(same(y, node(v)) for y, v in zip(outputs, inputs, strict=True))

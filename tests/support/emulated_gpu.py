@@ -20,7 +20,7 @@ def library() -> CDLL:
         output = Path(folder) / "emulated_gpu.so"
         source = Path(__file__).with_suffix(".cpp")
         flags = [flag for flag in host.FLAGS if not flag.startswith("-O")]
-        command = [host.compiler(), *flags, "-O1", f"-I{cuda.SOURCES}", str(source), "-o", str(output)]
+        command = [*host.compiler(), *flags, "-O1", f"-I{cuda.SOURCES}", str(source), "-o", str(output)]
         subprocess.run(command, check=True)
         return CDLL(str(output))
 

@@ -2,6 +2,7 @@
 
 from las_sj.analysis.audit import Audit, AuditRow, audit
 from las_sj.analysis.costs import EnergyCosts
+from las_sj.analysis.differences import plot_differences
 from las_sj.analysis.energy import EnergyReport, EnergyRow, energy_report
 from las_sj.analysis.energy_bars import plot_energy
 from las_sj.analysis.firing_rate import plot_firing_rate
@@ -35,6 +36,7 @@ __all__ = [
     "load_trains",
     "markdown_table",
     "plot_activation_histogram",
+    "plot_differences",
     "plot_energy",
     "plot_firing_rate",
     "plot_hg_fit",

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from transformers.utils import logging as transformers_logging
 
+from las_sj.config import LASConfig
 from las_sj.memory import keep_freed_memory
 
 INTERRUPTED = 130
@@ -28,8 +29,8 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("\ninterrupted: nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"\ninterrupted: {interruption or 'nothing was written'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,3 +75,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--headroom", type=float, default=1.5, metavar="F", help="range over calibrated maximum (1.5)")
     group.add_argument("--keep-analog", nargs="+", default=[], metavar="PATTERN", help="modules that stay analog")
     group.add_argument("--seed", type=int, default=0)
+
+
+def config_of(arguments: argparse.Namespace) -> LASConfig:
+    """The settings given on the command line."""
+    return LASConfig(
+        time_steps=arguments.time_steps,
+        levels=arguments.levels,
+        rounding=arguments.rounding,
+        max_spikes=arguments.max_spikes,
+        outlier_aware=not arguments.single_threshold,
+        hg_tolerance=arguments.hg_tolerance,
+        headroom=arguments.headroom,
+        keep_analog=tuple(arguments.keep_analog),
+        seed=arguments.seed,
+    )

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from las_sj.analysis import SpikeMonitor, plot_raster
 from las_sj.calibration import generated_batches, to_device
-from las_sj.command_line import OneLineParser, add_settings
+from las_sj.command_line import OneLineParser, add_settings, config_of
 from las_sj.config import LASConfig
 from las_sj.conversion_report import build_report, to_markdown
 from las_sj.convert_model import check_weights, convert, set_execution
@@ -68,21 +68,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--execution", choices=("accumulated", "temporal"), default="accumulated", help="for the comparison"
     )
     return parser.parse_args(arguments)
-
-
-def config_of(arguments: argparse.Namespace) -> LASConfig:
-    """The settings given on the command line."""
-    return LASConfig(
-        time_steps=arguments.time_steps,
-        levels=arguments.levels,
-        rounding=arguments.rounding,
-        max_spikes=arguments.max_spikes,
-        outlier_aware=not arguments.single_threshold,
-        hg_tolerance=arguments.hg_tolerance,
-        headroom=arguments.headroom,
-        keep_analog=tuple(arguments.keep_analog),
-        seed=arguments.seed,
-    )
 
 
 def main(argument_list: list[str] | None = None) -> None:

@@ -3,7 +3,7 @@
     task = TASKS["SST-2"]
     rows = read_glue(task, "dev")                       # text_a, text_b, label
     encoded = encode(task, rows, tokenizer, 128)        # input_ids, ..., label
-    score(task, predictions_of(task, logits), rows["label"])
+    scores(task, predictions_of(task, logits), rows["label"])       # by metric, the first is the one to report
 
 Needs the extra `glue`.
 """
@@ -11,7 +11,7 @@ Needs the extra `glue`.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,23 +41,30 @@ class GlueTask:
         hub_name: its configuration on the hub.
         texts: names of its one or two columns of text.
         labels: names of its classes, in the order of their numbers; empty for a regression.
-        metric: "accuracy", "Matthews correlation" or "Spearman correlation".
+        metrics: the task's official ones; the first stands for the task where one must.
         file_texts: as `texts`, where the files name them otherwise.
         file_label: the files' column of labels.
         header: names of the files' columns, where they have no header line.
         dev_file, hub_dev: the development split among the files and on the hub.
+        other_dev: a headerless file, cut from the training split, to take where there is no `dev_file`.
     """
 
     name: str
     hub_name: str
     texts: tuple[str, ...]
     labels: tuple[str, ...]
-    metric: str = "accuracy"
+    metrics: tuple[str, ...] = ("accuracy",)
     file_texts: tuple[str, ...] = ()
     file_label: str = "label"
     header: tuple[str, ...] = ()
     dev_file: str = "dev.tsv"
     hub_dev: str = "validation"
+    other_dev: str = ""
+
+    @property
+    def metric(self) -> str:
+        """The one that stands for the task."""
+        return self.metrics[0]
 
     def file_of(self, split: str) -> str:
         """File name of a split."""
@@ -76,7 +83,7 @@ TASKS = {
             "cola",
             ("sentence",),
             ("unacceptable", "acceptable"),
-            metric="Matthews correlation",
+            metrics=("Matthews correlation",),
             header=("source", "label", "mark", "sentence"),
         ),
         GlueTask(
@@ -84,10 +91,27 @@ TASKS = {
             "mrpc",
             _PAIR,
             ("not_equivalent", "equivalent"),
+            metrics=("accuracy", "F1"),
             file_texts=("#1 String", "#2 String"),
             file_label="Quality",
         ),
-        GlueTask("STS-B", "stsb", _PAIR, (), metric="Spearman correlation", file_label="score"),
+        GlueTask(
+            "STS-B",
+            "stsb",
+            _PAIR,
+            (),
+            metrics=("Spearman correlation", "Pearson correlation"),
+            file_label="score",
+        ),
+        GlueTask(
+            "QQP",
+            "qqp",
+            ("question1", "question2"),
+            ("not_duplicate", "duplicate"),
+            metrics=("accuracy", "F1"),
+            file_label="is_duplicate",
+            other_dev="train_slice.tsv",
+        ),
         GlueTask("RTE", "rte", _PAIR, _ENTAILMENT),
         GlueTask("WNLI", "wnli", _PAIR, _ENTAILMENT[::-1]),
         GlueTask("QNLI", "qnli", ("question", "sentence"), _ENTAILMENT),
@@ -99,8 +123,17 @@ TASKS = {
             dev_file="dev_matched.jsonl",
             hub_dev="validation_matched",
         ),
+        GlueTask(
+            "MNLI-mm",
+            "mnli",
+            ("premise", "hypothesis"),
+            ("entailment", "neutral", "contradiction"),
+            dev_file="dev_mismatched.jsonl",
+            hub_dev="validation_mismatched",
+        ),
     )
 }
+_QQP_COLUMNS = ("id", "qid1", "qid2", "question1", "question2", "is_duplicate")
 
 
 def read_glue(task: GlueTask, split: str, folder: Path | None = None) -> "Dataset":
@@ -127,7 +160,7 @@ def read_glue(task: GlueTask, split: str, folder: Path | None = None) -> "Datase
     if folder is None:
         texts, labels = _from_hub(task, split)
     else:
-        texts, labels = _from_file(task, folder / task.name / task.file_of(split))
+        texts, labels = _from_file(*_file_of(task, split, folder))
     pairs = texts[1] if len(texts) == 2 else [None] * len(labels)
     return Dataset.from_dict({"text_a": texts[0], "text_b": pairs, "label": labels})
 
@@ -150,8 +183,10 @@ def predictions_of(task: GlueTask, logits: np.ndarray) -> np.ndarray:
     return logits.argmax(-1) if task.labels else logits.squeeze(-1)
 
 
-def score(task: GlueTask, predictions: Sequence[float] | np.ndarray, labels: Sequence[float] | np.ndarray) -> float:
-    """The task's own metric.
+def scores(
+    task: GlueTask, predictions: Sequence[float] | np.ndarray, labels: Sequence[float] | np.ndarray
+) -> dict[str, float]:
+    """The task's official metrics.
 
     Args:
         task: one of `TASKS`.
@@ -159,7 +194,7 @@ def score(task: GlueTask, predictions: Sequence[float] | np.ndarray, labels: Seq
         labels: likewise, [N].
 
     Returns:
-        A share, or a correlation; a correlation is 0 where all predictions, or all labels, are the same.
+        A share or a correlation by name; a correlation is 0 where all predictions, or all labels, are the same.
 
     Raises:
         GlueError: none are given, or their numbers differ.
@@ -169,16 +204,28 @@ def score(task: GlueTask, predictions: Sequence[float] | np.ndarray, labels: Seq
     if predicted.shape != expected.shape or predicted.ndim != 1 or not len(predicted):
         raise GlueError(f"predictions have shape {predicted.shape}, labels {expected.shape}: [N] each is needed")
     require_extra("glue", "sklearn", "scipy")
-    from scipy.stats import spearmanr
-    from sklearn.metrics import accuracy_score, matthews_corrcoef
+    return {metric: _score(metric, predicted, expected) for metric in task.metrics}
 
-    if task.metric == "accuracy":
+
+def score(task: GlueTask, predictions: Sequence[float] | np.ndarray, labels: Sequence[float] | np.ndarray) -> float:
+    """The metric that stands for the task; arguments and errors are those of `scores`."""
+    return scores(task, predictions, labels)[task.metric]
+
+
+def _score(metric: str, predicted: np.ndarray, expected: np.ndarray) -> float:
+    from scipy.stats import pearsonr, spearmanr
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+    if metric == "accuracy":
         return float(accuracy_score(expected, predicted))
+    if metric == "F1":
+        return float(f1_score(expected, predicted, zero_division=0.0))
     if np.ptp(predicted) == 0 or np.ptp(expected) == 0:
         return 0.0
-    if task.metric == "Matthews correlation":
+    if metric == "Matthews correlation":
         return float(matthews_corrcoef(expected, predicted))
-    return float(spearmanr(expected, predicted).statistic)
+    correlation = pearsonr if metric == "Pearson correlation" else spearmanr
+    return float(correlation(expected, predicted).statistic)
 
 
 def _from_hub(task: GlueTask, split: str) -> tuple[list[list[str]], list[float]]:
@@ -192,12 +239,21 @@ def _from_hub(task: GlueTask, split: str) -> tuple[list[list[str]], list[float]]
     return [list(rows[column]) for column in task.texts], list(rows["label"])
 
 
-def _from_file(task: GlueTask, path: Path) -> tuple[list[list[str]], list[float]]:
+def _file_of(task: GlueTask, split: str, folder: Path) -> tuple[GlueTask, Path, int]:
+    """The file of a split, the task with the columns of that file, and how many lines come before its rows."""
+    folder = folder / task.name.removesuffix("-mm")
+    path = folder / task.file_of(split)
+    if split == "dev" and task.other_dev and not path.exists() and (folder / task.other_dev).exists():
+        return replace(task, header=_QQP_COLUMNS), folder / task.other_dev, 1  # the slice begins in the middle of a row
+    return task, path, 0
+
+
+def _from_file(task: GlueTask, path: Path, skipped: int) -> tuple[list[list[str]], list[float]]:
     """Columns of text, and labels."""
     names = task.file_texts or task.texts
     texts: list[list[str]] = [[] for _ in names]
     labels = []
-    for place, row in _rows(path, task.header):
+    for place, row in _rows(path, task.header, skipped):
         for column, name in zip(texts, names, strict=True):
             column.append(_cell(row, name, place))
         labels.append(_label(task, _cell(row, task.file_label, place), place))
@@ -206,13 +262,13 @@ def _from_file(task: GlueTask, path: Path) -> tuple[list[list[str]], list[float]
     return texts, labels
 
 
-def _rows(path: Path, header: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
+def _rows(path: Path, header: tuple[str, ...], skipped: int) -> list[tuple[str, dict[str, Any]]]:
     """The rows of a file by column, each with its place; tabs separate always, since quotes are part of the texts."""
     try:
         text = read_text(path).removeprefix("\ufeff")  # some files begin with a byte-order mark
     except TextError as error:
         raise GlueError(str(error)) from None
-    lines = [(f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line]
+    lines = [(f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line][skipped:]
     if path.suffix == ".jsonl":
         return [(place, _json_row(line, place)) for place, line in lines]
     names = header or tuple(lines.pop(0)[1].split("\t"))

@@ -114,6 +114,30 @@ def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, 
     return model.to(device).eval(), tokenizer
 
 
+def load_original(folder: Path, device: str = "cpu") -> PreTrainedModel:
+    """The ANN that a converted model was made from, whose weights its folder holds.
+
+    Args:
+        folder: of a converted model.
+        device: for the weights.
+
+    Raises:
+        OSError: the weights cannot be read, or are not all there.
+    """
+    check_folder(folder)
+    config = AutoConfig.from_pretrained(folder)
+    config.quantization_config = None
+    del config.quantization_config
+    config._attn_implementation = None
+    try:
+        model, info = _class_of(config).from_pretrained(folder, config=config, output_loading_info=True)
+    except SafetensorError as error:
+        raise OSError(f"the weights in {folder} cannot be read: {error}") from None
+    if info["missing_keys"]:
+        raise OSError(f"{folder} lacks weights of {type(model).__name__}: {min(info['missing_keys'])}")
+    return model.to(device).eval()
+
+
 def _class_of(config: PretrainedConfig) -> Any:
     architecture = (config.architectures or [""])[0]
     known = getattr(transformers, architecture, None) if architecture else None

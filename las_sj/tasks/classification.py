@@ -1,0 +1,117 @@
+"""GLUE: a classifier's own task, with the task's own metrics."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from las_sj.glue import GlueError, GlueTask, encode, predictions_of, read_glue, scores
+from las_sj.tasks.counted import count_spikes
+from las_sj.tasks.journal import Journal, Record
+from las_sj.tasks.paired import Pair
+from las_sj.tasks.result import TaskResult, measure
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LONGEST = 128  # tokens
+CALIBRATION_ROWS = 256
+
+Batches = list[dict[str, Tensor]]
+
+
+def calibration_batches(
+    task: GlueTask, tokenizer: PreTrainedTokenizerBase, folder: Path | None, batch_size: int
+) -> Batches:
+    """The first rows of the training split."""
+    rows = read_glue(task, "train", folder)
+    rows = rows.select(range(min(CALIBRATION_ROWS, len(rows))))
+    return padded(encode(task, rows, tokenizer, longest(tokenizer)), tokenizer, range(len(rows)), batch_size)
+
+
+def longest(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that a text is cut at."""
+    return min(LONGEST, tokenizer.model_max_length)
+
+
+def padded(rows: "Dataset", tokenizer: PreTrainedTokenizerBase, order: Sequence[int], batch_size: int) -> Batches:
+    """Batches of encoded rows in that order, padded to the longest of each."""
+    columns = {name: list(rows[name]) for name in rows.column_names if name != "label"}
+    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [
+        dict(tokenizer.pad({name: [column[i] for i in part] for name, column in columns.items()}, return_tensors="pt"))
+        for part in parts
+    ]
+
+
+def read_rows(task: GlueTask, folder: Path | None, limit: int | None) -> "Dataset":
+    """Rows of the development split, the first `limit` of them."""
+    rows = read_glue(task, "dev", folder)
+    return rows.select(range(min(limit or len(rows), len(rows))))
+
+
+def evaluate_glue(
+    task: GlueTask, pair: Pair, journal: Journal, rows: "Dataset", batch_size: int, seed: int
+) -> TaskResult:
+    """Score both models on the development split.
+
+    Args:
+        task: one of `glue.TASKS`.
+        pair: classifiers of this task.
+        journal: keeps finished batches.
+        rows: as `read_rows` returns.
+        batch_size: rows.
+        seed: of the bootstrap.
+
+    Raises:
+        GlueError: the model is no classifier of this task.
+    """
+    columns = _columns(pair.ann, task)
+    encoded = encode(task, rows, pair.tokenizer, longest(pair.tokenizer))
+    order = sorted(range(len(rows)), key=lambda index: len(encoded["input_ids"][index]))
+    batches = padded(encoded, pair.tokenizer, order, batch_size)
+
+    def compute(index: int) -> Record:
+        ann, snn, seconds = pair.run(batches[index])
+        return {"ann": ann.logits.double().tolist(), "snn": snn.logits.double().tolist(), **seconds}
+
+    records = journal.collect(task.name, len(batches), compute)
+    labels = np.asarray(rows["label"], dtype=float)[order]
+    predicted = [
+        predictions_of(task, np.concatenate([np.asarray(record[side]) for record in records])[:, columns])
+        for side in ("ann", "snn")
+    ]
+    sides = [np.stack([values, labels], 1) for values in predicted]
+    spikes, energy = count_spikes(pair, batches, journal, task.name)
+    return TaskResult(
+        task=task.name,
+        description=f"development split, texts cut at {longest(pair.tokenizer)} tokens",
+        rows=len(rows),
+        unit="rows",
+        measures=[
+            measure(name, lambda part, name=name: scores(task, part[:, 0], part[:, 1])[name], *sides, seed=seed)
+            for name in task.metrics
+        ],
+        agreement=float((predicted[0] == predicted[1]).mean()) if task.labels else None,
+        ann_seconds=sum(record["ann_seconds"] for record in records),
+        snn_seconds=sum(record["snn_seconds"] for record in records),
+        spikes_per_neuron=spikes,
+        energy=energy,
+    )
+
+
+def _columns(model: PreTrainedModel, task: GlueTask) -> list[int]:
+    """Which of the model's outputs is which class of the task: by their names, where it knows the task's."""
+    found, needed = getattr(model.config, "num_labels", 0), len(task.labels) or 1
+    if "SequenceClassification" not in type(model).__name__ or found != needed:
+        raise GlueError(
+            f"{type(model).__name__} is no classifier of {task.name}, which has {needed} output"
+            f"{'s' if needed > 1 else ''}: make one, python -m las_sj.finetune MODEL --task {task.name} --output DIR"
+        )
+    numbers = {str(name).lower(): index for name, index in (model.config.label2id or {}).items()}
+    if task.labels and all(name in numbers for name in task.labels):
+        return [numbers[name] for name in task.labels]
+    return list(range(needed))

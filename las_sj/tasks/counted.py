@@ -1,0 +1,38 @@
+"""Spikes and energy of a part of the batches, apart from the timed calls, which nobody watches."""
+
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from las_sj.analysis import SpikeMonitor, energy_report
+from las_sj.calibration import Batch, to_device
+from las_sj.placement import input_device
+from las_sj.tasks.journal import Journal
+from las_sj.tasks.paired import Pair
+
+COUNTED = 8  # batches, spread evenly
+
+
+@torch.no_grad()
+def count_spikes(pair: Pair, batches: Sequence[Batch], journal: Journal, task: str) -> tuple[float, dict[str, float]]:
+    """Spikes per neuron of the sites that feed weights, and energy SNN/ANN by accounting.
+
+    Args:
+        pair: the models.
+        batches: of which some are run.
+        journal: keeps what was found.
+        task: its name.
+    """
+    chosen = batches[:: -(-len(batches) // COUNTED)]
+
+    def compute(_: int) -> dict[str, object]:
+        with SpikeMonitor(pair.snn) as monitor:
+            for batch in tqdm(chosen, desc=f"{task}, spikes", unit="batch", leave=False):
+                pair.snn(**to_device(batch, input_device(pair.snn)))
+        energy = energy_report(monitor)
+        ratios = {name: energy.ratio(name) for name in energy.accountings}
+        return {"spikes_per_neuron": monitor.spikes_per_neuron, "energy": ratios}
+
+    (record,) = journal.collect(f"{task}, spikes", 1, compute)
+    return record["spikes_per_neuron"], record["energy"]

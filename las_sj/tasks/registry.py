@@ -1,0 +1,134 @@
+"""The tasks by name."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from las_sj.calibration import Batch
+from las_sj.extras import require_extra
+from las_sj.glue import TASKS
+from las_sj.tasks import classification, language, yes_no, zero_shot
+from las_sj.tasks.journal import Journal
+from las_sj.tasks.paired import Pair
+from las_sj.tasks.result import TaskResult
+from las_sj.text import TextError
+
+POPE = {f"pope_{kind}": f"vqa/pope/coco_pope_{kind}.json" for kind in ("random", "popular", "adversarial")}
+OWN_QUESTIONS = "yes_no"
+
+Run = Callable[[Pair, Journal], TaskResult | None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an evaluation is told.
+
+    Attributes:
+        folder: of data; None reads from the hub.
+        text: file for the task "text".
+        questions, images: a file of questions and the folder of their images.
+        batch_size: rows, windows, requests or questions.
+        window, stride: of texts, in tokens.
+        limit: rows, tokens or questions, the first ones; None for all.
+        seed: of the bootstrap.
+    """
+
+    folder: Path | None = None
+    text: Path | None = None
+    questions: Path | None = None
+    images: Path | None = None
+    batch_size: int = 8
+    window: int = 1024
+    stride: int = 512
+    limit: int | None = None
+    seed: int = 0
+
+
+def prepare(name: str, options: Options) -> Iterator[tuple[str, Run]]:
+    """The tasks that a name stands for, with their data read as far as that goes without a model.
+
+    Args:
+        name: of GLUE ("SST-2"), a text ("wikitext2"), yes-no questions ("pope_random", "yes_no"), or of lm-eval.
+        options: as above.
+
+    Raises:
+        GlueError, TextError, YesNoError, ZeroShotError: the data cannot be read, or there is no such task.
+        MissingExtraError: what the task needs is not installed.
+    """
+    require_extra("evaluate", "scipy", "sklearn")
+    if name in TASKS:
+        yield name, _glue(name, options)
+    elif name in language.TEXT_TASKS:
+        yield name, _text(name, options)
+    elif name in POPE or name == OWN_QUESTIONS:
+        yield name, _questions(name, options)
+    else:
+        for task in zero_shot.load_tasks(name, options.folder):
+            yield task.config.task, _zero_shot(task, options)
+
+
+def calibration_of(names: list[str], options: Options) -> Callable[[Any], list[Batch] | None]:
+    """What a model is calibrated on where nothing was given: unlabelled data of its first task, as far as there is any
+    that is not scored; images come from the questions themselves."""
+
+    def batches(tokenizer: Any) -> list[Batch] | None:
+        if names[0] in TASKS:
+            return [*classification.calibration_batches(TASKS[names[0]], tokenizer, _glue_folder(options), 8)]
+        if names[0] in POPE or names[0] == OWN_QUESTIONS:
+            questions = yes_no.read_questions(*_question_files(names[0], options), yes_no.CALIBRATION_ROWS)
+            return [*yes_no.batches_of(tokenizer, questions, options.batch_size)]
+        return None
+
+    return batches
+
+
+def _glue_folder(options: Options) -> Path | None:
+    """The folder of GLUE: the one that was given, or glue in it."""
+    if options.folder is not None and (options.folder / "glue").is_dir():
+        return options.folder / "glue"
+    return options.folder
+
+
+def _glue(name: str, options: Options) -> Run:
+    rows = classification.read_rows(TASKS[name], _glue_folder(options), options.limit)
+    return lambda pair, journal: classification.evaluate_glue(
+        TASKS[name], pair, journal, rows, options.batch_size, options.seed
+    )
+
+
+def _text(name: str, options: Options) -> Run:
+    text = language.text_of(language.TEXT_TASKS[name], options.folder, options.text)
+    return lambda pair, journal: language.evaluate_text(
+        language.TEXT_TASKS[name],
+        pair,
+        journal,
+        text,
+        options.window,
+        options.stride,
+        options.batch_size,
+        options.limit,
+        options.seed,
+    )
+
+
+def _question_files(name: str, options: Options) -> tuple[Path, Path]:
+    questions = options.questions
+    if questions is None and name in POPE and options.folder is not None:
+        questions = options.folder / POPE[name]
+    if questions is None or options.images is None:
+        raise TextError(f"{name} needs --images DIR, and --questions FILE or --data-dir with {POPE.get(name, 'it')}")
+    return questions, options.images
+
+
+def _questions(name: str, options: Options) -> Run:
+    questions = yes_no.read_questions(*_question_files(name, options), options.limit)
+    return lambda pair, journal: yes_no.evaluate_yes_no(
+        name, pair, journal, questions, options.batch_size, options.seed
+    )
+
+
+def _zero_shot(task: Any, options: Options) -> Run:
+    return lambda pair, journal: zero_shot.evaluate_zero_shot(
+        task, pair, journal, options.batch_size, options.limit, options.seed
+    )

@@ -1,0 +1,97 @@
+"""What an evaluation found about a task, ANN beside SNN."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric.
+
+    Attributes:
+        metric: its name.
+        ann, snn: its values.
+        low, high: the 95 % interval of snn − ann, by bootstrap over the rows.
+    """
+
+    metric: str
+    ann: float
+    snn: float
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """snn − ann."""
+        return self.snn - self.ann
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One task.
+
+    Attributes:
+        task: its name.
+        description: data and conventions, in words.
+        rows: how many were scored; what they are says `unit`.
+        unit: "rows", "tokens", "questions".
+        measures: the task's metrics.
+        agreement: share of rows for which both predict the same; None where there is no such thing.
+        ann_seconds, snn_seconds: time of the calls.
+        spikes_per_neuron, energy: of a part of the batches; `energy` is SNN/ANN by accounting.
+    """
+
+    task: str
+    description: str
+    rows: int
+    unit: str
+    measures: list[Measure]
+    agreement: float | None
+    ann_seconds: float
+    snn_seconds: float
+    spikes_per_neuron: float | None = None
+    energy: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def time_ratio(self) -> float:
+        """Seconds of the SNN over those of the ANN."""
+        return self.snn_seconds / self.ann_seconds if self.ann_seconds else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        values = asdict(self) | {"time_ratio": self.time_ratio}
+        for measure, entry in zip(self.measures, values["measures"], strict=True):
+            entry["difference"] = measure.difference
+        return values
+
+
+def measure(metric: str, score: Callable[[np.ndarray], float], ann: np.ndarray, snn: np.ndarray, seed: int) -> Measure:
+    """A metric of both models, and an interval of the difference: rows are drawn again, for both models the same.
+
+    Args:
+        metric: its name.
+        score: the metric of rows.
+        ann, snn: what each model made of each row and what is to be compared with it, [rows, …].
+        seed: of the draws.
+    """
+    from scipy.stats import bootstrap
+
+    values = score(ann), score(snn)
+    if np.array_equal(ann, snn) or len(ann) < 2:
+        return Measure(metric, *values, low=values[1] - values[0], high=values[1] - values[0])
+    interval = bootstrap(
+        (np.arange(len(ann)),),
+        lambda drawn: score(snn[drawn]) - score(ann[drawn]),
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        vectorized=False,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Measure(metric, *values, low=float(interval.low), high=float(interval.high))

@@ -1,0 +1,230 @@
+"""Tasks of lm-eval, zero-shot or as they say, with both models.
+
+With a folder of data, tasks that have a YAML file in `local_files` read their rows from it; all others come from the
+hub. lm-eval itself makes prompts, scores and metrics. Needs the extra `evaluate`.
+"""
+
+import logging
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from las_sj.extras import require_extra
+from las_sj.tasks.counted import count_spikes
+from las_sj.tasks.journal import Journal, Record
+from las_sj.tasks.paired import Pair
+from las_sj.tasks.result import Measure, TaskResult, measure
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
+LOCAL_FILES = Path(__file__).parent / "local_files"
+SIDES = ("ann", "snn")
+
+
+class ZeroShotError(ValueError):
+    """A task cannot be run; the message says why."""
+
+
+def load_tasks(name: str, folder: Path | None) -> list["Task"]:
+    """The tasks of a name, of a group, or of a tag of lm-eval.
+
+    Args:
+        name: as lm-eval knows it.
+        folder: of data, or None for the hub.
+
+    Raises:
+        ZeroShotError: there is none of that name, or its data cannot be read.
+        MissingExtraError: lm-eval is not installed.
+    """
+    require_extra("evaluate", "lm_eval")
+    with _quiet():
+        has_files = folder is not None and (LOCAL_FILES / f"{name}.yaml").exists()
+        manager = _manager(folder if has_files else None)
+        if name not in manager.all_tasks:
+            raise ZeroShotError(f"there is no task {name!r}, neither here nor in lm-eval")
+        try:
+            return list(manager.load([name])["tasks"].values())
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ZeroShotError(
+                f"cannot read the data of {name} (--data-dir names a folder of files): {reason}"
+            ) from None
+
+
+@cache
+def _manager(folder: Path | None) -> Any:
+    """lm-eval's index of its own tasks, which takes seconds to make, or of those that read files of a folder."""
+    from lm_eval.tasks import TaskManager
+
+    if folder is None:
+        return TaskManager()
+    return TaskManager(include_path=str(LOCAL_FILES), include_defaults=False, metadata={"data_dir": str(folder)})
+
+
+def evaluate_zero_shot(
+    task: "Task", pair: Pair, journal: Journal, batch_size: int, limit: int | None, seed: int
+) -> TaskResult | None:
+    """Both models on a task of lm-eval; None in all processes but the first.
+
+    Args:
+        task: one of `load_tasks`.
+        pair: language models.
+        journal: keeps finished batches.
+        batch_size: requests.
+        limit: questions, the first ones; None for all.
+        seed: of the bootstrap.
+    """
+    with _quiet(), _seeds_kept():
+        from lm_eval import simple_evaluate
+
+        model: Any = _paired_model(pair, journal, task.config.task, batch_size)
+        samples = {}
+        for side in SIDES:
+            model.answer_as(side)
+            found = simple_evaluate(model, tasks=[task], limit=limit, bootstrap_iters=0, log_samples=True)
+            if found is None:  # lm-eval's answer to all processes but the first
+                return None
+            samples[side] = sorted(found["samples"][task.config.task], key=lambda sample: sample["doc_id"])
+    name, records = task.config.task, model.records
+    spikes, energy = count_spikes(pair, model.batches, journal, name)
+    predictions = [[_prediction(sample) for sample in samples[side]] for side in SIDES]
+    return TaskResult(
+        task=name,
+        description=f"lm-eval, version {task.VERSION}, {task.config.num_fewshot or 0}-shot",
+        rows=len(samples["ann"]),
+        unit="questions",
+        measures=list(_measures(task, samples, seed)),
+        agreement=float(np.mean([a == s for a, s in zip(*predictions, strict=True)])),
+        ann_seconds=sum(record["ann_seconds"] for record in records),
+        snn_seconds=sum(record["snn_seconds"] for record in records),
+        spikes_per_neuron=spikes,
+        energy=energy,
+    )
+
+
+def _measures(task: "Task", samples: dict[str, list[dict[str, Any]]], seed: int) -> Iterator[Measure]:
+    """Metrics of lm-eval, with its own aggregations."""
+    for name, aggregate in task.aggregation().items():
+        rows = [np.array([sample[name] for sample in samples[side] if name in sample]) for side in SIDES]
+        if len(rows[0]):
+            yield measure(name, _aggregated(aggregate), *rows, seed=seed)
+
+
+def _aggregated(aggregate: Callable[[list[Any]], float]) -> Callable[[np.ndarray], float]:
+    return lambda rows: float(aggregate(rows.tolist()))
+
+
+def _prediction(sample: dict[str, Any]) -> Any:
+    """What a model chose, said, or whether it would have said what it was asked for."""
+    answers = sample["filtered_resps"]
+    if len(answers) > 1 and isinstance(answers[0], list | tuple):
+        return int(np.argmax([answer[0] for answer in answers]))
+    answer = answers[0]
+    return answer[1] if isinstance(answer, list | tuple) else answer
+
+
+def _paired_model(pair: Pair, journal: Journal, name: str, batch_size: int) -> Any:
+    """lm-eval's view of both models; its class is made here, since lm-eval is optional."""
+    from lm_eval.models.huggingface import HFLM
+
+    class PairedModel(HFLM):
+        """Runs both models on each batch of requests; `answer_as` says whose answers are given back."""
+
+        def __init__(self) -> None:
+            super().__init__(pretrained=pair.ann, tokenizer=pair.tokenizer, batch_size=batch_size)
+            self.records: list[Record] = []
+            self.batches: list[dict[str, torch.Tensor]] = []
+
+        def answer_as(self, side: str) -> None:
+            """Whose answers are given back, from now on."""
+            self.side, self.calls = side, 0
+            self.records, self.batches = [], []
+
+        def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: Any = None) -> Any:
+            order = sorted(range(len(requests)), key=lambda index: -sum(map(len, requests[index][1:])))
+            parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+            self.batches += [padded([[*requests[i][1], *requests[i][2]] for i in part]) for part in parts]
+            parent = super()
+            return self._both(
+                parts, lambda part: parent._loglikelihood_tokens([requests[i] for i in part], disable_tqdm=True)
+            )
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            order = range(len(requests))
+            parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+            self.batches += [padded([self.tok_encode(requests[i].args[0]) for i in part]) for part in parts]
+            parent = super()
+            return self._both(parts, lambda part: parent.generate_until([requests[i] for i in part], disable_tqdm=True))
+
+        def _both(self, parts: Sequence[Sequence[int]], answer: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
+            """Answers in the order of the requests, whose numbers `parts` has by batch."""
+
+            def compute(index: int) -> Record:
+                ann, snn, seconds = pair.each(lambda model: self._answers_of(model, answer, parts[index]))
+                return {"ann": ann, "snn": snn, **seconds}
+
+            self.calls += 1
+            records = journal.collect(f"{name} {self.calls}", len(parts), compute)
+            self.records += records
+            answers: dict[int, Any] = {}
+            for part, record in zip(parts, records, strict=True):
+                answers |= zip(part, record[self.side], strict=True)
+            return [_as_answer(answers[index]) for index in range(len(answers))]
+
+        def _answers_of(
+            self, model: Any, answer: Callable[[Sequence[int]], list[Any]], part: Sequence[int]
+        ) -> list[Any]:
+            self._model = model
+            try:
+                return answer(part)
+            finally:
+                self._model = pair.ann
+
+    return PairedModel()
+
+
+def _as_answer(record: Any) -> Any:
+    """JSON has lists for tuples."""
+    return tuple(record) if isinstance(record, list) else record
+
+
+def padded(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """Rows of tokens as a batch, padded on the right."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """lm-eval tells its developers much that a user of ours need not know."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _seeds_kept() -> Iterator[None]:
+    """lm-eval sets all seeds."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -87,13 +87,12 @@ def main(argument_list: list[str] | None = None) -> None:
     )
     given = calibration_of(names, options)
     pair = load_pair(
-        source, lambda model, tokenizer: _calibration(arguments, calibration, model, tokenizer) or given(tokenizer)
+        source,
+        lambda model, tokenizer: _calibration(arguments, calibration, model, tokenizer) or given(model, tokenizer),
     )
     unfinished = arguments.output.with_name(f"{arguments.output.name}.unfinished")
-    if arguments.restart and processes.rank == 0:
-        shutil.rmtree(unfinished, ignore_errors=True)
     start = time.perf_counter()
-    journal = Journal(unfinished, _fingerprint(arguments, pair.snn), processes)
+    journal = Journal(unfinished, _fingerprint(arguments, pair.snn), processes, arguments.restart)
     try:
         results = [result for _, run in runs if (result := run(pair, journal)) is not None]
     except KeyboardInterrupt:

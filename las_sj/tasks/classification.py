@@ -1,6 +1,6 @@
 """GLUE: a classifier's own task, with the task's own metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +24,17 @@ Batches = list[dict[str, Tensor]]
 
 
 def calibration_batches(
-    task: GlueTask, tokenizer: PreTrainedTokenizerBase, folder: Path | None, batch_size: int
+    task: GlueTask, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | None, batch_size: int
 ) -> Batches:
     """The first rows of the training split."""
     rows = read_glue(task, "train", folder)
     rows = rows.select(range(min(CALIBRATION_ROWS, len(rows))))
-    return padded(encode(task, rows, tokenizer, longest(tokenizer)), tokenizer, range(len(rows)), batch_size)
+    return padded(encode(task, rows, tokenizer, longest(model, tokenizer)), tokenizer, range(len(rows)), batch_size)
 
 
-def longest(tokenizer: PreTrainedTokenizerBase) -> int:
+def longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens that a text is cut at."""
-    return min(LONGEST, tokenizer.model_max_length)
+    return min(LONGEST, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", LONGEST))
 
 
 def padded(rows: "Dataset", tokenizer: PreTrainedTokenizerBase, order: Sequence[int], batch_size: int) -> Batches:
@@ -70,7 +70,7 @@ def evaluate_glue(
         GlueError: the model is no classifier of this task.
     """
     columns = _columns(pair.ann, task)
-    encoded = encode(task, rows, pair.tokenizer, longest(pair.tokenizer))
+    encoded = encode(task, rows, pair.tokenizer, longest(pair.ann, pair.tokenizer))
     order = sorted(range(len(rows)), key=lambda index: len(encoded["input_ids"][index]))
     batches = padded(encoded, pair.tokenizer, order, batch_size)
 
@@ -88,19 +88,21 @@ def evaluate_glue(
     spikes, energy = count_spikes(pair, batches, journal, task.name)
     return TaskResult(
         task=task.name,
-        description=f"development split, texts cut at {longest(pair.tokenizer)} tokens",
+        description=f"development split, texts cut at {longest(pair.ann, pair.tokenizer)} tokens",
         rows=len(rows),
         unit="rows",
-        measures=[
-            measure(name, lambda part, name=name: scores(task, part[:, 0], part[:, 1])[name], *sides, seed=seed)
-            for name in task.metrics
-        ],
+        measures=[measure(name, _scored(task, name), sides, seed) for name in task.metrics],
         agreement=float((predicted[0] == predicted[1]).mean()) if task.labels else None,
         ann_seconds=sum(record["ann_seconds"] for record in records),
         snn_seconds=sum(record["snn_seconds"] for record in records),
         spikes_per_neuron=spikes,
         energy=energy,
     )
+
+
+def _scored(task: GlueTask, metric: str) -> Callable[[np.ndarray], float]:
+    """A metric of rows [N, 2] of predictions and labels."""
+    return lambda rows: scores(task, rows[:, 0], rows[:, 1])[metric]
 
 
 def _columns(model: PreTrainedModel, task: GlueTask) -> list[int]:
@@ -113,5 +115,5 @@ def _columns(model: PreTrainedModel, task: GlueTask) -> list[int]:
         )
     numbers = {str(name).lower(): index for name, index in (model.config.label2id or {}).items()}
     if task.labels and all(name in numbers for name in task.labels):
-        return [numbers[name] for name in task.labels]
+        return [int(numbers[name]) for name in task.labels]
     return list(range(needed))

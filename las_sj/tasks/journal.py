@@ -55,15 +55,20 @@ class Journal:
         folder: is made if it does not exist.
         fingerprint: of everything that the records depend on.
         processes: that share the work.
+        restart: whether to forget what the folder holds, if it is of an evaluation.
 
     Raises:
         JournalError: the folder belongs to another evaluation, or to none.
     """
 
-    def __init__(self, folder: Path, fingerprint: Record, processes: Processes | None = None) -> None:
+    def __init__(
+        self, folder: Path, fingerprint: Record, processes: Processes | None = None, restart: bool = False
+    ) -> None:
         self.folder = folder
         self.processes = processes or Processes()
         if self.processes.rank == 0:
+            if restart and (folder / FINGERPRINT).exists():
+                shutil.rmtree(folder)
             _claim(folder, fingerprint)
         self.processes.wait()
 

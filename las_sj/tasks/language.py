@@ -17,7 +17,7 @@ from las_sj.tasks.counted import count_spikes
 from las_sj.tasks.journal import Journal, Record
 from las_sj.tasks.paired import Pair
 from las_sj.tasks.result import Measure, TaskResult, measure
-from las_sj.text import TextError, read_text
+from las_sj.text import TextError
 
 ROWS = 512  # of logits at a time in fp64: a table of [B, S, vocabulary] in fp64 would be the largest tensor of all
 
@@ -100,17 +100,19 @@ def text_of(task: TextTask, folder: Path | None, file: Path | None) -> tuple[str
 
 
 def _read(path: Path) -> str:
-    """A text; the last character may be cut off, as samples of a number of bytes are."""
+    """A text, byte for byte; its last character may be cut off, as samples of a number of bytes are."""
     try:
-        return read_text(path)
-    except TextError:
-        try:
-            content = path.read_bytes()
-            return content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            if error.start < len(content) - 3:
-                raise TextError(f"{path} is not UTF-8 text: byte {error.start}") from None
-            return content[: error.start].decode("utf-8")
+        content = path.read_bytes()
+        text = content.decode("utf-8")
+    except OSError as error:
+        raise TextError(f"cannot read text from {path}: {error}") from None
+    except UnicodeDecodeError as error:
+        if error.start < len(content) - 3:
+            raise TextError(f"{path} is not UTF-8 text: byte {error.start}") from None
+        text = content[: error.start].decode("utf-8")
+    if not text.strip():
+        raise TextError(f"{path} is empty: give a file with text")
+    return text
 
 
 def windows_of(
@@ -269,4 +271,4 @@ def _measure(metric: str, losses: Sequence[np.ndarray], counts: np.ndarray, seed
         mean = rows[:, 0].sum() / max(rows[:, 1].sum(), 1)
         return mean / math.log(2) if metric == BYTE else float(np.exp(mean))
 
-    return measure(metric, score, *(np.stack([loss, counts], 1) for loss in losses), seed=seed)
+    return measure(metric, score, [np.stack([loss, counts], 1) for loss in losses], seed)

@@ -82,7 +82,7 @@ def takes_images(source: Source) -> bool:
 
 def load_with_images(source: Source) -> tuple[PreTrainedModel, Any]:
     """A vision-language model and its processor."""
-    model = AutoModelForImageTextToText.from_pretrained(source.name, dtype=getattr(torch, source.dtype))
+    model: Any = AutoModelForImageTextToText.from_pretrained(source.name, dtype=getattr(torch, source.dtype))
     processor = AutoProcessor.from_pretrained(source.name)
     processor.tokenizer.padding_side = "left"  # answers follow the questions
     return model.to(source.device).eval(), processor

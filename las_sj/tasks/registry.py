@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from las_sj.calibration import Batch
 from las_sj.extras import require_extra
 from las_sj.glue import TASKS
@@ -68,13 +70,13 @@ def prepare(name: str, options: Options) -> Iterator[tuple[str, Run]]:
             yield task.config.task, _zero_shot(task, options)
 
 
-def calibration_of(names: list[str], options: Options) -> Callable[[Any], list[Batch] | None]:
+def calibration_of(names: list[str], options: Options) -> Callable[[PreTrainedModel, Any], list[Batch] | None]:
     """What a model is calibrated on where nothing was given: unlabelled data of its first task, as far as there is any
     that is not scored; images come from the questions themselves."""
 
-    def batches(tokenizer: Any) -> list[Batch] | None:
+    def batches(model: PreTrainedModel, tokenizer: Any) -> list[Batch] | None:
         if names[0] in TASKS:
-            return [*classification.calibration_batches(TASKS[names[0]], tokenizer, _glue_folder(options), 8)]
+            return [*classification.calibration_batches(TASKS[names[0]], model, tokenizer, _glue_folder(options), 8)]
         if names[0] in POPE or names[0] == OWN_QUESTIONS:
             questions = yes_no.read_questions(*_question_files(names[0], options), yes_no.CALIBRATION_ROWS)
             return [*yes_no.batches_of(tokenizer, questions, options.batch_size)]

@@ -1,6 +1,6 @@
 """What an evaluation found about a task, ANN beside SNN."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -71,17 +71,18 @@ class TaskResult:
         return values
 
 
-def measure(metric: str, score: Callable[[np.ndarray], float], ann: np.ndarray, snn: np.ndarray, seed: int) -> Measure:
+def measure(metric: str, score: Callable[[np.ndarray], float], sides: Sequence[np.ndarray], seed: int) -> Measure:
     """A metric of both models, and an interval of the difference: rows are drawn again, for both models the same.
 
     Args:
         metric: its name.
         score: the metric of rows.
-        ann, snn: what each model made of each row and what is to be compared with it, [rows, …].
+        sides: what the ANN and the SNN made of each row and what it is compared with, [rows, …] each.
         seed: of the draws.
     """
     from scipy.stats import bootstrap
 
+    ann, snn = sides
     values = score(ann), score(snn)
     if np.array_equal(ann, snn) or len(ann) < 2:
         return Measure(metric, *values, low=values[1] - values[0], high=values[1] - values[0])

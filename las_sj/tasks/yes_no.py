@@ -57,7 +57,7 @@ def read_questions(file: Path, images: Path, limit: int | None = None) -> list[Q
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise YesNoError(f"cannot read questions from {file}: {error}") from None
-    questions = []
+    questions: list[Question] = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or (limit is not None and len(questions) == limit):
             continue
@@ -173,4 +173,4 @@ def _measures(sides: Sequence[np.ndarray], seed: int) -> list[Measure]:
         "F1": scored(f1_score, zero_division=0.0),
         "share of yes": lambda rows: float(rows[:, 0].mean()),
     }
-    return [measure(name, score, *sides, seed=seed) for name, score in scores.items()]
+    return [measure(name, score, sides, seed) for name, score in scores.items()]

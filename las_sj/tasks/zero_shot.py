@@ -115,7 +115,7 @@ def _measures(task: "Task", samples: dict[str, list[dict[str, Any]]], seed: int)
     for name, aggregate in task.aggregation().items():
         rows = [np.array([sample[name] for sample in samples[side] if name in sample]) for side in SIDES]
         if len(rows[0]):
-            yield measure(name, _aggregated(aggregate), *rows, seed=seed)
+            yield measure(name, _aggregated(aggregate), rows, seed)
 
 
 def _aggregated(aggregate: Callable[[list[Any]], float]) -> Callable[[np.ndarray], float]:
@@ -152,7 +152,7 @@ def _paired_model(pair: Pair, journal: Journal, name: str, batch_size: int) -> A
             order = sorted(range(len(requests)), key=lambda index: -sum(map(len, requests[index][1:])))
             parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
             self.batches += [padded([[*requests[i][1], *requests[i][2]] for i in part]) for part in parts]
-            parent = super()
+            parent: Any = super()
             return self._both(
                 parts, lambda part: parent._loglikelihood_tokens([requests[i] for i in part], disable_tqdm=True)
             )
@@ -161,7 +161,7 @@ def _paired_model(pair: Pair, journal: Journal, name: str, batch_size: int) -> A
             order = range(len(requests))
             parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
             self.batches += [padded([self.tok_encode(requests[i].args[0]) for i in part]) for part in parts]
-            parent = super()
+            parent: Any = super()
             return self._both(parts, lambda part: parent.generate_until([requests[i] for i in part], disable_tqdm=True))
 
         def _both(self, parts: Sequence[Sequence[int]], answer: Callable[[Sequence[int]], list[Any]]) -> list[Any]:

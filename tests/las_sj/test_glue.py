@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from las_sj.extras import MissingExtraError, require_extra
-from las_sj.glue import TASKS, GlueError, encode, predictions_of, read_glue, score
+from las_sj.glue import TASKS, GlueError, encode, predictions_of, read_glue, score, scores
 from las_sj.loading import default_model
 
 datasets = pytest.importorskip("datasets", reason="the extra glue is not installed")
@@ -25,11 +25,13 @@ FILES = {
     "RTE": "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tnot_entailment\n1\tc\td\tentailment\n",
     "WNLI": "index\tsentence1\tsentence2\tlabel\r\n0\ta\tb\t1\r\n1\tc\td\t0\r\n",
     "QNLI": "index\tquestion\tsentence\tlabel\n0\ta?\tb\tentailment\n1\tc?\td\tnot_entailment\n",
+    "QQP": "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n7\t1\t2\ta?\tb?\t0\n8\t3\t4\tc?\td?\t1\n",
     "MNLI": "".join(
         json.dumps({"premise": first, "hypothesis": second, "label": label}) + "\n"
         for first, second, label in (("a", "b", "neutral"), ("c", "d", "contradiction"))
     ),
 }
+FILES["MNLI-mm"] = FILES["MNLI"]
 EXPECTED: dict[str, tuple[list[str], list[str | None], list[float]]] = {
     "SST-2": (["nice ", "bad"], [None, None], [1, 0]),
     "CoLA": (["He left.", 'He "leave.'], [None, None], [1, 0]),
@@ -38,13 +40,15 @@ EXPECTED: dict[str, tuple[list[str], list[str | None], list[float]]] = {
     "RTE": (["a", "c"], ["b", "d"], [1, 0]),
     "WNLI": (["a", "c"], ["b", "d"], [1, 0]),
     "QNLI": (["a?", "c?"], ["b", "d"], [0, 1]),
+    "QQP": (["a?", "c?"], ["b?", "d?"], [0, 1]),
     "MNLI": (["a", "c"], ["b", "d"], [1, 2]),
+    "MNLI-mm": (["a", "c"], ["b", "d"], [1, 2]),
 }
 
 
 def write(folder: Path, name: str, content: str | bytes, split: str = "dev") -> Path:
-    path = folder / name / TASKS[name].file_of(split)
-    path.parent.mkdir(exist_ok=True)
+    path = folder / name.removesuffix("-mm") / TASKS[name].file_of(split)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return folder
 
@@ -54,6 +58,30 @@ def test_files(name: str, tmp_path: Path) -> None:
     rows = read_glue(TASKS[name], "dev", write(tmp_path, name, FILES[name]))
     assert rows.column_names == ["text_a", "text_b", "label"]
     assert (list(rows["text_a"]), list(rows["text_b"]), list(rows["label"])) == EXPECTED[name]
+
+
+def test_a_slice_where_there_is_no_development_split(tmp_path: Path) -> None:
+    """As the one public slice of QQP has it: no header, and a first line that lacks its beginning or its end."""
+    (tmp_path / "QQP").mkdir()
+    rows = "7\t1\t2\tcut off? 0\n8\t3\t4\ta?\tb?\t0\n9\t5\t6\tc?\td?\t1\n"
+    (tmp_path / "QQP" / "train_slice.tsv").write_text(rows)
+    found = read_glue(TASKS["QQP"], "dev", tmp_path)
+    assert (list(found["text_a"]), list(found["label"])) == (["a?", "c?"], [0, 1])
+    with pytest.raises(GlueError, match=r"cannot read text from .*QQP/train.tsv"):
+        read_glue(TASKS["QQP"], "train", tmp_path)
+    write(tmp_path / "2", "QQP", FILES["QQP"])
+    assert len(read_glue(TASKS["QQP"], "dev", tmp_path / "2")) == 2
+
+
+def test_all_official_metrics() -> None:
+    predictions, labels = [1, 1, 0, 1], [1, 0, 0, 1]
+    assert scores(TASKS["MRPC"], predictions, labels) == pytest.approx({"accuracy": 0.75, "F1": 0.8})
+    assert scores(TASKS["QQP"], predictions, labels) == pytest.approx({"accuracy": 0.75, "F1": 0.8})
+    values, wanted = [0.1, 0.9, 0.3, 4.0], [0.0, 1.0, 2.0, 5.0]
+    found = scores(TASKS["STS-B"], values, wanted)
+    assert found == pytest.approx(
+        {"Spearman correlation": 0.8, "Pearson correlation": np.corrcoef(values, wanted)[0, 1]}
+    )
 
 
 def test_shipped_rows() -> None:
@@ -76,7 +104,7 @@ def test_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     def load(path: str, config: str, split: str) -> Any:
         assert (path, config) == ("nyu-mll/glue", task.hub_name)
-        assert split == ("validation_matched" if name == "MNLI" else "validation")
+        assert split == {"MNLI": "validation_matched", "MNLI-mm": "validation_mismatched"}.get(name, "validation")
         return datasets.Dataset.from_dict(columns)
 
     monkeypatch.setattr(datasets, "load_dataset", load)

@@ -1,0 +1,279 @@
+"""python -m las_sj.evaluate: every kind of task, killed and started again, in two processes, and with bad input."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import ENVIRONMENT, Call, assert_one_line, contents, in_this_process
+from PIL import Image
+from tiny_models import bert
+from tiny_vision_language import IMAGES, build, photographs, processor_of
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+from las_sj.convert_command import main as convert
+from las_sj.evaluate_command import main
+from las_sj.loading import default_model
+
+pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
+
+SHIPPED = Path(__file__).parents[1] / "data"
+FILES = {"evaluation.json", "evaluation.md", "differences.png"}
+TEXT = default_model() / "evaluation.txt"
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    with in_this_process(main, capfd) as call_here:
+        yield call_here
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    bert(BertForSequenceClassification, vocab_size=512, num_labels=2).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(default_model()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default model: GPT-2, really trained."""
+    folder = tmp_path_factory.mktemp("models") / "gpt2"
+    convert(["--output", str(folder), "--calibration-tokens", "1024", "--evaluation-tokens", "256"])
+    return folder
+
+
+def figures(report: dict[str, Any]) -> list[Any]:
+    """All of a report's tasks but the times."""
+    return [
+        {key: value for key, value in task.items() if not re.search("seconds|time", key)} for task in report["tasks"]
+    ]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
+    return report
+
+
+def test_glue(call: Call, classifier: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    finished = call(classifier, "--task", "SST-2", "--data-dir", SHIPPED, "--output", out)
+    assert finished.code == 0, finished.err
+    assert contents(tmp_path) == {"out", *(f"out/{name}" for name in FILES)}
+    (task,) = read(out)["tasks"]
+    assert (task["task"], task["rows"], task["unit"]) == ("SST-2", 100, "rows")
+    assert task["agreement"] >= 0.98
+    (accuracy,) = task["measures"]
+    assert accuracy["metric"] == "accuracy"
+    assert abs(accuracy["difference"]) <= 0.02
+    assert task["spikes_per_neuron"] > 0
+    assert set(task["energy"]) == {"paper", "level_aware", "with_memory"}
+    assert task["time_ratio"] > 0
+    assert "| SST-2 | accuracy |" in finished.out
+    assert finished.out.startswith((out / "evaluation.md").read_text())
+
+
+def test_text_of_a_converted_model(call: Call, converted: Path, tmp_path: Path) -> None:
+    """Its ANN comes from the same folder."""
+    out, options = tmp_path / "out", ("--limit", 600, "--window", 64, "--batch-size", 4)
+    finished = call(converted, "--task", "text", "--text", TEXT, *options, "--output", out)
+    assert finished.code == 0, finished.err
+    (task,) = read(out)["tasks"]
+    assert task["rows"] == 599
+    found = {m["metric"]: m for m in task["measures"]}
+    assert list(found) == ["perplexity per token", "perplexity per word", "bits per byte"]
+    assert 2 < found["perplexity per token"]["ann"] < 100  # it was trained on such text; by chance: 512
+    assert abs(found["perplexity per token"]["snn"] / found["perplexity per token"]["ann"] - 1) < 2e-3
+    for m in found.values():
+        assert m["low"] <= m["difference"] <= m["high"]
+    assert task["agreement"] > 0.97
+    original = call(default_model(), "--task", "text", "--text", TEXT, *options, "--output", tmp_path / "ann")
+    assert original.code == 0, original.err
+    again = {m["metric"]: m["ann"] for m in read(tmp_path / "ann")["tasks"][0]["measures"]}
+    assert again == {metric: m["ann"] for metric, m in found.items()}
+
+
+ROWS = {
+    "zeroshot/piqa/dev.jsonl": [{"goal": "To be?", "sol1": "not to be", "sol2": "to sleep"}] * 3,
+    "superglue/COPA/val.jsonl": [
+        {"premise": "The king fell.", "choice1": "He wept.", "choice2": "He laughed.", "question": "cause", "label": 0},
+        {
+            "premise": "She wept.",
+            "choice1": "He came.",
+            "choice2": "It rained.",
+            "question": "effect",
+            "label": 1,
+        },
+    ],
+    "lambada/lambada_test.jsonl": [{"text": "to be or not to be"}, {"text": "my kingdom for a horse"}],
+    "zeroshot/winogrande/dev.jsonl": [
+        {"question": "Ann saw Bob and _ waved.", "choices": ["Ann", "Bob"], "label": 0},
+        {"question": "Ann saw Bob so _ hid.", "choices": ["Ann", "Bob"], "label": 1},
+    ],
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    for name, rows in ROWS.items():
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "zeroshot/piqa/dev-labels.lst").write_text("0\n1\n0\n")
+    return folder
+
+
+def test_zero_shot_of_local_files(call: Call, converted: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = "piqa,copa,lambada_openai,winogrande"
+    finished = call(converted, "--task", names, "--data-dir", data, "--batch-size", 2, "--output", out)
+    assert finished.code == 0, finished.err
+    tasks = {task["task"]: task for task in read(out)["tasks"]}
+    assert {name: task["rows"] for name, task in tasks.items()} == {
+        "piqa": 3,
+        "copa": 2,
+        "lambada_openai": 2,
+        "winogrande": 2,
+    }
+    assert [m["metric"] for m in tasks["piqa"]["measures"]] == ["acc", "acc_norm"]
+    assert tasks["piqa"]["measures"][0]["ann"] in (1 / 3, 2 / 3)  # three times the same row
+    assert all(task["agreement"] == 1 for task in tasks.values())
+
+
+@pytest.mark.skipif(not IMAGES.exists(), reason="the CIFAR-10 images of shared/data are not here")
+def test_yes_no(call: Call, tmp_path: Path) -> None:
+    """A small LLaVA with random weights on photographs: what it says is nonsense, but the same for both."""
+    model, images = tmp_path / "llava", tmp_path / "images"
+    build("llava").save_pretrained(model)
+    processor_of("llava").save_pretrained(model)
+    images.mkdir()
+    lines = []
+    for number, picture in enumerate(photographs()[:6]):
+        Image.fromarray(picture).save(images / f"{number}.png")
+        row = {"image": f"{number}.png", "text": "Is there a cat in the image?", "label": "yes" if number % 2 else "no"}
+        lines.append(json.dumps(row))
+    (tmp_path / "questions.json").write_text("\n".join(lines))
+    options = ("--questions", tmp_path / "questions.json", "--images", images, "--batch-size", 4)
+    finished = call(model, "--task", "yes_no", *options, "--output", tmp_path / "out")
+    assert finished.code == 0, finished.err
+    (task,) = read(tmp_path / "out")["tasks"]
+    assert task["rows"] == 6
+    assert [m["metric"] for m in task["measures"]] == ["accuracy", "precision", "recall", "F1", "share of yes"]
+    assert task["agreement"] == 1
+    (images / "3.png").unlink()
+    assert_one_line(call(model, "--task", "yes_no", *options, "--output", tmp_path / "2"), "line 4: there is no image")
+
+
+def arguments_of(model: Path, out: Path, *more: object) -> list[str]:
+    options = ["--task", "text", "--text", TEXT, "--limit", 1500, "--window", 32, "--batch-size", 1, "--output", out]
+    return [str(part) for part in ("-m", "las_sj.evaluate", model, *options, *more)]
+
+
+def test_killed_and_started_again(call: Call, converted: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    records = tmp_path / "out.unfinished" / "text.0.jsonl"
+    subprocess.run([sys.executable, *arguments_of(converted, whole)], env=ENVIRONMENT, check=True, capture_output=True)
+    with subprocess.Popen(
+        [sys.executable, *arguments_of(converted, out)], env=ENVIRONMENT, stderr=subprocess.PIPE
+    ) as process:
+        while not (records.exists() and records.read_bytes().count(b"\n") >= 5):
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    finished = records.read_bytes().count(b"\n")
+    assert 5 <= finished < 94
+    assert not out.exists()
+    kept = records.read_bytes()
+    assert_one_line(call(*arguments_of(converted, out, "--limit", 100)[2:]), "other limit: --restart begins anew")
+    assert records.read_bytes() == kept
+    again = subprocess.run(
+        [sys.executable, *arguments_of(converted, out)], env=ENVIRONMENT, check=True, capture_output=True
+    )
+    assert f"{finished}/94".encode() in again.stderr  # the bar begins where it was
+    assert figures(read(out)) == figures(read(whole))
+    assert contents(tmp_path) == {f"{a}{b}" for a in ("whole", "out") for b in ("", *(f"/{name}" for name in FILES))}
+
+
+def test_interrupted(converted: Path, tmp_path: Path) -> None:
+    command = [sys.executable, *arguments_of(converted, tmp_path / "out")]
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        seen = b""
+        while b"5/94" not in seen:
+            chunk = os.read(process.stderr.fileno(), 4096)
+            assert chunk, seen.decode()
+            seen += chunk
+        process.send_signal(signal.SIGINT)
+        seen += process.stderr.read()
+    assert process.returncode == 130
+    last = seen.decode().strip().rsplit("\n", 1)[-1]
+    assert last == f"interrupted: finished batches are kept in {tmp_path / 'out.unfinished'}, the same command goes on"
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_processes(converted: Path, tmp_path: Path) -> None:
+    """accelerate launch shares the batches; the figures are those of one process."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    subprocess.run([sys.executable, *arguments_of(converted, one)], env=ENVIRONMENT, check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, *launch, *arguments_of(converted, two)], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Written to") == 1
+    assert figures(read(two)) == figures(read(one))
+    assert not (tmp_path / "two.unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--task", ","), "--task names no task"),
+        (("--task", "SST-2", "--limit", 0), "--limit must be at least 1"),
+        (("--task", "SST-2", "--batch-size", -1), "--batch-size must be at least 1"),
+        (("--task", "text"), "text needs --text FILE"),
+        (("--task", "text", "--text", "nowhere"), "cannot read text from nowhere"),
+        (("--task", "SST-2", "--data-dir", "nowhere"), "--data-dir nowhere is no folder"),
+        (("--task", "CoLA", "--data-dir", SHIPPED), "CoLA/dev.tsv"),
+        (("--task", "wikitext103", "--data-dir", SHIPPED), "has no wikitext-103-raw/wiki.test.raw"),
+        (("--task", "piqa", "--data-dir", SHIPPED), "cannot read .*piqa/dev.jsonl"),
+        (("--task", "pope_random", "--data-dir", SHIPPED), "pope_random needs --images DIR"),
+        (("--task", "SST-2", "--data-dir", SHIPPED), "GPT2LMHeadModel is no classifier of SST-2"),
+        (("--task", "text", "--text", TEXT, "--calibration", "nowhere"), "cannot read text from nowhere"),
+    ],
+)
+def test_bad_input(options: tuple[object, ...], says: str, call: Call, converted: Path, tmp_path: Path) -> None:
+    assert_one_line(call(converted, *options, "--output", tmp_path / "out"), says)
+    assert contents(tmp_path) == set()
+
+
+def test_a_classifier_predicts_no_text(call: Call, classifier: Path, tmp_path: Path) -> None:
+    finished = call(classifier, "--task", "text", "--text", TEXT, "--output", tmp_path / "out")
+    assert_one_line(finished, "BertForSequenceClassification does not predict the next token")
+    assert contents(tmp_path) == set()
+
+
+def test_folders_in_the_way(call: Call, converted: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("precious")
+    options = ("--task", "text", "--text", TEXT, "--limit", 40, "--window", 32)
+    assert_one_line(call(converted, *options, "--output", tmp_path / "out"), "exists: give another folder")
+    finished = call(converted, *options, "--output", tmp_path / "out", "--overwrite")
+    assert_one_line(finished, "not the output of an evaluation")
+    (tmp_path / "new.unfinished").mkdir()
+    (tmp_path / "new.unfinished" / "thesis.tex").write_text("precious")
+    assert_one_line(call(converted, *options, "--output", tmp_path / "new"), "does not hold an unfinished evaluation")
+    restarted = call(converted, *options, "--output", tmp_path / "new", "--restart")
+    assert_one_line(restarted, "does not hold an unfinished evaluation")
+    assert (tmp_path / "new.unfinished" / "thesis.tex").read_text() == "precious"
+    for more in ((), ("--overwrite",)):
+        assert call(converted, *options, "--output", tmp_path / "third", *more).code == 0

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from las_sj.calibration import Batch
 from las_sj.evaluation import is_language_model
 from las_sj.extras import require_extra
 from las_sj.tasks.counted import count_spikes
@@ -81,12 +82,12 @@ def text_of(task: TextTask, folder: Path | None, file: Path | None) -> tuple[str
     if not task.files:
         if file is None:
             raise TextError(f"{task.name} needs --text FILE")
-        return _read(file), file.name
+        return read_file(file), file.name
     if folder is not None:
         found = [folder / name for name in task.files if (folder / name).exists()]
         if not found:
             raise TextError(f"{folder} has no {' or '.join(task.files)}")
-        return _read(found[0]), found[0].name
+        return read_file(found[0]), found[0].name
     if not task.hub:
         raise TextError(f"{task.name} is not on the hub as text: give --data-dir with {' or '.join(task.files)}")
     require_extra("evaluate", "datasets")
@@ -99,8 +100,12 @@ def text_of(task: TextTask, folder: Path | None, file: Path | None) -> tuple[str
     return "".join(rows["text"]), "/".join(task.hub)
 
 
-def _read(path: Path) -> str:
-    """A text, byte for byte; its last character may be cut off, as samples of a number of bytes are."""
+def read_file(path: Path) -> str:
+    """A text, byte for byte; its last character may be cut off, as samples of a number of bytes are.
+
+    Raises:
+        TextError: it cannot be read, or is empty.
+    """
     try:
         content = path.read_bytes()
         text = content.decode("utf-8")
@@ -136,6 +141,72 @@ def windows_of(
     ]
 
 
+@dataclass(frozen=True)
+class PreparedText:
+    """A text in batches of windows.
+
+    Attributes:
+        ids: its tokens.
+        batches: windows of the same shape together.
+        counts: tokens, words and bytes that each window predicts, by metric.
+        description: in words.
+    """
+
+    ids: list[int]
+    batches: list[list[Window]]
+    counts: dict[str, np.ndarray]
+    description: str
+
+    @property
+    def tokens(self) -> int:
+        """How many are predicted."""
+        return int(self.counts[TOKEN].sum())
+
+    def inputs(self, index: int) -> Batch:
+        """What the models are given."""
+        return {"input_ids": torch.tensor([self.ids[w.start : w.end - 1] for w in self.batches[index]])}
+
+    def targets(self, index: int) -> Tensor:
+        """What the last of them are to predict, [B, N]."""
+        return torch.tensor([self.ids[w.first : w.end] for w in self.batches[index]])
+
+
+def prepare_text(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: tuple[str, str],
+    window: int,
+    stride: int,
+    batch_size: int,
+    limit: int | None,
+) -> PreparedText:
+    """Cut a text into windows.
+
+    Args:
+        model: a language model.
+        tokenizer: of the model.
+        text: as `text_of` returns.
+        window, stride: in tokens; see `windows_of`.
+        batch_size: windows.
+        limit: tokens, the first ones; None for all.
+
+    Raises:
+        TextError: the model predicts no tokens, or the text is too short.
+    """
+    if not is_language_model(model):
+        raise TextError(f"{type(model).__name__} does not predict the next token, as this task needs")
+    content, source = text
+    ids, offsets, content = _tokens(tokenizer, content, limit)
+    window = min(window, getattr(model.config.get_text_config(), "max_position_embeddings", window))
+    stride = min(stride, window)
+    windows = windows_of(ids, offsets, len(content), window, stride)
+    description = (
+        f"{source}, {len(ids):,} tokens, each but the first predicted once, windows of {window} tokens with a stride "
+        f"of {stride}; words are what white space separates"
+    )
+    return PreparedText(ids, _batches(windows, batch_size), _counts(content, windows), description)
+
+
 def _batches(windows: Sequence[Window], size: int) -> list[list[Window]]:
     """Windows in a row that have the same shape."""
     batches: list[list[Window]] = []
@@ -149,63 +220,33 @@ def _batches(windows: Sequence[Window], size: int) -> list[list[Window]]:
     return batches
 
 
-def evaluate_text(
-    task: TextTask,
-    pair: Pair,
-    journal: Journal,
-    text: tuple[str, str],
-    window: int,
-    stride: int,
-    batch_size: int,
-    limit: int | None,
-    seed: int,
-) -> TaskResult:
+def evaluate_text(task: TextTask, pair: Pair, journal: Journal, text: PreparedText, seed: int) -> TaskResult:
     """Perplexity and bits per byte of both models.
 
     Args:
         task: one of `TEXT_TASKS`.
         pair: language models.
         journal: keeps finished batches.
-        text: as `text_of` returns.
-        window, stride: in tokens; see `windows_of`.
-        batch_size: windows.
-        limit: tokens, the first ones; None for all.
+        text: as `prepare_text` returns.
         seed: of the bootstrap, whose rows are windows.
-
-    Raises:
-        TextError: the model predicts no tokens, or the text is too short.
     """
-    if not is_language_model(pair.ann):
-        raise TextError(
-            f"{type(pair.ann).__name__} does not predict the next token: {task.name} needs a language model"
-        )
-    content, source = text
-    ids, offsets, content = _tokens(pair.tokenizer, content, limit)
-    window = min(window, getattr(pair.ann.config.get_text_config(), "max_position_embeddings", window))
-    stride = min(stride, window)
-    windows = windows_of(ids, offsets, len(content), window, stride)
-    batches = _batches(windows, batch_size)
 
     def compute(index: int) -> Record:
-        inputs = torch.tensor([ids[w.start : w.end - 1] for w in batches[index]])
-        ann, snn, seconds = pair.run({"input_ids": inputs})
-        targets = torch.tensor([ids[w.first : w.end] for w in batches[index]])
-        return _compared(ann.logits, snn.logits, targets) | seconds
+        ann, snn, seconds = pair.run(text.inputs(index))
+        targets = text.targets(index)
+        losses = {"ann": losses_of(ann.logits, targets), "snn": losses_of(snn.logits, targets)}
+        return losses | {"agreements": agreements_of(ann.logits, snn.logits, targets)} | seconds
 
-    records = journal.collect(task.name, len(batches), compute)
+    records = journal.collect(task.name, len(text.batches), compute)
     losses = [np.concatenate([record[side] for record in records]) for side in ("ann", "snn")]
-    counts = _counts(content, windows)
-    tokens = int(counts[TOKEN].sum())
-    inputs = [{"input_ids": torch.tensor([ids[w.start : w.end - 1] for w in batch])} for batch in batches]
-    spikes, energy = count_spikes(pair, inputs, journal, task.name)
+    spikes, energy = count_spikes(pair, [text.inputs(index) for index in range(len(text.batches))], journal, task.name)
     return TaskResult(
         task=task.name,
-        description=f"{source}, {len(ids):,} tokens, each but the first predicted once, windows of {window} tokens "
-        f"with a stride of {stride}; words are what white space separates",
-        rows=tokens,
+        description=text.description,
+        rows=text.tokens,
         unit="tokens",
-        measures=[_measure(name, losses, counts[name], seed) for name in task.metrics],
-        agreement=sum(record["agreements"] for record in records) / tokens,
+        measures=[measure_text(name, losses, text.counts[name], seed) for name in task.metrics],
+        agreement=sum(record["agreements"] for record in records) / text.tokens,
         ann_seconds=sum(record["ann_seconds"] for record in records),
         snn_seconds=sum(record["snn_seconds"] for record in records),
         spikes_per_neuron=spikes,
@@ -231,18 +272,21 @@ def _tokens(
     return ids, offsets, text
 
 
-def _compared(ann: Tensor, snn: Tensor, targets: Tensor) -> Record:
-    """Negative log likelihoods of each window, nats, and how often both would say the same token.
+def losses_of(logits: Tensor, targets: Tensor) -> list[float]:
+    """Negative log likelihood of each row, nats.
 
     Args:
-        ann, snn: logits [B, S, V].
+        logits: [B, S, V].
         targets: the tokens that follow the last ones, [B, N].
     """
-    targets = targets.to(ann.device)
-    kept = slice(ann.shape[1] - targets.shape[1], None)
-    losses = [[_loss(row[kept], wanted) for row, wanted in zip(logits, targets, strict=True)] for logits in (ann, snn)]
-    agreements = int((ann[:, kept].argmax(-1) == snn[:, kept].argmax(-1)).sum())
-    return {"ann": losses[0], "snn": losses[1], "agreements": agreements}
+    kept = logits[:, logits.shape[1] - targets.shape[1] :]
+    return [_loss(row, wanted) for row, wanted in zip(kept, targets.to(logits.device), strict=True)]
+
+
+def agreements_of(ann: Tensor, snn: Tensor, targets: Tensor) -> int:
+    """How often both would say the same token, of those predicted."""
+    first = ann.shape[1] - targets.shape[1]
+    return int((ann[:, first:].argmax(-1) == snn[:, first:].argmax(-1)).sum())
 
 
 def _loss(logits: Tensor, targets: Tensor) -> float:
@@ -266,7 +310,9 @@ def _counts(text: str, windows: Sequence[Window]) -> dict[str, np.ndarray]:
     }
 
 
-def _measure(metric: str, losses: Sequence[np.ndarray], counts: np.ndarray, seed: int) -> Measure:
+def measure_text(metric: str, losses: Sequence[np.ndarray], counts: np.ndarray, seed: int) -> Measure:
+    """A metric from the losses of both models on each window."""
+
     def score(rows: np.ndarray) -> float:
         mean = rows[:, 0].sum() / max(rows[:, 1].sum(), 1)
         return mean / math.log(2) if metric == BYTE else float(np.exp(mean))

@@ -100,18 +100,15 @@ def _glue(name: str, options: Options) -> Run:
 
 
 def _text(name: str, options: Options) -> Run:
-    text = language.text_of(language.TEXT_TASKS[name], options.folder, options.text)
-    return lambda pair, journal: language.evaluate_text(
-        language.TEXT_TASKS[name],
-        pair,
-        journal,
-        text,
-        options.window,
-        options.stride,
-        options.batch_size,
-        options.limit,
-        options.seed,
-    )
+    task = language.TEXT_TASKS[name]
+    text = language.text_of(task, options.folder, options.text)
+
+    def run(pair: Pair, journal: Journal) -> TaskResult:
+        sizes = (options.window, options.stride, options.batch_size, options.limit)
+        prepared = language.prepare_text(pair.ann, pair.tokenizer, text, *sizes)
+        return language.evaluate_text(task, pair, journal, prepared, options.seed)
+
+    return run
 
 
 def _question_files(name: str, options: Options) -> tuple[Path, Path]:

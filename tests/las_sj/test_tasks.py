@@ -20,7 +20,7 @@ from las_sj.tasks import language, yes_no
 from las_sj.tasks.classification import _columns
 from las_sj.tasks.journal import Journal
 from las_sj.tasks.paired import Pair
-from las_sj.tasks.result import measure
+from las_sj.tasks.result import TaskResult, measure
 from las_sj.text import TextError
 
 pytest.importorskip("scipy", reason="the extra evaluate is not installed")
@@ -62,6 +62,11 @@ def pair() -> Pair:
     return Pair(ann, snn, AutoTokenizer.from_pretrained(default_model()))
 
 
+def evaluated(pair: Pair, window: int, stride: int, limit: int | None, folder: Path) -> TaskResult:
+    text = language.prepare_text(pair.ann, pair.tokenizer, (TEXT, "a text"), window, stride, 3, limit)
+    return language.evaluate_text(language.TEXT_TASKS["text"], pair, Journal(folder / "work", {}), text, 0)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("window", "stride"), [(8, 8), (16, 4), (64, 64), (64, 7)])
 def test_perplexity_is_that_of_a_plain_loop(window: int, stride: int, pair: Pair, tmp_path: Path) -> None:
@@ -75,8 +80,7 @@ def test_perplexity_is_that_of_a_plain_loop(window: int, stride: int, pair: Pair
             context = torch.tensor([ids[max(0, end - 1 - window) : position]])
             logits = pair.ann(input_ids=context).logits[0, -1].double()
             loss += F.cross_entropy(logits, torch.tensor(ids[position])).item()
-    task, journal = language.TEXT_TASKS["text"], Journal(tmp_path / "work", {})
-    result = language.evaluate_text(task, pair, journal, (TEXT, "a text"), window, stride, 3, None, 0)
+    result = evaluated(pair, window, stride, None, tmp_path)
     found = {m.metric: m.ann for m in result.measures}
     words = len(TEXT.split()) - (start_of_second > 0)
     assert result.rows == len(ids) - 1
@@ -90,29 +94,27 @@ def test_perplexity_is_that_of_a_plain_loop(window: int, stride: int, pair: Pair
 
 
 def test_a_limit_cuts_the_text(pair: Pair, tmp_path: Path) -> None:
-    task, journal = language.TEXT_TASKS["text"], Journal(tmp_path / "work", {})
-    result = language.evaluate_text(task, pair, journal, (TEXT, "a text"), 16, 8, 3, 20, 0)
+    result = evaluated(pair, 16, 8, 20, tmp_path)
     assert result.rows == 19
     assert "20 tokens" in result.description
 
 
-def test_a_text_that_is_too_short(pair: Pair, tmp_path: Path) -> None:
-    task, journal = language.TEXT_TASKS["text"], Journal(tmp_path / "work", {})
+def test_a_text_that_is_too_short(pair: Pair) -> None:
     with pytest.raises(TextError, match="fewer than two tokens"):
-        language.evaluate_text(task, pair, journal, ("a", "a text"), 16, 8, 3, None, 0)
+        language.prepare_text(pair.ann, pair.tokenizer, ("a", "a text"), 16, 8, 3, None)
 
 
 def test_a_sample_may_end_within_a_character(tmp_path: Path) -> None:
     content = "for ever — and a day …".encode()
     for cut in (1, 2):
         (tmp_path / "text").write_bytes(content[:-cut])
-        assert language._read(tmp_path / "text") == "for ever — and a day "
+        assert language.read_file(tmp_path / "text") == "for ever — and a day "
     (tmp_path / "text").write_bytes(b"for\xffever and a day")
     with pytest.raises(TextError, match="byte 3"):
-        language._read(tmp_path / "text")
+        language.read_file(tmp_path / "text")
     (tmp_path / "text").write_bytes(b" ")
     with pytest.raises(TextError, match="empty"):
-        language._read(tmp_path / "text")
+        language.read_file(tmp_path / "text")
 
 
 def mean(rows: np.ndarray[Any, Any]) -> float:

@@ -18,6 +18,10 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
+class Unfinished(KeyboardInterrupt):
+    """An interruption after which there is something to go on with; the message says what."""
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a command; what a user can mend ends in one line on stderr and a non-zero exit."""
     transformers_logging.set_verbosity_error()
@@ -30,7 +34,8 @@ def run(main: Callable[[], None]) -> None:
         main()
         sys.stdout.flush()
     except KeyboardInterrupt as interruption:
-        print(f"\ninterrupted: {interruption or 'nothing was written'}", file=sys.stderr)
+        kept = str(interruption) if isinstance(interruption, Unfinished) else "nothing was written"
+        print(f"\ninterrupted: {kept}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 import las_sj
 from las_sj.analysis import plot_differences
 from las_sj.calibration import Batch
-from las_sj.command_line import OneLineParser, add_settings, config_of
+from las_sj.command_line import OneLineParser, Unfinished, add_settings, config_of
 from las_sj.evaluation import is_language_model
 from las_sj.output_folder import check_output, whole_folder
 from las_sj.tasks.journal import Journal, Processes
@@ -96,7 +96,7 @@ def main(argument_list: list[str] | None = None) -> None:
     try:
         results = [result for _, run in runs if (result := run(pair, journal)) is not None]
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"finished batches are kept in {unfinished}, the same command goes on") from None
+        raise Unfinished(f"finished batches are kept in {unfinished}, the same command goes on") from None
     finally:
         journal.discard_if_empty()
     processes.wait()

@@ -1,6 +1,6 @@
-"""How well HG neurons fit their functions: a Markdown table, and a picture of the gelu fit.
+"""How well HG neurons fit their functions, Figure 4 of the LAS paper: a Markdown table, and a picture of the gelu fit.
 
-Usage: python benchmarks/hg_fits.py [--time-steps 16] [--picture FILE]
+Usage: python benchmarks/tables/hg_fits.py [--time-steps 16] [--picture FILE]
 """
 
 import argparse

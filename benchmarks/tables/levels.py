@@ -1,7 +1,7 @@
 """Energy of a converted classifier by number of spike levels, and its accuracy: Table 5 of the LAS paper.
 
     python -m las_sj.finetune MODEL --task SST-2 --output sst2      # a classifier to measure
-    python benchmarks/energy_by_levels.py sst2
+    PYTHONPATH=benchmarks python benchmarks/tables/levels.py sst2
 
 Calibrated on training sentences; the development set is run in the accumulated execution. Prints a Markdown table.
 """

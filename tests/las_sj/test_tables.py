@@ -1,0 +1,78 @@
+"""The scripts of the papers' tables run on any model: here on tiny ones, whose figures mean nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import ENVIRONMENT
+from tiny_models import bert
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+from las_sj.loading import default_model
+
+pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
+
+ROOT = Path(__file__).parents[2]
+GLUE = ROOT / "tests" / "data" / "glue"
+TEXT = default_model() / "evaluation.txt"
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    bert(BertForSequenceClassification, vocab_size=512, num_labels=2).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(default_model()).save_pretrained(folder)
+    (folder / "finetune.json").write_text(json.dumps({"task": "SST-2"}))
+    return folder
+
+
+def rows_of(script: str, *arguments: object) -> list[list[str]]:
+    """The rows of the table that a script prints."""
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "benchmarks")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "tables" / script), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_glue(classifier: Path) -> None:
+    ((task, rows, metric, ann, snn, *_),) = rows_of("glue.py", classifier, "--data", GLUE)
+    assert (task, rows, metric) == ("SST-2", "100", "accuracy")
+    assert abs(float(ann) - float(snn)) <= 2
+
+
+def test_time_steps(classifier: Path) -> None:
+    rows = rows_of("time_steps.py", classifier, "--data", GLUE, "--limit", 16, "--time-steps", 8, 16)
+    assert [row[2] for row in rows] == ["16", "8"]
+    spikes = [float(row[7]) for row in rows]
+    assert spikes[0] > spikes[1]
+
+
+def test_ablation(classifier: Path) -> None:
+    rows = rows_of("ablation.py", classifier, "--data", GLUE, "--limit", 8, "--time-steps", 8)
+    assert len(rows) == 5
+    assert len({row[1] for row in rows}) == 5
+
+
+def test_language_modelling(tmp_path: Path) -> None:
+    options = ("--text", TEXT, "--calibration", TEXT, "--limit", 300, "--window", 64, "--stride", 64)
+    call = ("language_modelling.py", "--model", default_model(), *options, "--settings", 16, "8:15:floor:2")
+    first = rows_of(*call, "--work", tmp_path / "work")
+    assert [row[0] for row in first] == ["T=16", "T=8:15:floor:2"]
+    assert float(first[0][1]) == float(first[1][1]) < 100
+    assert abs(float(first[0][3])) < abs(float(first[1][3]))
+    again = rows_of(*call, "--work", tmp_path / "work")  # all batches are there
+    assert again == first
+
+
+def test_zero_shot(tmp_path: Path) -> None:
+    rows = [{"text": "to be or not to be"}, {"text": "my kingdom for a horse"}]
+    (tmp_path / "lambada").mkdir()
+    (tmp_path / "lambada" / "lambada_test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--data", tmp_path, "--calibration", TEXT, "--tasks", "lambada_openai")
+    found = rows_of("zero_shot.py", "--model", default_model(), *options)
+    assert [row[:2] for row in found] == [["lambada_openai", "acc"], ["lambada_openai", "perplexity"]]
+    assert found[0][7] == "2"

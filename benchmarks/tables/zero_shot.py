@@ -26,7 +26,7 @@ from las_sj.tasks.paired import Pair
 from las_sj.tasks.zero_shot import evaluate_zero_shot, load_tasks
 from las_sj.text import read_text, token_windows
 
-TASKS = ("lambada_openai", "piqa", "arc_easy", "arc_challenge", "openbookqa", "winogrande", "copa", "wsc273")
+TASKS = ("copa", "wsc273", "winogrande", "openbookqa", "piqa", "arc_easy", "lambada_openai", "arc_challenge")
 PAPER = "the paper, OPT-2.7B … 66B: each task within about one point of the ANN (arXiv 2505.09659, Table 1)"
 
 
@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for finished batches")
     arguments = parser.parse_args()
     ann, tokenizer = smollm2() if arguments.model is None else load_model(arguments.model)
-    calibration = token_windows(tokenizer, read_text(arguments.calibration), 4096, 512, 1)
+    window = min(512, ann.config.max_position_embeddings)
+    calibration = token_windows(tokenizer, read_text(arguments.calibration), 4096, window, 1)
     snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(time_steps=arguments.time_steps), calibration)
     las_sj.set_execution(snn, "accumulated")
     print_origin(f"T = {arguments.time_steps}, up to {arguments.limit} questions of each task, 0-shot")

@@ -2,31 +2,32 @@
 
 import argparse
 import json
-import shutil
 import time
-from hashlib import sha256
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from transformers import PreTrainedModel
 
-import las_sj
 from las_sj.analysis import plot_differences
 from las_sj.calibration import Batch
 from las_sj.command_line import OneLineParser, Unfinished, add_settings, config_of
+from las_sj.config import LASConfig
 from las_sj.evaluation import is_language_model
 from las_sj.output_folder import check_output, whole_folder
-from las_sj.tasks.journal import Journal, Processes
+from las_sj.tasks.digest import digest_of
+from las_sj.tasks.journal import Journal, Processes, check_unfinished
 from las_sj.tasks.markdown import to_markdown
-from las_sj.tasks.models import Source, load_pair
-from las_sj.tasks.registry import Options, calibration_of, prepare
+from las_sj.tasks.models import Source, SourceError, load_pair
+from las_sj.tasks.paired import Pair
+from las_sj.tasks.registry import Options, Run, calibration_of, needs_images, prepare
 from las_sj.tasks.result import TaskResult
 from las_sj.text import padded_lines, read_text, token_windows
 
 REPORT = "evaluation.json"
 MADE_BY = "an evaluation"
+VERSIONED = ("las_sj", "torch", "transformers", "tokenizers", "datasets", "lm_eval")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -70,53 +71,101 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(argument_list: list[str] | None = None) -> None:
     """Evaluate, and write the output folder."""
     arguments = parse_arguments(argument_list)
-    _check(arguments)
-    check_output(arguments.output, arguments.overwrite, REPORT, MADE_BY)
+    names = [name.strip() for name in arguments.task.split(",") if name.strip()]
+    _check(arguments, names)
+    source = _source(arguments)
+    _check_source(arguments, source, names)
     options = _options(arguments)
-    names = [name for name in arguments.task.split(",") if name]
     runs = [run for name in names for run in prepare(name, options)]
     calibration = None if arguments.calibration is None else read_text(arguments.calibration)
-    processes = Processes()
-    source = Source(
+    given = calibration_of(names, options)
+    processes = Processes(cpu=arguments.device == "cpu")
+    pair = load_pair(
+        replace(source, device=processes.device(arguments.device)),
+        lambda model, tokenizer: _calibration(arguments, calibration, model, tokenizer) or given(model, tokenizer),
+    )
+    fingerprint = _settings(arguments) | {"weights_or_thresholds": digest_of(pair.snn.state_dict())}
+    journal = Journal(_unfinished(arguments), fingerprint, processes, arguments.restart)
+    results = _run(runs, pair, journal)
+    if processes.rank == 0:
+        _write(arguments, _report(arguments, pair, results), results)
+        journal.remove()
+    journal.close()
+    processes.end()
+
+
+def _run(runs: list[tuple[str, Run]], pair: Pair, journal: Journal) -> list[TaskResult]:
+    """What the tasks give; none in all processes but the first."""
+    try:
+        results = [result for _, run in runs if (result := run(pair, journal)) is not None]
+    except KeyboardInterrupt:
+        if journal.close():
+            raise Unfinished(f"finished batches are kept in {journal.folder}, the same command goes on") from None
+        raise
+    except BaseException:
+        journal.close()
+        raise
+    journal.processes.wait()
+    return results
+
+
+def _check(arguments: argparse.Namespace, names: list[str]) -> None:
+    """Raise on what cannot be, before anything is loaded."""
+    for name in ("limit", "batch_size", "window", "stride", "calibration_tokens"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if (arguments.stride or 1) > arguments.window:
+        raise ValueError(
+            f"--stride {arguments.stride} is more than --window {arguments.window}: tokens would be left out"
+        )
+    if not names:
+        raise ValueError("--task names no task")
+    if len(set(names)) < len(names):
+        raise ValueError("--task names a task twice")
+    if arguments.data_dir is not None and not arguments.data_dir.is_dir():
+        raise ValueError(f"--data-dir {arguments.data_dir} is no folder")
+    if not arguments.output.name:
+        raise ValueError(f"--output {arguments.output} is no name for a new folder")
+    check_output(arguments.output, arguments.overwrite, REPORT, MADE_BY)
+    if not arguments.restart:
+        check_unfinished(_unfinished(arguments), _settings(arguments))
+
+
+def _check_source(arguments: argparse.Namespace, source: Source, names: list[str]) -> None:
+    """Raise where the model is of the wrong kind, or has settings of its own."""
+    with_images = [name for name in names if needs_images(name)]
+    if source.takes_images and len(with_images) < len(names):
+        raise SourceError(f"{source.name} takes images: pope_random, …, and yes_no are the tasks for it")
+    if with_images and not source.takes_images:
+        raise SourceError(f"{source.name} takes no images, and {with_images[0]} asks about them")
+    own = source.settings
+    if own is None:
+        return
+    usual, wanted, found = LASConfig().to_dict(), source.config.to_dict(), own.to_dict()
+    other = [name for name, value in wanted.items() if name != "seed" and value not in (usual[name], found[name])]
+    other += [name for name in ("gguf_file", "calibration") if getattr(arguments, name) is not None]
+    other += ["dtype"] * (arguments.dtype != "float32")
+    if other:
+        text = ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        raise SourceError(f"{source.name} is converted already and has its own settings: leave out {text}")
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    return Source(
         arguments.model,
         config_of(arguments),
         arguments.gguf_file,
         arguments.execution,
         arguments.dtype,
-        processes.device(arguments.device),
+        arguments.device,
     )
-    given = calibration_of(names, options)
-    pair = load_pair(
-        source,
-        lambda model, tokenizer: _calibration(arguments, calibration, model, tokenizer) or given(model, tokenizer),
-    )
-    unfinished = arguments.output.with_name(f"{arguments.output.name}.unfinished")
-    start = time.perf_counter()
-    journal = Journal(unfinished, _fingerprint(arguments, pair.snn), processes, arguments.restart)
-    try:
-        results = [result for _, run in runs if (result := run(pair, journal)) is not None]
-    except KeyboardInterrupt:
-        raise Unfinished(f"finished batches are kept in {unfinished}, the same command goes on") from None
-    finally:
-        journal.discard_if_empty()
-    processes.wait()
-    if processes.rank == 0:
-        _write(arguments, _report(arguments, pair.snn, results, time.perf_counter() - start), results)
-        shutil.rmtree(unfinished)
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Raise on values out of range, before anything is read."""
-    if arguments.stride is None:
-        arguments.stride = max(arguments.window // 2, 1)
-    for name in ("limit", "batch_size", "window", "stride", "calibration_tokens"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    if not any(arguments.task.split(",")):
-        raise ValueError("--task names no task")
-    if arguments.data_dir is not None and not arguments.data_dir.is_dir():
-        raise ValueError(f"--data-dir {arguments.data_dir} is no folder")
+def _unfinished(arguments: argparse.Namespace) -> Path:
+    """Where finished batches lie."""
+    path: Path = arguments.output.with_name(f"{arguments.output.name}.unfinished")
+    return path
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -146,45 +195,33 @@ def _calibration(
     return [*padded_lines(tokenizer, text, arguments.calibration_tokens, longest)]
 
 
-def _fingerprint(arguments: argparse.Namespace, snn: PreTrainedModel) -> dict[str, Any]:
-    """All that finished batches depend on."""
-    names = ("batch_size", "limit", "window", "stride", "execution", "dtype", "seed", "data_dir", "text", "questions")
-    settings = {name: getattr(arguments, name) for name in (*names, "images")}
-    return {
-        **{name: str(value.resolve()) if isinstance(value, Path) else value for name, value in settings.items()},
-        "weights_or_thresholds": digest(snn),
-        "versions": _versions(),
-    }
-
-
-def digest(model: PreTrainedModel) -> str:
-    """Of all weights, thresholds and tables."""
-    found = sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What finished batches depend on, but for the model and for the batches themselves."""
+    names = ("batch_size", "limit", "window", "stride", "execution", "dtype", "device", "seed")
+    return {name: getattr(arguments, name) for name in names} | {"versions": _versions()}
 
 
 def _versions() -> dict[str, str]:
-    return {"las_sj": las_sj.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    found = {}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
 
 
-def _report(
-    arguments: argparse.Namespace, snn: PreTrainedModel, results: list[TaskResult], seconds: float
-) -> dict[str, Any]:
-    settings = snn.config.quantization_config.settings.to_dict()
+def _report(arguments: argparse.Namespace, pair: Pair, results: list[TaskResult]) -> dict[str, Any]:
+    names = ("gguf_file", "data_dir", "text", "questions", "images", "calibration")
+    sources = {name: getattr(arguments, name) for name in names}
     return {
         "model": arguments.model,
-        "architecture": type(snn).__name__,
-        "settings": settings,
-        "execution": arguments.execution,
-        "limit": arguments.limit,
-        "batch_size": arguments.batch_size,
-        "seed": arguments.seed,
-        "versions": _versions(),
+        "architecture": type(pair.snn).__name__,
+        "settings": pair.snn.config.quantization_config.settings.to_dict(),
+        **_settings(arguments),
+        "dtype": str(pair.ann.dtype).removeprefix("torch."),
+        **{name: None if value is None else str(value) for name, value in sources.items()},
         "date": time.strftime("%Y-%m-%d"),
-        "seconds": seconds,
         "tasks": [result.to_dict() for result in results],
     }
 
@@ -197,7 +234,9 @@ def _write(arguments: argparse.Namespace, report: dict[str, Any], results: list[
         for m in result.measures
     ]
     with whole_folder(arguments.output, arguments.overwrite, REPORT, MADE_BY) as folder:
-        (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / REPORT).write_text(
+            json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+        )
         (folder / "evaluation.md").write_text(text, encoding="utf-8")
         plot_differences(bars).savefig(folder / "differences.png", dpi=130)
     print(text)

@@ -46,15 +46,7 @@ def load_model(
         OSError, ValueError: nothing that can be loaded is there.
     """
     extra: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
-    try:
-        config = AutoConfig.from_pretrained(name, **extra)
-    except OSError as error:
-        if Path(name).is_dir():
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise OSError(
-            f"there is no folder {name}, and no model of that name can be had from the hub: {reason}"
-        ) from None
+    config = read_config(name, gguf_file)
     family_of_config(config)
     if getattr(config, "quantization_config", None) is not None and gguf_file is None:
         method = dict(config.quantization_config).get("quant_method")
@@ -80,6 +72,32 @@ def load_model(
         return model, AutoTokenizer.from_pretrained(name, **extra)
     except (OSError, ValueError) as error:
         raise OSError(f"the tokenizer of {name} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+
+
+def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
+    """The configuration of a model. Never runs remote code.
+
+    Args:
+        name: a hub name or a folder.
+        gguf_file: file name within it, for GGUF checkpoints.
+
+    Raises:
+        OSError, ValueError: there is none.
+    """
+    if Path(name).is_file():
+        raise OSError(f"{name} is a file: give the folder of a model, or its name on the hub")
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            name, **({} if gguf_file is None else {"gguf_file": gguf_file})
+        )
+    except OSError as error:
+        if Path(name).is_dir():
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"there is no folder {name}, and no model of that name can be had from the hub: {reason}"
+        ) from None
+    return config
 
 
 def check_folder(folder: Path) -> None:

@@ -24,10 +24,10 @@ from timing import now, print_header, print_row
 from transformers import PreTrainedModel
 
 import las_sj
-from las_sj.evaluate_command import digest
 from las_sj.loading import load_model
 from las_sj.tasks import language
 from las_sj.tasks.counted import count_spikes
+from las_sj.tasks.digest import digest_of
 from las_sj.tasks.journal import Journal, Record
 from las_sj.tasks.paired import Pair
 from las_sj.text import read_text, token_windows
@@ -68,13 +68,15 @@ def main() -> None:
     source = (language.read_file(arguments.text), arguments.text.name)
     text = language.prepare_text(ann, tokenizer, source, *sizes)
     fingerprint = {name: str(value) for name, value in vars(arguments).items()}
-    fingerprint |= {name: digest(model) for name, model in models.items()}
+    fingerprint |= {name: digest_of(model.state_dict()) for name, model in models.items()}
     scratch = tempfile.TemporaryDirectory() if arguments.work is None else nullcontext(str(arguments.work))
     with scratch as folder:
         journal = Journal(Path(folder) / "finished", fingerprint)
-        records = journal.collect("batches", len(text.batches), lambda index: run_all(models, text, index))
+        numbers = range(len(text.batches))
+        identities = [text.identity(index) for index in numbers]
+        records = journal.collect("batches", identities, lambda index: run_all(models, text, index))
         spikes = {}
-        batches = [text.inputs(index) for index in range(len(text.batches))]
+        batches = [text.inputs(index) for index in numbers]
         for name in arguments.settings:
             spikes[name] = count_spikes(Pair(ann, models[name], tokenizer), batches, journal, name)
     report(text, records, spikes)

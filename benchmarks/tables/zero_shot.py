@@ -18,8 +18,8 @@ from support import print_origin
 from timing import print_header, print_row
 
 import las_sj
-from las_sj.evaluate_command import digest
 from las_sj.loading import load_model
+from las_sj.tasks.digest import digest_of
 from las_sj.tasks.journal import Journal
 from las_sj.tasks.markdown import HEADER, metric_rows
 from las_sj.tasks.paired import Pair
@@ -49,7 +49,7 @@ def main() -> None:
     print_origin(f"T = {arguments.time_steps}, up to {arguments.limit} questions of each task, 0-shot")
     print_header([*HEADER, "questions", "time, SNN / ANN", "spikes per neuron", "energy (paper)"])
     scratch = tempfile.TemporaryDirectory() if arguments.work is None else nullcontext(str(arguments.work))
-    fingerprint = {"limit": arguments.limit, "batch_size": arguments.batch_size, "weights": digest(snn)}
+    fingerprint = {"limit": arguments.limit, "batch_size": arguments.batch_size, "weights": digest_of(snn.state_dict())}
     with scratch as folder:
         journal = Journal(Path(folder) / "finished", fingerprint)
         for name in arguments.tasks:

@@ -78,7 +78,7 @@ def evaluate_glue(
         ann, snn, seconds = pair.run(batches[index])
         return {"ann": ann.logits.double().tolist(), "snn": snn.logits.double().tolist(), **seconds}
 
-    records = journal.collect(task.name, len(batches), compute)
+    records = journal.collect(task.name, batches, compute)
     labels = np.asarray(rows["label"], dtype=float)[order]
     predicted = [
         predictions_of(task, np.concatenate([np.asarray(record[side]) for record in records])[:, columns])

@@ -34,5 +34,5 @@ def count_spikes(pair: Pair, batches: Sequence[Batch], journal: Journal, task: s
         ratios = {name: energy.ratio(name) for name in energy.accountings}
         return {"spikes_per_neuron": monitor.spikes_per_neuron, "energy": ratios}
 
-    (record,) = journal.collect(f"{task}, spikes", 1, compute)
+    (record,) = journal.collect(f"{task}, spikes", [chosen], compute)
     return record["spikes_per_neuron"], record["energy"]

@@ -1,25 +1,30 @@
 """What an evaluation has finished, batch by batch, so that it goes on where it was cut off.
 
     journal = Journal(folder, fingerprint)
-    records = journal.collect("SST-2", "fp32, 872 rows", len(batches), lambda index: {"logits": ...})
+    records = journal.collect("SST-2", batches, lambda index: {"logits": ...})
 
-A record is a line of JSON, written through to the disk before the next batch begins. Several processes, as
-`accelerate launch` starts them, share the batches and the folder, each with files of its own.
+A record is a line of JSON, written through to the disk before the next batch begins; it holds a digest of its batch,
+and counts for no other. Several processes, as `accelerate launch` or `torchrun` starts them, share the batches and the
+folder, each with files of its own.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
+
+from las_sj.tasks.digest import digest_of
 
 Record = dict[str, Any]
 
 FINGERPRINT = "evaluation_in_progress.json"
+LOCK = ".lock"
 
 
 class JournalError(ValueError):
@@ -27,16 +32,26 @@ class JournalError(ValueError):
 
 
 class Processes:
-    """The processes that share an evaluation: one, or those of `accelerate launch`."""
+    """The processes that share an evaluation: one, or those of `accelerate launch` or `torchrun`.
 
-    def __init__(self) -> None:
-        self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", "1"))
+    Args:
+        cpu: whether the models are to run on the CPU.
+
+    Raises:
+        RuntimeError: a launcher started several, but they do not find each other.
+    """
+
+    def __init__(self, cpu: bool = True) -> None:
+        self.rank, self.count = 0, 1
         self._state: Any = None
-        if self.count > 1:
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        if launched > 1:
             from accelerate import PartialState
 
-            self._state = PartialState()
+            self._state = PartialState(cpu=cpu)
             self.rank, self.count = self._state.process_index, self._state.num_processes
+            if self.count != launched:
+                raise RuntimeError(f"{launched} processes were started, but only {self.count} found each other")
 
     def device(self, name: str) -> str:
         """This process's own device of a kind."""
@@ -47,18 +62,23 @@ class Processes:
         if self._state is not None:
             self._state.wait_for_everyone()
 
+    def end(self) -> None:
+        """Part from the others."""
+        if self._state is not None:
+            self._state.destroy_process_group()
+
 
 class Journal:
-    """Records of finished batches in a folder.
+    """Records of finished batches in a folder, which is this evaluation's alone while it runs.
 
     Args:
         folder: is made if it does not exist.
-        fingerprint: of everything that the records depend on.
+        fingerprint: of everything that the records depend on, but for the batches.
         processes: that share the work.
         restart: whether to forget what the folder holds, if it is of an evaluation.
 
     Raises:
-        JournalError: the folder belongs to another evaluation, or to none.
+        JournalError: the folder belongs to another evaluation, to none, or to one that is running.
     """
 
     def __init__(
@@ -66,26 +86,49 @@ class Journal:
     ) -> None:
         self.folder = folder
         self.processes = processes or Processes()
+        self._lock = FileLock(folder / LOCK)
         if self.processes.rank == 0:
-            if restart and (folder / FINGERPRINT).exists():
-                shutil.rmtree(folder)
-            _claim(folder, fingerprint)
+            if not (restart and (folder / FINGERPRINT).exists()):
+                check_unfinished(folder, fingerprint)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._take()
+            if restart:
+                _empty(folder)
+            partial = folder / f".{FINGERPRINT}"
+            partial.write_text(json.dumps(fingerprint, sort_keys=True, indent=1), encoding="utf-8")
+            partial.replace(folder / FINGERPRINT)
         self.processes.wait()
 
-    def discard_if_empty(self) -> None:
-        """Remove the folder where nothing was finished."""
-        if self.processes.rank == 0 and not any(path.stat().st_size for path in self.folder.glob("*.jsonl")):
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def _take(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise JournalError(f"another evaluation is running in {self.folder}: wait for it, or stop it") from None
 
-    def collect(self, name: str, total: int, compute: Callable[[int], Record]) -> list[Record]:
+    def close(self) -> bool:
+        """Let go of the folder, and remove it where nothing was finished; whether it is still there."""
+        if self.processes.rank:
+            return True
+        finished = any(path.stat().st_size for path in self.folder.glob("*.jsonl"))
+        if not finished:
+            self.remove()
+        self._lock.release()
+        return finished
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def collect(self, name: str, batches: Sequence[Any], compute: Callable[[int], Record]) -> list[Record]:
         """The records of all batches, in order; those that are missing are computed.
 
         Args:
             name: of the records; once for each kind of them.
-            total: how many batches there are.
-            compute: makes the record of a batch, which JSON must hold without loss.
+            batches: anything that `digest_of` takes; a record is of one of them.
+            compute: makes the record of the batch of a number, which JSON must hold without loss.
         """
-        known = self._read(name, total)
+        digests, total = [digest_of(batch) for batch in batches], len(batches)
+        known = self._read(name, digests)
         rank, count = self.processes.rank, self.processes.count
         mine = [index for index in range(rank, total, count) if index not in known]
         path = self.folder / f"{_file_name(name)}.{rank}.jsonl"
@@ -93,51 +136,58 @@ class Journal:
             if file.tell() and not _ends_a_line(path):
                 file.write("\n")  # what a killed process left of its last line stays unread
             for index in mine:
-                file.write(json.dumps({"index": index} | compute(index)) + "\n")
+                file.write(json.dumps({"index": index, "batch": digests[index]} | compute(index)) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
                 bar.update()
         self.processes.wait()
-        known = self._read(name, total)
+        known = self._read(name, digests)
         if len(known) != total:
             raise JournalError(f"{self.folder} lacks {total - len(known)} of {total} batches of {name}: run it again")
         return [known[index] for index in range(total)]
 
-    def _read(self, name: str, total: int) -> dict[int, Record]:
+    def _read(self, name: str, digests: Sequence[str]) -> dict[int, Record]:
         records: dict[int, Record] = {}
         for path in sorted(self.folder.glob(f"{_file_name(name)}.*.jsonl")):
             for record in _records(path):
-                if 0 <= record["index"] < total:
-                    records.setdefault(record["index"], record)
+                index = record["index"]
+                if 0 <= index < len(digests) and record.get("batch") == digests[index]:
+                    records.setdefault(index, record)
         return records
 
 
-def _claim(folder: Path, fingerprint: Record) -> None:
-    """Make the folder, or make sure that it is the one of this evaluation."""
-    path = folder / FINGERPRINT
-    text = json.dumps(fingerprint, sort_keys=True, indent=1)
-    if not folder.exists():
-        folder.mkdir(parents=True)
-    elif any(folder.iterdir()):
-        try:
-            found = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise JournalError(f"{folder} does not hold an unfinished evaluation: move it away") from None
-        if found != text:
-            raise JournalError(f"{folder} is of {_difference(found, fingerprint)}: --restart begins anew")
-    partial = folder / f".{FINGERPRINT}"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def check_unfinished(folder: Path, fingerprint: Record) -> None:
+    """Make sure that a folder may hold the finished batches of an evaluation: it is new or empty, or is of the same.
 
+    Args:
+        folder: of finished batches.
+        fingerprint: of the evaluation, as far as it is known.
 
-def _difference(found: str, fingerprint: Record) -> str:
-    """What is not the same, in words."""
+    Raises:
+        JournalError: it is something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise JournalError(f"{folder} is a file, and finished batches go into a folder of that name: move it away")
+    if not folder.exists() or not any(path.name != LOCK for path in folder.iterdir()):
+        return
     try:
-        other = json.loads(found)
-        names = [name for name, value in fingerprint.items() if other.get(name) != json.loads(json.dumps(value))]
-    except (ValueError, AttributeError):
-        names = []
-    return f"an evaluation with other {', '.join(names).replace('_', ' ')}" if names else "another evaluation"
+        found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise JournalError(f"{folder} does not hold an unfinished evaluation: move it away") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise JournalError(f"{folder} is of another evaluation: --restart begins anew")
+    names = [name for name, value in fingerprint.items() if found.get(name) != json.loads(json.dumps(value))]
+    if names:
+        other = ", ".join(names).replace("_", " ")
+        raise JournalError(f"{folder} is of an evaluation with other {other}: --restart begins anew")
+
+
+def _empty(folder: Path) -> None:
+    """Remove the records."""
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
 
 
 def _records(path: Path) -> Iterator[Record]:

@@ -166,6 +166,10 @@ class PreparedText:
         """What the models are given."""
         return {"input_ids": torch.tensor([self.ids[w.start : w.end - 1] for w in self.batches[index]])}
 
+    def identity(self, index: int) -> tuple[Tensor, Tensor]:
+        """What the record of a batch depends on."""
+        return self.inputs(index)["input_ids"], self.targets(index)
+
     def targets(self, index: int) -> Tensor:
         """What the last of them are to predict, [B, N]."""
         return torch.tensor([self.ids[w.first : w.end] for w in self.batches[index]])
@@ -176,7 +180,7 @@ def prepare_text(
     tokenizer: PreTrainedTokenizerBase,
     text: tuple[str, str],
     window: int,
-    stride: int,
+    stride: int | None,
     batch_size: int,
     limit: int | None,
 ) -> PreparedText:
@@ -186,19 +190,22 @@ def prepare_text(
         model: a language model.
         tokenizer: of the model.
         text: as `text_of` returns.
-        window, stride: in tokens; see `windows_of`.
+        window, stride: in tokens, see `windows_of`; a stride of None is half the window, and the window is cut to
+            what the model sees at most.
         batch_size: windows.
         limit: tokens, the first ones; None for all.
 
     Raises:
-        TextError: the model predicts no tokens, or the text is too short.
+        TextError: the model predicts no tokens, its window is shorter than the stride, or the text is too short.
     """
     if not is_language_model(model):
         raise TextError(f"{type(model).__name__} does not predict the next token, as this task needs")
     content, source = text
     ids, offsets, content = _tokens(tokenizer, content, limit)
     window = min(window, getattr(model.config.get_text_config(), "max_position_embeddings", window))
-    stride = min(stride, window)
+    stride = max(window // 2, 1) if stride is None else stride
+    if stride > window:
+        raise TextError(f"a stride of {stride} tokens leaves some out: {type(model).__name__} sees {window}")
     windows = windows_of(ids, offsets, len(content), window, stride)
     description = (
         f"{source}, {len(ids):,} tokens, each but the first predicted once, windows of {window} tokens with a stride "
@@ -237,9 +244,10 @@ def evaluate_text(task: TextTask, pair: Pair, journal: Journal, text: PreparedTe
         losses = {"ann": losses_of(ann.logits, targets), "snn": losses_of(snn.logits, targets)}
         return losses | {"agreements": agreements_of(ann.logits, snn.logits, targets)} | seconds
 
-    records = journal.collect(task.name, len(text.batches), compute)
+    numbers = range(len(text.batches))
+    records = journal.collect(task.name, [text.identity(index) for index in numbers], compute)
     losses = [np.concatenate([record[side] for record in records]) for side in ("ann", "snn")]
-    spikes, energy = count_spikes(pair, [text.inputs(index) for index in range(len(text.batches))], journal, task.name)
+    spikes, energy = count_spikes(pair, [text.inputs(index) for index in numbers], journal, task.name)
     return TaskResult(
         task=task.name,
         description=text.description,
@@ -268,7 +276,7 @@ def _tokens(
         text = text[: offsets[limit][0]]
         ids, offsets = ids[:limit], offsets[:limit]
     if len(ids) < 2:
-        raise TextError("the text gives fewer than two tokens: give more text")
+        raise TextError("fewer than two tokens, of which the first is not predicted: give more text or a higher limit")
     return ids, offsets, text
 
 

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from las_sj.calibration import Batch, generated_batches
 from las_sj.config import LASConfig
 from las_sj.convert_model import check_weights, convert, set_execution
-from las_sj.loading import load_converted, load_model, load_original
+from las_sj.loading import load_converted, load_model, load_original, read_config
 from las_sj.quantizer import METHOD
 from las_sj.tasks.paired import Pair
+
+
+class SourceError(ValueError):
+    """The model cannot be evaluated as it was asked for; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,21 @@ class Source:
     device: str = "cpu"
 
     @property
-    def is_converted(self) -> bool:
-        """Whether `name` is the folder of a converted model."""
-        if not (Path(self.name) / "config.json").exists():
-            return False
-        found = getattr(AutoConfig.from_pretrained(self.name), "quantization_config", None) or {}
-        return (found.get("quant_method") if isinstance(found, dict) else found.quant_method) == METHOD
+    def settings(self) -> LASConfig | None:
+        """Those of a converted model; None where `name` is a model that is to be converted."""
+        if self.gguf_file is not None and not Path(self.name, "config.json").exists():
+            return None
+        found = getattr(read_config(self.name), "quantization_config", None) or {}
+        entries = found if isinstance(found, dict) else found.to_dict()
+        if entries.get("quant_method") != METHOD:
+            return None
+        return LASConfig.from_dict(entries)
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the model answers questions about images."""
+        config = read_config(self.name, self.gguf_file)
+        return self.gguf_file is None and type(config) in AutoModelForImageTextToText._model_mapping
 
 
 def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list[Batch] | None]) -> Pair:
@@ -56,12 +69,10 @@ def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list
     Raises:
         OSError, ValueError: it cannot be loaded or converted.
     """
-    if source.is_converted:
-        folder = Path(source.name)
-        snn, tokenizer = load_converted(folder, source.device)
-        ann = load_original(folder, source.device)
+    if source.settings is not None:
+        ann, snn, tokenizer = _load_converted(source)
     else:
-        ann, tokenizer = load_with_images(source) if takes_images(source) else _load(source)
+        ann, tokenizer = _load_with_images(source) if source.takes_images else _load(source)
         check_weights(ann)
         batches = calibration(ann, tokenizer)
         snn = convert(copy.deepcopy(ann), source.config, batches or generated_batches(ann, source.config.seed))
@@ -73,16 +84,29 @@ def _load(source: Source) -> tuple[PreTrainedModel, Any]:
     return load_model(source.name, source.gguf_file, getattr(torch, source.dtype), source.device)
 
 
-def takes_images(source: Source) -> bool:
-    """Whether the model answers questions about images."""
-    if source.gguf_file is not None:
-        return False
-    return type(AutoConfig.from_pretrained(source.name)) in AutoModelForImageTextToText._model_mapping
-
-
-def load_with_images(source: Source) -> tuple[PreTrainedModel, Any]:
+def _load_with_images(source: Source) -> tuple[PreTrainedModel, Any]:
     """A vision-language model and its processor."""
     model: Any = AutoModelForImageTextToText.from_pretrained(source.name, dtype=getattr(torch, source.dtype))
-    processor = AutoProcessor.from_pretrained(source.name)
-    processor.tokenizer.padding_side = "left"  # answers follow the questions
-    return model.to(source.device).eval(), processor
+    return model.to(source.device).eval(), _processor(source.name)
+
+
+def _load_converted(source: Source) -> tuple[PreTrainedModel, PreTrainedModel, Any]:
+    """A converted model after its original, and its tokenizer or processor."""
+    folder = Path(source.name)
+    snn, tokenizer = load_converted(folder, source.device)
+    ann = load_original(folder, source.device)
+    if source.takes_images:
+        return ann, snn, _processor(source.name)
+    if tokenizer is None:
+        raise SourceError(f"{folder} has no tokenizer: save that of the original model there (save_pretrained)")
+    return ann, snn, tokenizer
+
+
+def _processor(name: str) -> Any:
+    try:
+        processor = AutoProcessor.from_pretrained(name)
+        processor.tokenizer.padding_side = "left"  # answers follow the questions
+    except (OSError, ValueError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SourceError(f"{name} has no processor of texts and images, save it there: {reason}") from None
+    return processor

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from las_sj.calibration import Batch
 from las_sj.extras import require_extra
-from las_sj.glue import TASKS
+from las_sj.glue import TASKS, GlueError
 from las_sj.tasks import classification, language, yes_no, zero_shot
 from las_sj.tasks.journal import Journal
 from las_sj.tasks.paired import Pair
@@ -31,7 +31,7 @@ class Options:
         text: file for the task "text".
         questions, images: a file of questions and the folder of their images.
         batch_size: rows, windows, requests or questions.
-        window, stride: of texts, in tokens.
+        window, stride: of texts, in tokens; a stride of None is half the window.
         limit: rows, tokens or questions, the first ones; None for all.
         seed: of the bootstrap.
     """
@@ -42,7 +42,7 @@ class Options:
     images: Path | None = None
     batch_size: int = 8
     window: int = 1024
-    stride: int = 512
+    stride: int | None = None
     limit: int | None = None
     seed: int = 0
 
@@ -63,7 +63,7 @@ def prepare(name: str, options: Options) -> Iterator[tuple[str, Run]]:
         yield name, _glue(name, options)
     elif name in language.TEXT_TASKS:
         yield name, _text(name, options)
-    elif name in POPE or name == OWN_QUESTIONS:
+    elif needs_images(name):
         yield name, _questions(name, options)
     else:
         for task in zero_shot.load_tasks(name, options.folder):
@@ -76,13 +76,25 @@ def calibration_of(names: list[str], options: Options) -> Callable[[PreTrainedMo
 
     def batches(model: PreTrainedModel, tokenizer: Any) -> list[Batch] | None:
         if names[0] in TASKS:
-            return [*classification.calibration_batches(TASKS[names[0]], model, tokenizer, _glue_folder(options), 8)]
-        if names[0] in POPE or names[0] == OWN_QUESTIONS:
+            return _training_rows(names[0], model, tokenizer, options)
+        if needs_images(names[0]):
             questions = yes_no.read_questions(*_question_files(names[0], options), yes_no.CALIBRATION_ROWS)
-            return [*yes_no.batches_of(tokenizer, questions, options.batch_size)]
+            return [*yes_no.Batches(tokenizer, questions, options.batch_size, model.dtype)]
         return None
 
     return batches
+
+
+def needs_images(name: str) -> bool:
+    """Whether a task asks about images."""
+    return name in POPE or name == OWN_QUESTIONS
+
+
+def _training_rows(name: str, model: PreTrainedModel, tokenizer: Any, options: Options) -> list[Batch]:
+    try:
+        return [*classification.calibration_batches(TASKS[name], model, tokenizer, _glue_folder(options), 8)]
+    except GlueError as error:
+        raise GlueError(f"{error}; they calibrate the network, and so does --calibration FILE") from None
 
 
 def _glue_folder(options: Options) -> Path | None:

@@ -1,5 +1,6 @@
 """What an evaluation found about a task, ANN beside SNN."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+BATCH = 50  # resamples whose row numbers are held at a time
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,20 @@ class TaskResult:
         return self.snn_seconds / self.ann_seconds if self.ann_seconds else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """Everything, for JSON, which has no infinity and no NaN: they are None."""
         values = asdict(self) | {"time_ratio": self.time_ratio}
         for measure, entry in zip(self.measures, values["measures"], strict=True):
             entry["difference"] = measure.difference
-        return values
+        finite: dict[str, Any] = _finite(values)
+        return finite
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def measure(metric: str, score: Callable[[np.ndarray], float], sides: Sequence[np.ndarray], seed: int) -> Measure:
@@ -90,6 +101,7 @@ def measure(metric: str, score: Callable[[np.ndarray], float], sides: Sequence[n
         (np.arange(len(ann)),),
         lambda drawn: score(snn[drawn]) - score(ann[drawn]),
         n_resamples=RESAMPLES,
+        batch=BATCH,
         confidence_level=CONFIDENCE,
         method="percentile",
         vectorized=False,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -81,20 +81,50 @@ def _question(line: str, place: str, images: Path) -> Question:
     return Question(path, str(text), label == "yes")
 
 
-def batches_of(processor: Any, questions: Sequence[Question], batch_size: int) -> list[dict[str, torch.Tensor]]:
-    """What the processor makes of the questions, with its chat template where it has one."""
-    from PIL import Image
+class Batches(Sequence[dict[str, torch.Tensor]]):
+    """What the processor makes of the questions, with its chat template where it has one; each batch when it is asked
+    for, since images are large.
 
-    batches = []
-    for start in range(0, len(questions), batch_size):
-        part = questions[start : start + batch_size]
-        images = []
-        for question in part:
-            with Image.open(question.image) as image:
-                images.append(image.convert("RGB"))
-        texts = [_prompt(processor, question.text) for question in part]
-        batches.append(dict(processor(images=images, text=texts, padding=True, return_tensors="pt")))
-    return batches
+    Args:
+        processor: of the model.
+        questions: all of them.
+        size: questions of a batch.
+        dtype: of the model, for the images.
+    """
+
+    def __init__(self, processor: Any, questions: Sequence[Question], size: int, dtype: torch.dtype) -> None:
+        self.processor, self.dtype = processor, dtype
+        self.parts = [questions[start : start + size] for start in range(0, len(questions), size)]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, torch.Tensor]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        images = [_image(question.image) for question in self.parts[index]]
+        texts = [_prompt(self.processor, question.text) for question in self.parts[index]]
+        inputs = self.processor(images=images, text=texts, padding=True, return_tensors="pt")
+        return {name: part.to(self.dtype) if part.is_floating_point() else part for name, part in inputs.items()}
+
+    def identity(self, index: int) -> list[Any]:
+        """What a batch is made of, by which its record is known again."""
+        settings = repr(getattr(self.processor, "image_processor", None))
+        return [settings, *((question.image, _prompt(self.processor, question.text)) for question in self.parts[index])]
+
+
+def _image(file: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise YesNoError(f"cannot read the image {file}: {error}") from None
 
 
 def _prompt(processor: Any, question: str) -> str:
@@ -126,13 +156,14 @@ def evaluate_yes_no(
         batch_size: questions.
         seed: of the bootstrap.
     """
-    batches = batches_of(pair.tokenizer, questions, batch_size)
+    batches = Batches(pair.tokenizer, questions, batch_size, pair.ann.dtype)
 
     def compute(index: int) -> Record:
-        ann, snn, seconds = pair.each(lambda model: _answers(model, batches[index], pair.tokenizer))
+        batch = batches[index]
+        ann, snn, seconds = pair.each(lambda model: _answers(model, batch, pair.tokenizer))
         return {"ann": ann, "snn": snn, **seconds}
 
-    records = journal.collect(name, len(batches), compute)
+    records = journal.collect(name, [batches.identity(index) for index in range(len(batches))], compute)
     expected = np.array([question.yes for question in questions])
     answers = [np.array([says_yes(text) for record in records for text in record[side]]) for side in ("ann", "snn")]
     sides = [np.stack([found, expected], 1) for found in answers]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from las_sj.evaluation import is_language_model
 from las_sj.extras import require_extra
 from las_sj.tasks.counted import count_spikes
 from las_sj.tasks.journal import Journal, Record
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LOCAL_FILES = Path(__file__).parent / "local_files"
 SIDES = ("ann", "snn")
+Sample = dict[str, Any]
 
 
 class ZeroShotError(ValueError):
@@ -54,9 +56,9 @@ def load_tasks(name: str, folder: Path | None) -> list["Task"]:
             return list(manager.load([name])["tasks"].values())
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise ZeroShotError(
-                f"cannot read the data of {name} (--data-dir names a folder of files): {reason}"
-            ) from None
+            known = ", ".join(sorted(path.stem for path in LOCAL_FILES.glob("*.yaml")))
+            source = folder if has_files else f"from the hub (--data-dir has files for {known})"
+            raise ZeroShotError(f"cannot read the data of {name} {source}: {reason}") from None
 
 
 @cache
@@ -72,7 +74,9 @@ def _manager(folder: Path | None) -> Any:
 def evaluate_zero_shot(
     task: "Task", pair: Pair, journal: Journal, batch_size: int, limit: int | None, seed: int
 ) -> TaskResult | None:
-    """Both models on a task of lm-eval; None in all processes but the first.
+    """Both models on a task of lm-eval.
+
+    All processes take part and run all calls; the first alone scores, and the others return None, as lm-eval does.
 
     Args:
         task: one of `load_tasks`.
@@ -81,28 +85,38 @@ def evaluate_zero_shot(
         batch_size: requests.
         limit: questions, the first ones; None for all.
         seed: of the bootstrap.
+
+    Raises:
+        ZeroShotError: the model predicts no tokens.
     """
+    name = task.config.task
+    if not is_language_model(pair.ann):
+        raise ZeroShotError(f"{type(pair.ann).__name__} does not predict the next token, as {name} needs")
     with _quiet(), _seeds_kept():
         from lm_eval import simple_evaluate
+        from lm_eval.tasks import TaskManager
 
-        model: Any = _paired_model(pair, journal, task.config.task, batch_size)
-        samples = {}
+        no_index = TaskManager(include_defaults=False)  # or else all of lm-eval's tasks are indexed again
+        model: Any = _paired_model(pair, journal, name, batch_size)
+        answered = {}
         for side in SIDES:
             model.answer_as(side)
-            found = simple_evaluate(model, tasks=[task], limit=limit, bootstrap_iters=0, log_samples=True)
-            if found is None:  # lm-eval's answer to all processes but the first
-                return None
-            samples[side] = sorted(found["samples"][task.config.task], key=lambda sample: sample["doc_id"])
-    name, records = task.config.task, model.records
+            answered[side] = simple_evaluate(
+                model, tasks=[task], limit=limit, bootstrap_iters=0, log_samples=True, task_manager=no_index
+            )
+    records = model.records
     spikes, energy = count_spikes(pair, model.batches, journal, name)
-    predictions = [[_prediction(sample) for sample in samples[side]] for side in SIDES]
+    if answered["ann"] is None:
+        return None
+    samples = {side: _by_filter(found["samples"][name]) for side, found in answered.items()}
+    first = next(iter(samples["ann"]))
     return TaskResult(
         task=name,
-        description=f"lm-eval, version {task.VERSION}, {task.config.num_fewshot or 0}-shot",
-        rows=len(samples["ann"]),
+        description=_description(task),
+        rows=len(samples["ann"][first]),
         unit="questions",
         measures=list(_measures(task, samples, seed)),
-        agreement=float(np.mean([a == s for a, s in zip(*predictions, strict=True)])),
+        agreement=_agreement(task, [samples[side][first] for side in SIDES]),
         ann_seconds=sum(record["ann_seconds"] for record in records),
         snn_seconds=sum(record["snn_seconds"] for record in records),
         spikes_per_neuron=spikes,
@@ -110,25 +124,57 @@ def evaluate_zero_shot(
     )
 
 
-def _measures(task: "Task", samples: dict[str, list[dict[str, Any]]], seed: int) -> Iterator[Measure]:
+def _description(task: "Task") -> str:
+    text = f"lm-eval, version {task.VERSION}, {task.config.num_fewshot or 0}-shot"
+    if task.OUTPUT_TYPE == "loglikelihood":
+        text += "; same predictions: whether the wanted words are the greedy ones"
+    return text
+
+
+def _by_filter(samples: list[Sample]) -> dict[str, list[Sample]]:
+    """lm-eval scores each question once for each of a task's filters, which cut the answer out of what was said."""
+    found: dict[str, list[Sample]] = {}
+    for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
+        found.setdefault(sample["filter"], []).append(sample)
+    return found
+
+
+def _measures(task: "Task", samples: dict[str, dict[str, list[Sample]]], seed: int) -> Iterator[Measure]:
     """Metrics of lm-eval, with its own aggregations."""
-    for name, aggregate in task.aggregation().items():
-        rows = [np.array([sample[name] for sample in samples[side] if name in sample]) for side in SIDES]
-        if len(rows[0]):
-            yield measure(name, _aggregated(aggregate), rows, seed)
+    filters = list(samples["ann"])
+    for kind in filters:
+        for name, aggregate in task.aggregation().items():
+            rows = [_column([sample[name] for sample in samples[side][kind] if name in sample]) for side in SIDES]
+            if len(rows[0]):
+                yield measure(name if len(filters) == 1 else f"{name} ({kind})", _aggregated(aggregate), rows, seed)
+
+
+def _column(values: Sequence[Any]) -> np.ndarray:
+    """Values of any kind, tuples and lists too, which numpy would make columns of."""
+    column = np.empty(len(values), dtype=object)
+    for index, value in enumerate(values):
+        column[index] = value
+    return column
 
 
 def _aggregated(aggregate: Callable[[list[Any]], float]) -> Callable[[np.ndarray], float]:
     return lambda rows: float(aggregate(rows.tolist()))
 
 
-def _prediction(sample: dict[str, Any]) -> Any:
-    """What a model chose, said, or whether it would have said what it was asked for."""
+def _agreement(task: "Task", sides: Sequence[list[Sample]]) -> float | None:
+    """Share of questions with the same prediction; None where the text is given and nothing is predicted."""
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return None
+    return float(np.mean([_prediction(task, a) == _prediction(task, s) for a, s in zip(*sides, strict=True)]))
+
+
+def _prediction(task: Any, sample: Sample) -> Any:
+    """What a model chose, whether it would have said what was asked for, or what it said."""
     answers = sample["filtered_resps"]
-    if len(answers) > 1 and isinstance(answers[0], list | tuple):
-        return int(np.argmax([answer[0] for answer in answers]))
-    answer = answers[0]
-    return answer[1] if isinstance(answer, list | tuple) else answer
+    if task.OUTPUT_TYPE == "multiple_choice":
+        choices = len(task.doc_to_choice(sample["doc"]))  # some metrics ask for each once more, without the question
+        return int(np.argmax([likelihood for likelihood, _ in answers[:choices]]))
+    return answers[0][1] if task.OUTPUT_TYPE == "loglikelihood" else answers[0]
 
 
 def _paired_model(pair: Pair, journal: Journal, name: str, batch_size: int) -> Any:
@@ -151,20 +197,41 @@ def _paired_model(pair: Pair, journal: Journal, name: str, batch_size: int) -> A
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: Any = None) -> Any:
             order = sorted(range(len(requests)), key=lambda index: -sum(map(len, requests[index][1:])))
             parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-            self.batches += [padded([[*requests[i][1], *requests[i][2]] for i in part]) for part in parts]
+            self.batches += [padded([self._seen(*requests[i][1:]) for i in part]) for part in parts]
             parent: Any = super()
             return self._both(
-                parts, lambda part: parent._loglikelihood_tokens([requests[i] for i in part], disable_tqdm=True)
+                parts,
+                [[requests[i][1:] for i in part] for part in parts],
+                lambda part: parent._loglikelihood_tokens([requests[i] for i in part], disable_tqdm=True),
             )
+
+        def _seen(self, context: list[int], wanted: list[int]) -> list[int]:
+            """What the model is given of a request, as in HFLM: the end of what is too long."""
+            return [*context, *wanted][-(self.max_length + 1) :][:-1]
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
             order = range(len(requests))
             parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-            self.batches += [padded([self.tok_encode(requests[i].args[0]) for i in part]) for part in parts]
+            self.batches += [padded([self._prompt(*requests[i].args) for i in part]) for part in parts]
             parent: Any = super()
-            return self._both(parts, lambda part: parent.generate_until([requests[i] for i in part], disable_tqdm=True))
+            return self._both(
+                parts,
+                [[requests[i].args for i in part] for part in parts],
+                lambda part: parent.generate_until([requests[i] for i in part], disable_tqdm=True),
+            )
 
-        def _both(self, parts: Sequence[Sequence[int]], answer: Callable[[Sequence[int]], list[Any]]) -> list[Any]:
+        def _prompt(self, text: str, options: dict[str, Any]) -> list[int]:
+            """The end of what is too long, with room for the answer."""
+            room = self.max_length - options.get("max_gen_toks", self.max_gen_toks)
+            tokens: list[int] = self.tok_encode(text)
+            return tokens[-max(room, 1) :]
+
+        def _both(
+            self,
+            parts: Sequence[Sequence[int]],
+            identities: Sequence[Any],
+            answer: Callable[[Sequence[int]], list[Any]],
+        ) -> list[Any]:
             """Answers in the order of the requests, whose numbers `parts` has by batch."""
 
             def compute(index: int) -> Record:
@@ -172,7 +239,7 @@ def _paired_model(pair: Pair, journal: Journal, name: str, batch_size: int) -> A
                 return {"ann": ann, "snn": snn, **seconds}
 
             self.calls += 1
-            records = journal.collect(f"{name} {self.calls}", len(parts), compute)
+            records = journal.collect(f"{name} {self.calls}", identities, compute)
             self.records += records
             answers: dict[int, Any] = {}
             for part, record in zip(parts, records, strict=True):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commands import ENVIRONMENT, Call, assert_one_line, contents, in_this_process
 from PIL import Image
 from tiny_models import bert
 from tiny_vision_language import IMAGES, build, photographs, processor_of
 from transformers import AutoTokenizer, BertForSequenceClassification
 
+import las_sj
 from las_sj.convert_command import main as convert
 from las_sj.evaluate_command import main
 from las_sj.loading import default_model
+from las_sj.tasks.yes_no import Batches, read_questions
 
 pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
 
@@ -149,27 +153,56 @@ def test_zero_shot_of_local_files(call: Call, converted: Path, data: Path, tmp_p
 
 
 @pytest.mark.skipif(not IMAGES.exists(), reason="the CIFAR-10 images of shared/data are not here")
-def test_yes_no(call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_yes_no(dtype: str, call: Call, tmp_path: Path) -> None:
     """A small LLaVA with random weights on photographs: what it says is nonsense, but the same for both."""
     model, images = tmp_path / "llava", tmp_path / "images"
-    build("llava").save_pretrained(model)
-    processor_of("llava").save_pretrained(model)
+    ann, processor = build("llava"), processor_of("llava")
+    ann.save_pretrained(model)
+    processor.save_pretrained(model)
     images.mkdir()
     lines = []
     for number, picture in enumerate(photographs()[:6]):
         Image.fromarray(picture).save(images / f"{number}.png")
-        row = {"image": f"{number}.png", "text": "Is there a cat in the image?", "label": "yes" if number % 2 else "no"}
+        text = "Is there a cat in the image?" if number else "Cat?"  # of other lengths: padded
+        row = {"image": f"{number}.png", "text": text, "label": "yes" if number % 2 else "no"}
         lines.append(json.dumps(row))
     (tmp_path / "questions.json").write_text("\n".join(lines))
     options = ("--questions", tmp_path / "questions.json", "--images", images, "--batch-size", 4)
-    finished = call(model, "--task", "yes_no", *options, "--output", tmp_path / "out")
+    finished = call(model, "--task", "yes_no", *options, "--dtype", dtype, "--output", tmp_path / "out")
     assert finished.code == 0, finished.err
     (task,) = read(tmp_path / "out")["tasks"]
     assert task["rows"] == 6
     assert [m["metric"] for m in task["measures"]] == ["accuracy", "precision", "recall", "F1", "share of yes"]
     assert task["agreement"] == 1
+    if dtype == "float32":
+        questions = read_questions(tmp_path / "questions.json", images)
+        _check_converted(call, ann, Batches(processor, questions, 4, torch.float32), options, task, tmp_path)
+    assert_one_line(call(model, "--task", "text", "--text", TEXT, "--output", tmp_path / "3"), "takes images: pope")
+    pope = ("--task", "pope_random", "--data-dir", tmp_path)
+    assert_one_line(call(model, *pope, "--output", tmp_path / "4"), "pope_random needs --images DIR")
+    (images / "3.png").write_bytes(b"no image")
+    assert_one_line(
+        call(model, "--task", "yes_no", *options, "--output", tmp_path / "2"), "cannot read the image .*3.png"
+    )
     (images / "3.png").unlink()
     assert_one_line(call(model, "--task", "yes_no", *options, "--output", tmp_path / "2"), "line 4: there is no image")
+
+
+def _check_converted(
+    call: Call, ann: Any, batches: Batches, options: tuple[object, ...], task: dict[str, Any], folder: Path
+) -> None:
+    """A converted folder, with its processor, gives the same figures as the conversion on the way."""
+    converted = folder / "converted"
+    las_sj.convert(ann, las_sj.LASConfig(), [*batches]).save_pretrained(converted)
+    command = (converted, "--task", "yes_no", *options, "--output", folder / "of_converted")
+    assert_one_line(call(*command), "has no processor of texts and images")
+    batches.processor.save_pretrained(converted)
+    finished = call(*command)
+    assert finished.code == 0, finished.err
+    (again,) = read(folder / "of_converted")["tasks"]
+    for name in ("measures", "agreement", "spikes_per_neuron"):
+        assert again[name] == task[name]
 
 
 def arguments_of(model: Path, out: Path, *more: object) -> list[str]:
@@ -219,19 +252,41 @@ def test_interrupted(converted: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_two_processes(converted: Path, tmp_path: Path) -> None:
-    """accelerate launch shares the batches; the figures are those of one process."""
+def test_two_processes(converted: Path, data: Path, tmp_path: Path) -> None:
+    """Two processes share the batches, of lm-eval's tasks too; the figures are those of one."""
     one, two = tmp_path / "one", tmp_path / "two"
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    subprocess.run([sys.executable, *arguments_of(converted, one)], env=ENVIRONMENT, check=True, capture_output=True)
-    done = subprocess.run(
-        [sys.executable, *launch, *arguments_of(converted, two)], env=ENVIRONMENT, capture_output=True, text=True
+    tasks = ["--task", "text,piqa,lambada_openai", "--data-dir", str(data), "--limit", "300"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run(
+        [sys.executable, *arguments_of(converted, one), *tasks], env=ENVIRONMENT, check=True, capture_output=True
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Written to") == 1
+    seen: dict[str, int] = {}
+    with subprocess.Popen(
+        [sys.executable, *launch, *arguments_of(converted, two), *tasks],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while process.poll() is None:
+            for path in (tmp_path / "two.unfinished").glob("*.jsonl"):
+                seen[path.name] = max(seen.get(path.name, 0), _lines_of(path))
+            time.sleep(0.01)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        printed, errors = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 0, errors
+    assert printed.count("Written to") == 1
     assert figures(read(two)) == figures(read(one))
     assert not (tmp_path / "two.unfinished").exists()
+    assert min(seen["text.0.jsonl"], seen["text.1.jsonl"]) >= 5  # of 10 each
+
+
+def _lines_of(path: Path) -> int:
+    try:
+        return path.read_bytes().count(b"\n")
+    except FileNotFoundError:  # removed since
+        return 0
 
 
 @pytest.mark.parametrize(
@@ -246,9 +301,15 @@ def test_two_processes(converted: Path, tmp_path: Path) -> None:
         (("--task", "CoLA", "--data-dir", SHIPPED), "CoLA/dev.tsv"),
         (("--task", "wikitext103", "--data-dir", SHIPPED), "has no wikitext-103-raw/wiki.test.raw"),
         (("--task", "piqa", "--data-dir", SHIPPED), "cannot read .*piqa/dev.jsonl"),
-        (("--task", "pope_random", "--data-dir", SHIPPED), "pope_random needs --images DIR"),
+        (("--task", "pope_random", "--data-dir", SHIPPED), "takes no images, and pope_random asks about them"),
         (("--task", "SST-2", "--data-dir", SHIPPED), "GPT2LMHeadModel is no classifier of SST-2"),
-        (("--task", "text", "--text", TEXT, "--calibration", "nowhere"), "cannot read text from nowhere"),
+        (("--task", "text", "--text", TEXT, "--limit", 1), "fewer than two tokens"),
+        (("--task", "text", "--text", TEXT, "--window", 8, "--stride", 9), "--stride 9 is more than --window 8"),
+        (("--task", "text", "--text", TEXT, "--stride", 1000), "a stride of 1000 tokens leaves some out"),
+        (("--task", "text , text", "--text", TEXT), "--task names a task twice"),
+        (("--task", "text", "--text", TEXT, "--calibration", TEXT), "has its own settings: leave out --calibration"),
+        (("--task", "text", "--text", TEXT, "--time-steps", 9, "--dtype", "bfloat16"), "out --time-steps, --dtype"),
+        (("--task", "yes_no"), "takes no images, and yes_no asks about them"),
     ],
 )
 def test_bad_input(options: tuple[object, ...], says: str, call: Call, converted: Path, tmp_path: Path) -> None:
@@ -260,6 +321,32 @@ def test_a_classifier_predicts_no_text(call: Call, classifier: Path, tmp_path: P
     finished = call(classifier, "--task", "text", "--text", TEXT, "--output", tmp_path / "out")
     assert_one_line(finished, "BertForSequenceClassification does not predict the next token")
     assert contents(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("nowhere/at_all", "there is no folder nowhere/at_all"), ("config.json", "is a file: give the")]
+)
+def test_no_model(name: str, says: str, call: Call, classifier: Path, tmp_path: Path) -> None:
+    model = classifier / name if name == "config.json" else name
+    options = ("--task", "SST-2", "--data-dir", SHIPPED, "--output", tmp_path / "out")
+    assert_one_line(call(model, *options), says)
+    assert contents(tmp_path) == set()
+
+
+def test_no_tokenizer(call: Call, converted: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(converted, bare, ignore=lambda _, names: [name for name in names if "token" in name])
+    assert_one_line(call(bare, "--task", "text", "--text", TEXT, "--output", tmp_path / "out"), "has no tokenizer")
+
+
+def test_no_calibration(call: Call, classifier: Path, tmp_path: Path) -> None:
+    """Training rows are what a classifier is calibrated on, unless there is something else."""
+    (tmp_path / "data" / "SST-2").mkdir(parents=True)
+    shutil.copy(SHIPPED / "glue" / "SST-2" / "dev.tsv", tmp_path / "data" / "SST-2")
+    options = ("--task", "SST-2", "--data-dir", tmp_path / "data", "--limit", 9, "--output", tmp_path / "out")
+    assert_one_line(call(classifier, *options), "train.tsv.* so does --calibration FILE")
+    assert contents(tmp_path) == {"data", "data/SST-2", "data/SST-2/dev.tsv"}
+    assert call(classifier, *options, "--calibration", TEXT).code == 0
 
 
 def test_folders_in_the_way(call: Call, converted: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 STARTS_LOWER = ("A", "An", "The", "She", "He", "It", "They", "My", "His", "Her", "Their")
+KINDS: dict[str, type] = {"label": int, "choices": list}
+CONNECTORS = {"cause": "because", "effect": "therefore"}
 WSC_LINES = 5  # sentence, mask, candidates, answer, blank
 
 Row = dict[str, Any]
@@ -29,84 +31,112 @@ def _lines(data_dir: str, name: str) -> list[str]:
         raise DataError(f"cannot read {path}: {error}") from None
 
 
-def _rows(data_dir: str, name: str) -> list[Row]:
-    lines = _lines(data_dir, name)
-    try:
-        return [json.loads(line) for line in lines if line.strip()]
-    except ValueError as error:
-        raise DataError(f"{Path(data_dir) / name} is not JSON lines: {error}") from None
+def _rows(data_dir: str, name: str, *columns: str) -> list[Row]:
+    """JSON objects that have these columns: a number for a label, a list of choices, else text."""
+    path, rows = Path(data_dir) / name, []
+    for number, line in enumerate(_lines(data_dir, name), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: no JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: no JSON object")
+        wrong = [name for name in columns if not isinstance(row.get(name), KINDS.get(name, str))]
+        if wrong:
+            raise DataError(f"{path}, line {number}: {', '.join(wrong)} missing or of the wrong kind")
+        rows.append(row)
+    return rows
 
 
-def _split(rows: list[Row]) -> DatasetDict:
+def _split(data_dir: str, name: str, rows: list[Row]) -> DatasetDict:
+    if not rows:
+        raise DataError(f"{Path(data_dir) / name} is empty")
     return DatasetDict(test=Dataset.from_list(rows))
 
 
-def _labelled(data_dir: str, folder: str) -> list[Row]:
+def _labelled(data_dir: str, folder: str, *columns: str) -> DatasetDict:
     """Rows of dev.jsonl, with the labels that lie in a file of their own."""
-    rows, labels = _rows(data_dir, f"{folder}/dev.jsonl"), _lines(data_dir, f"{folder}/dev-labels.lst")
+    name, labels_name = f"{folder}/dev.jsonl", f"{folder}/dev-labels.lst"
+    rows, labels = _rows(data_dir, name, *columns), _lines(data_dir, labels_name)
     if len(rows) != len(labels):
         raise DataError(f"{Path(data_dir) / folder}: {len(rows)} rows, {len(labels)} labels")
-    return [row | {"label": int(label)} for row, label in zip(rows, labels, strict=True)]
+    if not all(label.strip().isdigit() for label in labels):
+        raise DataError(f"{Path(data_dir) / labels_name}: not a number in each line")
+    return _split(data_dir, name, [row | {"label": int(label)} for row, label in zip(rows, labels, strict=True)])
+
+
+def _choices(data_dir: str, name: str) -> DatasetDict:
+    return _split(data_dir, name, _rows(data_dir, name, "question", "choices", "label"))
 
 
 def piqa(data_dir: str, **_: Any) -> DatasetDict:
     """goal, sol1, sol2, label."""
-    return _split(_labelled(data_dir, "zeroshot/piqa"))
+    return _labelled(data_dir, "zeroshot/piqa", "goal", "sol1", "sol2")
 
 
 def social_iqa(data_dir: str, **_: Any) -> DatasetDict:
     """context, question, answerA, answerB, answerC, label (1 … 3)."""
-    return _split(_labelled(data_dir, "zeroshot/siqa"))
+    return _labelled(data_dir, "zeroshot/siqa", "context", "question", "answerA", "answerB", "answerC")
 
 
 def arc_easy(data_dir: str, **_: Any) -> DatasetDict:
     """question, choices, label."""
-    return _split(_rows(data_dir, "zeroshot/arc_easy/test.jsonl"))
+    return _choices(data_dir, "zeroshot/arc_easy/test.jsonl")
 
 
 def arc_challenge(data_dir: str, **_: Any) -> DatasetDict:
     """question, choices, label."""
-    return _split(_rows(data_dir, "zeroshot/arc_challenge/test.jsonl"))
+    return _choices(data_dir, "zeroshot/arc_challenge/test.jsonl")
 
 
 def openbookqa(data_dir: str, **_: Any) -> DatasetDict:
     """question, choices, label."""
-    return _split(_rows(data_dir, "zeroshot/openbookqa/test.jsonl"))
+    return _choices(data_dir, "zeroshot/openbookqa/test.jsonl")
 
 
 def winogrande(data_dir: str, **_: Any) -> DatasetDict:
     """label, beginnings (one for each candidate), ending."""
-    return _split([_partial(row, row["question"], "_") for row in _rows(data_dir, "zeroshot/winogrande/dev.jsonl")])
+    name = "zeroshot/winogrande/dev.jsonl"
+    rows = _rows(data_dir, name, "question", "choices", "label")
+    return _split(data_dir, name, [_partial(row, row["question"], "_") for row in rows])
 
 
 def copa(data_dir: str, **_: Any) -> DatasetDict:
     """beginning, choices, label."""
-    rows = []
-    for row in _rows(data_dir, "superglue/COPA/val.jsonl"):
-        connector = {"cause": "because", "effect": "therefore"}[row["question"]]
-        choices = [row[name][0].lower() + row[name][1:] for name in ("choice1", "choice2")]
-        rows.append(
-            {"beginning": f"{row['premise'].strip()[:-1]} {connector}", "choices": choices, "label": row["label"]}
-        )
-    return _split(rows)
+    name, rows = "superglue/COPA/val.jsonl", []
+    for row in _rows(data_dir, name, "premise", "choice1", "choice2", "question", "label"):
+        if row["question"] not in CONNECTORS:
+            raise DataError(f"{Path(data_dir) / name}: {row['question']!r} is neither {' nor '.join(CONNECTORS)}")
+        choices = [row[column][:1].lower() + row[column][1:] for column in ("choice1", "choice2")]
+        beginning = f"{row['premise'].strip()[:-1]} {CONNECTORS[row['question']]}"
+        rows.append({"beginning": beginning, "choices": choices, "label": row["label"]})
+    return _split(data_dir, name, rows)
 
 
 def wsc273(data_dir: str, **_: Any) -> DatasetDict:
     """label, beginnings (one for each candidate), ending."""
-    lines = _lines(data_dir, "wsc/wsc273.txt")
+    name = "wsc/wsc273.txt"
+    lines = _lines(data_dir, name)
     rows = []
     for start in range(0, len(lines), WSC_LINES):
-        sentence, mask, candidates, answer = (line.strip() for line in lines[start : start + WSC_LINES - 1])
-        sentence = re.sub(" +", " ", sentence)
-        choices = [candidate.strip() for candidate in candidates.split(",")]
-        row = {"choices": [_within(choice, sentence, mask) for choice in choices], "label": choices.index(answer)}
+        part = [line.strip() for line in lines[start : start + WSC_LINES - 1]]
+        choices = [candidate.strip() for candidate in part[2].split(",")] if len(part) == WSC_LINES - 1 else []
+        if not choices or part[3] not in choices or part[1] not in part[0]:
+            raise DataError(
+                f"{Path(data_dir) / name}, line {start + 1}: not a sentence, its mask, candidates, and the right one"
+            )
+        sentence, mask = re.sub(" +", " ", part[0]), part[1]
+        row = {"choices": [_within(choice, sentence, mask) for choice in choices], "label": choices.index(part[3])}
         rows.append(_partial(row, sentence, mask))
-    return _split(rows)
+    return _split(data_dir, name, rows)
 
 
 def lambada(data_dir: str, **_: Any) -> DatasetDict:
     """text."""
-    return _split(_rows(data_dir, "lambada/lambada_test.jsonl"))
+    name = "lambada/lambada_test.jsonl"
+    return _split(data_dir, name, _rows(data_dir, name, "text"))
 
 
 def _partial(row: Row, sentence: str, blank: str) -> Row:

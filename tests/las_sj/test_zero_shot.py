@@ -1,0 +1,129 @@
+"""Every kind of lm-eval's tasks on a small model, against lm-eval's own figures for each side alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import bert, convert_tiny, gpt2
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+import las_sj
+from las_sj.loading import default_model
+from las_sj.tasks.journal import Journal
+from las_sj.tasks.paired import Pair
+from las_sj.tasks.result import TaskResult
+from las_sj.tasks.zero_shot import ZeroShotError, evaluate_zero_shot
+
+pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
+
+LONG = "to be or not to be, that is the question " * 40  # the model sees 64 tokens
+TEXTS = ("my kingdom for a horse", LONG, "the rest is silence", "a")
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    tokenizer = AutoTokenizer.from_pretrained(default_model())
+    tokenizer.pad_token = tokenizer.eos_token
+    ann = gpt2(vocab_size=len(tokenizer), n_positions=64)
+    snn = convert_tiny(ann)
+    las_sj.set_execution(snn, "accumulated")
+    return Pair(ann, snn, tokenizer)
+
+
+def task_of(**settings: Any) -> Any:
+    """A task of lm-eval over rows that are made here."""
+    from datasets import Dataset, DatasetDict
+    from lm_eval.api.task import ConfigurableTask
+
+    rows = [{"text": text, "label": index % 2, "choices": [" yes", " no, never"]} for index, text in enumerate(TEXTS)]
+    usual = {
+        "task": "small",
+        "test_split": "test",
+        "custom_dataset": lambda **_: DatasetDict(test=Dataset.from_list(rows)),
+        "doc_to_text": "{{text}}",
+        "metadata": {"version": 1.0},
+    }
+    return ConfigurableTask(config=usual | settings)
+
+
+CHOICE = {
+    "output_type": "multiple_choice",
+    "doc_to_choice": "choices",
+    "doc_to_target": "label",
+    "metric_list": [{"metric": name} for name in ("acc", "acc_norm", "f1", "acc_mutual_info")],
+}
+SAID = {
+    "output_type": "generate_until",
+    "doc_to_target": "label",
+    "generation_kwargs": {"until": ["\n"], "max_gen_toks": 8, "do_sample": False},
+    "metric_list": [{"metric": "exact_match"}, {"metric": "bleu"}],
+    "filter_list": [
+        {"name": name, "filter": [{"function": "regex", "regex_pattern": pattern}, {"function": "take_first"}]}
+        for name, pattern in (("strict", "^(\\w+)$"), ("flexible", "(\\w)"))
+    ],
+}
+ROLLING = {
+    "output_type": "loglikelihood_rolling",
+    "doc_to_target": "{{text}}",
+    "doc_to_text": "",
+    "metric_list": [{"metric": "word_perplexity"}, {"metric": "bits_per_byte"}],
+}
+LAST = {
+    "output_type": "loglikelihood",
+    "doc_to_target": " horse",
+    "metric_list": [{"metric": "acc"}, {"metric": "perplexity", "aggregation": "perplexity"}],
+}
+
+
+def evaluated(pair: Pair, settings: dict[str, Any], folder: Path) -> TaskResult:
+    journal = Journal(folder / "work", {})
+    result = evaluate_zero_shot(task_of(**settings), pair, journal, 3, None, 0)
+    journal.close()
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("settings", [CHOICE, SAID, ROLLING, LAST], ids=lambda settings: settings["output_type"])
+def test_figures_are_those_of_lm_eval(settings: dict[str, Any], pair: Pair, tmp_path: Path) -> None:
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    result = evaluated(pair, settings, tmp_path)
+    assert (result.rows, result.unit) == (len(TEXTS), "questions")
+    assert result.spikes_per_neuron is not None
+    found = {m.metric: (m.ann, m.snn) for m in result.measures}
+    kinds = [entry["name"] for entry in settings.get("filter_list", ())] or ["none"]
+    for side, model in ((0, pair.ann), (1, pair.snn)):
+        alone = HFLM(pretrained=model, tokenizer=pair.tokenizer, batch_size=1)
+        task = task_of(**settings)
+        manager = TaskManager(include_defaults=False)
+        wanted = simple_evaluate(alone, tasks=[task], bootstrap_iters=0, task_manager=manager)["results"]["small"]
+        for kind in kinds:
+            for metric in task.aggregation():
+                name = metric if kinds == ["none"] else f"{metric} ({kind})"
+                assert found[name][side] == pytest.approx(wanted[f"{metric},{kind}"], rel=2e-3)
+    for m in result.measures:
+        assert m.low <= m.difference <= m.high
+    assert evaluated(pair, settings, tmp_path).measures == result.measures  # from what was kept
+
+
+def test_agreement(pair: Pair, tmp_path: Path) -> None:
+    """Of choices and answers; of the greedy words where words are given; of nothing where a text is given."""
+    for settings in (CHOICE, LAST):
+        agreement = evaluated(pair, settings, tmp_path / settings["output_type"]).agreement
+        assert agreement in {index / len(TEXTS) for index in range(len(TEXTS) + 1)}
+    assert evaluated(pair, ROLLING, tmp_path / "rolling").agreement is None
+
+
+def test_a_changed_prompt_is_asked_anew(pair: Pair, tmp_path: Path) -> None:
+    one = evaluated(pair, LAST, tmp_path)
+    other = evaluated(pair, LAST | {"doc_to_target": " question"}, tmp_path)
+    assert {m.metric: m.ann for m in one.measures} != {m.metric: m.ann for m in other.measures}
+    assert evaluated(pair, LAST, tmp_path).measures == one.measures
+
+
+def test_a_classifier(tmp_path: Path) -> None:
+    model = bert(BertForSequenceClassification, num_labels=2)
+    with pytest.raises(ZeroShotError, match="BertForSequenceClassification does not predict the next token"):
+        evaluated(Pair(model, model, None), CHOICE, tmp_path)

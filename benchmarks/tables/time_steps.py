@@ -3,7 +3,8 @@
     PYTHONPATH=benchmarks python benchmarks/tables/time_steps.py sst2 …
 
 Folders are what `python -m las_sj.finetune` wrote. Calibrated on 256 training rows, whole development split,
-accumulated execution. Prints a Markdown table, and how many steps each rounding needs to lose no more than 0.3 points.
+accumulated execution. Prints a Markdown table, how many steps each rounding needs to change the metric by no more than
+0.3 points (for T and all larger ones), and the mean of the changes over the classifiers.
 """
 
 import argparse
@@ -15,35 +16,56 @@ from tqdm import tqdm
 
 LOSSLESS = 0.3  # points
 ROUNDINGS = ("nearest", "floor")
+Changes = dict[str, dict[int, float]]  # points, by rounding and T
 PAPER = {16: 92.55, 13: 92.55, 11: 79.36, 10: 49.08}  # BERT-base, SST-2 (arXiv 2505.09659, Table 6)
 
 
-def fewest_steps(losses: dict[int, float]) -> int | None:
-    """The fewest steps from which on no more than `LOSSLESS` points are lost."""
+def fewest_steps(changes: dict[int, float]) -> int | None:
+    """The fewest steps from which on the change is at most `LOSSLESS` points."""
     fewest = None
-    for steps in sorted(losses, reverse=True):
-        if abs(losses[steps]) > LOSSLESS:
+    for steps in sorted(changes, reverse=True):
+        if abs(changes[steps]) > LOSSLESS:
             break
         fewest = steps
     return fewest
 
 
-def sweep(folder: Path, data: Path, limit: int | None, time_steps: list[int], levels: int) -> None:
+def lossless(changes: Changes) -> str:
+    """How many steps each rounding needs, in words."""
+    return ", ".join(f"T = {fewest_steps(changes[rounding])} {rounding}" for rounding in ROUNDINGS)
+
+
+def sweep(folder: Path, data: Path, limit: int | None, time_steps: list[int], levels: int) -> Changes:
     """Print the rows of one classifier."""
     classifier = Classifier.load(folder, data, limit)
-    losses: dict[str, dict[int, float]] = {rounding: {} for rounding in ROUNDINGS}
-    for steps in sorted(time_steps, reverse=True):
+    changes: Changes = {rounding: {} for rounding in ROUNDINGS}
+    for steps in time_steps:
         cells = []
         for rounding in tqdm(ROUNDINGS, desc=f"{folder.name}, T = {steps}", leave=False):
             result = classifier.evaluate(classifier.pair(time_steps=steps, rounding=rounding, levels=levels))
             m = result.measures[0]
-            losses[rounding][steps] = 100 * m.difference
+            changes[rounding][steps] = 100 * m.difference
             same = "" if result.agreement is None else f"{100 * result.agreement:.2f} %"
             cells += [f"{100 * m.snn:.2f}", f"{100 * m.difference:+.2f}", same, f"{result.spikes_per_neuron:.3f}"]
         paper = f"{PAPER[steps]:.2f}" if classifier.task.name == "SST-2" and steps in PAPER else ""
         print_row([classifier.task.name, m.metric, steps, f"{100 * m.ann:.2f}", *cells, paper])
-    needed = {rounding: fewest_steps(losses[rounding]) for rounding in ROUNDINGS}
-    tqdm.write(f"{classifier.task.name}: lossless from T = {needed['nearest']} nearest, {needed['floor']} floor")
+    return changes
+
+
+def print_means(found: dict[str, Changes], time_steps: list[int]) -> None:
+    """Print what all classifiers have in common."""
+    for name, changes in found.items():
+        print(f"- {name}: lossless from {lossless(changes)}")
+    means: Changes = {
+        rounding: {
+            steps: sum(abs(changes[rounding][steps]) for changes in found.values()) / len(found) for steps in time_steps
+        }
+        for rounding in ROUNDINGS
+    }
+    print(f"- their mean: lossless from {lossless(means)}\n")
+    print_header(["mean of the sizes of the changes, points", *(f"T = {steps}" for steps in time_steps)])
+    for rounding in ROUNDINGS:
+        print_row([rounding, *(f"{means[rounding][steps]:.2f}" for steps in time_steps)])
 
 
 def main() -> None:
@@ -57,8 +79,13 @@ def main() -> None:
     print_origin(f"{arguments.levels} levels")
     sides = [f"{rounding}{name}" for rounding in ROUNDINGS for name in ("", ", points", ", same", ", spikes")]
     print_header(["task", "metric", "T", "ANN", *sides, "paper, floor"])
-    for folder in arguments.classifiers:
-        sweep(folder, arguments.data, arguments.limit, arguments.time_steps, arguments.levels)
+    time_steps = sorted(arguments.time_steps, reverse=True)
+    found = {
+        folder.name: sweep(folder, arguments.data, arguments.limit, time_steps, arguments.levels)
+        for folder in arguments.classifiers
+    }
+    print()
+    print_means(found, time_steps)
 
 
 if __name__ == "__main__":

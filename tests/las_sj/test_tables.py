@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,12 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of(script: str, *arguments: object) -> list[list[str]]:
-    """The rows of the table that a script prints."""
+    """The rows of the first table that a script prints."""
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "benchmarks")}
     command = [sys.executable, str(ROOT / "benchmarks" / "tables" / script), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    lines = [*takewhile(lambda line: line.startswith("|"), done.stdout[done.stdout.index("|") :].splitlines())]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 

@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from las_sj.extras import require_extra
 from las_sj.models import UnsupportedModelError, family_of_config
 from las_sj.quantizer import METHOD
 
@@ -44,6 +45,7 @@ def load_model(
     Raises:
         UnsupportedModelError: the architecture cannot be converted; found before any weights are loaded.
         OSError, ValueError: nothing that can be loaded is there.
+        MissingExtraError: what reads GGUF is not installed.
     """
     extra: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
     config = read_config(name, gguf_file)
@@ -83,9 +85,12 @@ def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
 
     Raises:
         OSError, ValueError: there is none.
+        MissingExtraError: what reads GGUF is not installed.
     """
     if Path(name).is_file():
         raise OSError(f"{name} is a file: give the folder of a model, or its name on the hub")
+    if gguf_file is not None:
+        require_extra("gguf", "gguf", "accelerate")
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             name, **({} if gguf_file is None else {"gguf_file": gguf_file})

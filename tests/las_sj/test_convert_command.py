@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +375,16 @@ def test_full_disk(call: Callable[..., Finished], source: Path, text: Path, tmp_
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert_one_line(finished, "file too large|i/o error")
+    assert contents(tmp_path) == before
+
+
+def test_gguf_without_its_extra(
+    call: Callable[..., Finished], source: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("las_sj.extras.find_spec", lambda name: None if name == "gguf" else find_spec(name))
+    before = contents(tmp_path)
+    finished = call(source, "--gguf-file", "model.gguf", "--output", tmp_path / "out", "--calibration", text)
+    assert_one_line(finished, r"gguf not installed: pip install 'las_sj\[gguf\]'")
     assert contents(tmp_path) == before
 
 

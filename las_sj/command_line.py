@@ -1,19 +1,22 @@
 """What the commands share: one clear line for every error, and the options of a conversion."""
 
 import argparse
+import errno
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from transformers.utils import logging as transformers_logging
 
 from las_sj.config import LASConfig
 from las_sj.memory import keep_freed_memory
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -51,7 +54,10 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    notes = [*getattr(error, "__notes__", [])]
+    if isinstance(error, OSError) and error.errno in FULL:
+        notes.insert(0, "make room, or write elsewhere")
+    text = " ".join("; ".join([str(error), *notes]).split())
     known = isinstance(error, ValueError | OSError | RuntimeError)
     return text if text and known else f"{type(error).__name__} {text}".strip()
 
@@ -69,29 +75,29 @@ def count_or_none(text: str) -> int | None:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The options that make up a `LASConfig`; it validates them."""
-    group = parser.add_argument_group("settings of the network")
-    group.add_argument("--time-steps", type=int, default=16, metavar="T", help="time steps, 1…24 (16)")
-    group.add_argument("--levels", type=int, default=15, metavar="N", help="spike amplitudes per step (15)")
-    group.add_argument("--rounding", choices=("nearest", "floor"), default="nearest")
+    """The options that make up a `LASConfig`, which validates them and has the values of those that are not given."""
+    group = parser.add_argument_group("settings of the network", argument_default=argparse.SUPPRESS)
+    group.add_argument("--time-steps", type=int, metavar="T", help="time steps, 1…24 (16)")
+    group.add_argument("--levels", type=int, metavar="N", help="spike amplitudes per step (15)")
+    group.add_argument("--rounding", choices=("nearest", "floor"), help="of what is coded (nearest)")
     group.add_argument("--max-spikes", type=count_or_none, metavar="K", help="spikes per neuron and window (no limit)")
-    group.add_argument("--single-threshold", action="store_true", help="MT instead of OAT neurons, for the ablation")
-    group.add_argument("--hg-tolerance", type=float, default=1e-5, metavar="E", help="error of HG neurons (1e-5)")
-    group.add_argument("--headroom", type=float, default=1.5, metavar="F", help="range over calibrated maximum (1.5)")
-    group.add_argument("--keep-analog", nargs="+", default=[], metavar="PATTERN", help="modules that stay analog")
+    group.add_argument(
+        "--single-threshold",
+        action="store_false",
+        dest="outlier_aware",
+        help="MT instead of OAT neurons, for the ablation",
+    )
+    group.add_argument("--hg-tolerance", type=float, metavar="E", help="error of HG neurons (1e-5)")
+    group.add_argument("--headroom", type=float, metavar="F", help="range over calibrated maximum (1.5)")
+    group.add_argument("--keep-analog", nargs="+", metavar="PATTERN", help="modules that stay analog")
     group.add_argument("--seed", type=int, default=0)
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a `LASConfig` that the command line names, and the seed, which other things need too."""
+    return {field.name: getattr(arguments, field.name) for field in fields(LASConfig) if field.name in arguments}
 
 
 def config_of(arguments: argparse.Namespace) -> LASConfig:
     """The settings given on the command line."""
-    return LASConfig(
-        time_steps=arguments.time_steps,
-        levels=arguments.levels,
-        rounding=arguments.rounding,
-        max_spikes=arguments.max_spikes,
-        outlier_aware=not arguments.single_threshold,
-        hg_tolerance=arguments.hg_tolerance,
-        headroom=arguments.headroom,
-        keep_analog=tuple(arguments.keep_analog),
-        seed=arguments.seed,
-    )
+    return LASConfig(**given_settings(arguments))

@@ -3,17 +3,18 @@
 import argparse
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from las_sj.analysis import plot_differences
 from las_sj.calibration import Batch
-from las_sj.command_line import OneLineParser, Unfinished, add_settings, config_of
-from las_sj.config import LASConfig
+from las_sj.command_line import OneLineParser, Unfinished, add_settings, config_of, given_settings
 from las_sj.evaluation import is_language_model
 from las_sj.output_folder import check_output, whole_folder
 from las_sj.tasks.digest import digest_of
@@ -21,12 +22,13 @@ from las_sj.tasks.journal import Journal, Processes, check_unfinished
 from las_sj.tasks.markdown import to_markdown
 from las_sj.tasks.models import Source, SourceError, load_pair
 from las_sj.tasks.paired import Pair
-from las_sj.tasks.registry import Options, Run, calibration_of, needs_images, prepare
+from las_sj.tasks.registry import Options, calibration_of, needs_images, prepare
 from las_sj.tasks.result import TaskResult
 from las_sj.text import padded_lines, read_text, token_windows
 
 REPORT = "evaluation.json"
 MADE_BY = "an evaluation"
+OPTIONS = {"outlier_aware": "single_threshold"}  # settings whose options have other names
 VERSIONED = ("las_sj", "torch", "transformers", "tokenizers", "datasets", "lm_eval")
 
 
@@ -51,7 +53,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=8, metavar="N")
     parser.add_argument("--execution", choices=("accumulated", "temporal"), default="accumulated")
     parser.add_argument("--gguf-file", metavar="FILE", help="GGUF file within MODEL")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="of a conversion (float32)")
     parser.add_argument("--device", default="cpu")
     data = parser.add_argument_group("data")
     data.add_argument("--data-dir", type=Path, metavar="DIR", help="files of the tasks (the hub)")
@@ -76,7 +78,7 @@ def main(argument_list: list[str] | None = None) -> None:
     source = _source(arguments)
     _check_source(arguments, source, names)
     options = _options(arguments)
-    runs = [run for name in names for run in prepare(name, options)]
+    tasks = [task for name in names for task in prepare(name, options)]
     calibration = None if arguments.calibration is None else read_text(arguments.calibration)
     given = calibration_of(names, options)
     processes = Processes(cpu=arguments.device == "cpu")
@@ -84,29 +86,32 @@ def main(argument_list: list[str] | None = None) -> None:
         replace(source, device=processes.device(arguments.device)),
         lambda model, tokenizer: _calibration(arguments, calibration, model, tokenizer) or given(model, tokenizer),
     )
-    fingerprint = _settings(arguments) | {"weights_or_thresholds": digest_of(pair.snn.state_dict())}
-    journal = Journal(_unfinished(arguments), fingerprint, processes, arguments.restart)
-    results = _run(runs, pair, journal)
+    for task in tasks:
+        task.check(pair.ann)
+    journal = Journal(_unfinished(arguments), _fingerprint(arguments, pair), processes, arguments.restart)
+    with _kept(journal):
+        results = [result for task in tasks if (result := task.run(pair, journal)) is not None]
+        processes.wait()
+        if processes.rank == 0:
+            _write(arguments, _report(arguments, pair, results), results)
     if processes.rank == 0:
-        _write(arguments, _report(arguments, pair, results), results)
         journal.remove()
     journal.close()
     processes.end()
 
 
-def _run(runs: list[tuple[str, Run]], pair: Pair, journal: Journal) -> list[TaskResult]:
-    """What the tasks give; none in all processes but the first."""
+@contextmanager
+def _kept(journal: Journal) -> Iterator[None]:
+    """Whatever ends the work before its time says what there is to go on with."""
     try:
-        results = [result for _, run in runs if (result := run(pair, journal)) is not None]
-    except KeyboardInterrupt:
+        yield
+    except BaseException as error:
         if journal.close():
-            raise Unfinished(f"finished batches are kept in {journal.folder}, the same command goes on") from None
+            kept = f"finished batches are kept in {journal.folder}, the same command goes on"
+            if isinstance(error, KeyboardInterrupt):
+                raise Unfinished(kept) from None
+            error.add_note(kept)
         raise
-    except BaseException:
-        journal.close()
-        raise
-    journal.processes.wait()
-    return results
 
 
 def _check(arguments: argparse.Namespace, names: list[str]) -> None:
@@ -142,10 +147,10 @@ def _check_source(arguments: argparse.Namespace, source: Source, names: list[str
     own = source.settings
     if own is None:
         return
-    usual, wanted, found = LASConfig().to_dict(), source.config.to_dict(), own.to_dict()
-    other = [name for name, value in wanted.items() if name != "seed" and value not in (usual[name], found[name])]
-    other += [name for name in ("gguf_file", "calibration") if getattr(arguments, name) is not None]
-    other += ["dtype"] * (arguments.dtype != "float32")
+    wanted, found = source.config.to_dict(), own.to_dict()
+    given = [name for name in given_settings(arguments) if name != "seed"]
+    other = [OPTIONS.get(name, name) for name in given if wanted[name] != found[name]]
+    other += [name for name in ("gguf_file", "calibration", "dtype") if getattr(arguments, name) is not None]
     if other:
         text = ", ".join(f"--{name.replace('_', '-')}" for name in other)
         raise SourceError(f"{source.name} is converted already and has its own settings: leave out {text}")
@@ -157,7 +162,7 @@ def _source(arguments: argparse.Namespace) -> Source:
         config_of(arguments),
         arguments.gguf_file,
         arguments.execution,
-        arguments.dtype,
+        arguments.dtype or "float32",
         arguments.device,
     )
 
@@ -199,6 +204,22 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What finished batches depend on, but for the model and for the batches themselves."""
     names = ("batch_size", "limit", "window", "stride", "execution", "dtype", "device", "seed")
     return {name: getattr(arguments, name) for name in names} | {"versions": _versions()}
+
+
+def _fingerprint(arguments: argparse.Namespace, pair: Pair) -> dict[str, Any]:
+    """All that finished batches depend on, but for the batches themselves."""
+    found = (pair.snn.config, getattr(pair.snn, "generation_config", None))
+    configurations = [_plain(config) for config in found if config is not None]
+    return _settings(arguments) | {
+        "weights_or_thresholds": digest_of(pair.snn.state_dict()),
+        "configuration_of_the_model": digest_of(configurations),
+    }
+
+
+def _plain(config: PretrainedConfig | GenerationConfig) -> dict[str, Any]:
+    """What a configuration says, but for where it lies."""
+    values: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return {name: value for name, value in values.items() if name != "_name_or_path"}
 
 
 def _versions() -> dict[str, str]:

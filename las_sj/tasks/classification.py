@@ -69,7 +69,7 @@ def evaluate_glue(
     Raises:
         GlueError: the model is no classifier of this task.
     """
-    columns = _columns(pair.ann, task)
+    columns = columns_of(pair.ann, task)
     encoded = encode(task, rows, pair.tokenizer, longest(pair.ann, pair.tokenizer))
     order = sorted(range(len(rows)), key=lambda index: len(encoded["input_ids"][index]))
     batches = padded(encoded, pair.tokenizer, order, batch_size)
@@ -88,7 +88,7 @@ def evaluate_glue(
     spikes, energy = count_spikes(pair, batches, journal, task.name)
     return TaskResult(
         task=task.name,
-        description=f"development split, texts cut at {longest(pair.ann, pair.tokenizer)} tokens",
+        description=_description(pair, task),
         rows=len(rows),
         unit="rows",
         measures=[measure(name, _scored(task, name), sides, seed) for name in task.metrics],
@@ -105,15 +105,35 @@ def _scored(task: GlueTask, metric: str) -> Callable[[np.ndarray], float]:
     return lambda rows: scores(task, rows[:, 0], rows[:, 1])[metric]
 
 
-def _columns(model: PreTrainedModel, task: GlueTask) -> list[int]:
-    """Which of the model's outputs is which class of the task: by their names, where it knows the task's."""
+def columns_of(model: PreTrainedModel, task: GlueTask) -> list[int]:
+    """Which of the model's outputs is which class of the task: by their names, where it knows the task's.
+
+    Raises:
+        GlueError: the model is no classifier of this task.
+    """
     found, needed = getattr(model.config, "num_labels", 0), len(task.labels) or 1
     if "SequenceClassification" not in type(model).__name__ or found != needed:
         raise GlueError(
             f"{type(model).__name__} is no classifier of {task.name}, which has {needed} output"
             f"{'s' if needed > 1 else ''}: make one, python -m las_sj.finetune MODEL --task {task.name} --output DIR"
         )
-    numbers = {str(name).lower(): index for name, index in (model.config.label2id or {}).items()}
-    if task.labels and all(name in numbers for name in task.labels):
-        return [int(numbers[name]) for name in task.labels]
-    return list(range(needed))
+    numbers = _numbers(model)
+    return [numbers[name] for name in task.labels] if _names_known(model, task) else list(range(needed))
+
+
+def _numbers(model: PreTrainedModel) -> dict[str, int]:
+    """Which output has which name."""
+    return {str(name).lower(): int(index) for name, index in (model.config.label2id or {}).items()}
+
+
+def _names_known(model: PreTrainedModel, task: GlueTask) -> bool:
+    return bool(task.labels) and set(task.labels) <= set(_numbers(model))
+
+
+def _description(pair: Pair, task: GlueTask) -> str:
+    """What was scored; also where the model has names of its own for the classes, as one of another task has."""
+    text = f"development split, texts cut at {longest(pair.ann, pair.tokenizer)} tokens"
+    names = sorted(numbers := _numbers(pair.ann), key=lambda name: numbers[name])
+    if not task.labels or _names_known(pair.ann, task) or all(name.startswith("label_") for name in names):
+        return text
+    return f"{text}; the model's {', '.join(names)} taken for {', '.join(task.labels)}"

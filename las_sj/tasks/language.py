@@ -198,20 +198,26 @@ def prepare_text(
     Raises:
         TextError: the model predicts no tokens, its window is shorter than the stride, or the text is too short.
     """
-    if not is_language_model(model):
-        raise TextError(f"{type(model).__name__} does not predict the next token, as this task needs")
+    window, stride = sizes_of(model, window, stride)
     content, source = text
     ids, offsets, content = _tokens(tokenizer, content, limit)
-    window = min(window, getattr(model.config.get_text_config(), "max_position_embeddings", window))
-    stride = max(window // 2, 1) if stride is None else stride
-    if stride > window:
-        raise TextError(f"a stride of {stride} tokens leaves some out: {type(model).__name__} sees {window}")
     windows = windows_of(ids, offsets, len(content), window, stride)
     description = (
         f"{source}, {len(ids):,} tokens, each but the first predicted once, windows of {window} tokens with a stride "
         f"of {stride}; words are what white space separates"
     )
     return PreparedText(ids, _batches(windows, batch_size), _counts(content, windows), description)
+
+
+def sizes_of(model: PreTrainedModel, window: int, stride: int | None) -> tuple[int, int]:
+    """Window and stride of a model, in tokens; arguments and errors as of `prepare_text`."""
+    if not is_language_model(model):
+        raise TextError(f"{type(model).__name__} does not predict the next token, as this task needs")
+    window = min(window, getattr(model.config.get_text_config(), "max_position_embeddings", window))
+    stride = max(window // 2, 1) if stride is None else stride
+    if stride > window:
+        raise TextError(f"a stride of {stride} tokens leaves some out: {type(model).__name__} sees {window}")
+    return window, stride
 
 
 def _batches(windows: Sequence[Window], size: int) -> list[list[Window]]:

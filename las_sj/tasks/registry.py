@@ -19,7 +19,18 @@ from las_sj.text import TextError
 POPE = {f"pope_{kind}": f"vqa/pope/coco_pope_{kind}.json" for kind in ("random", "popular", "adversarial")}
 OWN_QUESTIONS = "yes_no"
 
-Run = Callable[[Pair, Journal], TaskResult | None]
+
+@dataclass(frozen=True)
+class Task:
+    """A task, its data read as far as that goes without a model.
+
+    Attributes:
+        check: raises a ValueError where a model is of the wrong kind.
+        run: scores both models; None in all processes but the first.
+    """
+
+    check: Callable[[PreTrainedModel], object]
+    run: Callable[[Pair, Journal], TaskResult | None]
 
 
 @dataclass(frozen=True)
@@ -47,8 +58,8 @@ class Options:
     seed: int = 0
 
 
-def prepare(name: str, options: Options) -> Iterator[tuple[str, Run]]:
-    """The tasks that a name stands for, with their data read as far as that goes without a model.
+def prepare(name: str, options: Options) -> Iterator[Task]:
+    """The tasks that a name stands for.
 
     Args:
         name: of GLUE ("SST-2"), a text ("wikitext2"), yes-no questions ("pope_random", "yes_no"), or of lm-eval.
@@ -60,14 +71,14 @@ def prepare(name: str, options: Options) -> Iterator[tuple[str, Run]]:
     """
     require_extra("evaluate", "scipy", "sklearn")
     if name in TASKS:
-        yield name, _glue(name, options)
+        yield _glue(name, options)
     elif name in language.TEXT_TASKS:
-        yield name, _text(name, options)
+        yield _text(name, options)
     elif needs_images(name):
-        yield name, _questions(name, options)
+        yield _questions(name, options)
     else:
         for task in zero_shot.load_tasks(name, options.folder):
-            yield task.config.task, _zero_shot(task, options)
+            yield _zero_shot(task, options)
 
 
 def calibration_of(names: list[str], options: Options) -> Callable[[PreTrainedModel, Any], list[Batch] | None]:
@@ -104,14 +115,16 @@ def _glue_folder(options: Options) -> Path | None:
     return options.folder
 
 
-def _glue(name: str, options: Options) -> Run:
-    rows = classification.read_rows(TASKS[name], _glue_folder(options), options.limit)
-    return lambda pair, journal: classification.evaluate_glue(
-        TASKS[name], pair, journal, rows, options.batch_size, options.seed
+def _glue(name: str, options: Options) -> Task:
+    task = TASKS[name]
+    rows = classification.read_rows(task, _glue_folder(options), options.limit)
+    return Task(
+        lambda model: classification.columns_of(model, task),
+        lambda pair, journal: classification.evaluate_glue(task, pair, journal, rows, options.batch_size, options.seed),
     )
 
 
-def _text(name: str, options: Options) -> Run:
+def _text(name: str, options: Options) -> Task:
     task = language.TEXT_TASKS[name]
     text = language.text_of(task, options.folder, options.text)
 
@@ -120,7 +133,7 @@ def _text(name: str, options: Options) -> Run:
         prepared = language.prepare_text(pair.ann, pair.tokenizer, text, *sizes)
         return language.evaluate_text(task, pair, journal, prepared, options.seed)
 
-    return run
+    return Task(lambda model: language.sizes_of(model, options.window, options.stride), run)
 
 
 def _question_files(name: str, options: Options) -> tuple[Path, Path]:
@@ -132,14 +145,18 @@ def _question_files(name: str, options: Options) -> tuple[Path, Path]:
     return questions, options.images
 
 
-def _questions(name: str, options: Options) -> Run:
+def _questions(name: str, options: Options) -> Task:
     questions = yes_no.read_questions(*_question_files(name, options), options.limit)
-    return lambda pair, journal: yes_no.evaluate_yes_no(
-        name, pair, journal, questions, options.batch_size, options.seed
+    return Task(
+        lambda model: None,  # takes images, as the configuration said before the model was loaded
+        lambda pair, journal: yes_no.evaluate_yes_no(name, pair, journal, questions, options.batch_size, options.seed),
     )
 
 
-def _zero_shot(task: Any, options: Options) -> Run:
-    return lambda pair, journal: zero_shot.evaluate_zero_shot(
-        task, pair, journal, options.batch_size, options.limit, options.seed
+def _zero_shot(task: Any, options: Options) -> Task:
+    return Task(
+        lambda model: zero_shot.check_model(model, task),
+        lambda pair, journal: zero_shot.evaluate_zero_shot(
+            task, pair, journal, options.batch_size, options.limit, options.seed
+        ),
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from las_sj.evaluation import is_language_model
 from las_sj.extras import require_extra
@@ -71,6 +72,16 @@ def _manager(folder: Path | None) -> Any:
     return TaskManager(include_path=str(LOCAL_FILES), include_defaults=False, metadata={"data_dir": str(folder)})
 
 
+def check_model(model: PreTrainedModel, task: "Task") -> None:
+    """Make sure that a model can be given the questions of a task.
+
+    Raises:
+        ZeroShotError: the model predicts no tokens.
+    """
+    if not is_language_model(model):
+        raise ZeroShotError(f"{type(model).__name__} does not predict the next token, as {task.config.task} needs")
+
+
 def evaluate_zero_shot(
     task: "Task", pair: Pair, journal: Journal, batch_size: int, limit: int | None, seed: int
 ) -> TaskResult | None:
@@ -87,12 +98,11 @@ def evaluate_zero_shot(
         seed: of the bootstrap.
 
     Raises:
-        ZeroShotError: the model predicts no tokens.
+        ZeroShotError: the model predicts no tokens, or fewer than an answer has.
     """
     name = task.config.task
-    if not is_language_model(pair.ann):
-        raise ZeroShotError(f"{type(pair.ann).__name__} does not predict the next token, as {name} needs")
-    with _quiet(), _seeds_kept():
+    check_model(pair.ann, task)
+    with _quiet(), _seeds_kept(), _no_commit():
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager
 
@@ -195,6 +205,8 @@ def _paired_model(pair: Pair, journal: Journal, name: str, batch_size: int) -> A
             self.records, self.batches = [], []
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: Any = None) -> Any:
+            for _, context, wanted in requests:
+                self._check_request(context, wanted)
             order = sorted(range(len(requests)), key=lambda index: -sum(map(len, requests[index][1:])))
             parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
             self.batches += [padded([self._seen(*requests[i][1:]) for i in part]) for part in parts]
@@ -204,6 +216,16 @@ def _paired_model(pair: Pair, journal: Journal, name: str, batch_size: int) -> A
                 [[requests[i][1:] for i in part] for part in parts],
                 lambda part: parent._loglikelihood_tokens([requests[i] for i in part], disable_tqdm=True),
             )
+
+        def _check_request(self, context: list[int], wanted: list[int]) -> None:
+            """lm-eval only asserts these."""
+            if not context or not wanted:
+                raise ZeroShotError(f"{name} has a question or an answer without a token: look at its data")
+            if len(wanted) > self.max_length:
+                raise ZeroShotError(
+                    f"an answer of {name} has {len(wanted)} tokens, and {type(pair.ann).__name__} sees "
+                    f"{self.max_length}: leave it out (--limit), or take a model that sees more"
+                )
 
         def _seen(self, context: list[int], wanted: list[int]) -> list[int]:
             """What the model is given of a request, as in HFLM: the end of what is too long."""
@@ -283,6 +305,19 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _no_commit() -> Iterator[None]:
+    """lm-eval asks git for the commit of the folder that a user happens to be in; git complains if there is none."""
+    from lm_eval import evaluator
+
+    ask = evaluator.get_git_commit_hash
+    evaluator.get_git_commit_hash = lambda: None
+    try:
+        yield
+    finally:
+        evaluator.get_git_commit_hash = ask
 
 
 @contextmanager

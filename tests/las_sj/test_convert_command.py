@@ -388,6 +388,12 @@ def test_gguf_without_its_extra(
     assert contents(tmp_path) == before
 
 
+def test_no_space_left(capfd: pytest.CaptureFixture[str]) -> None:
+    """/dev/full is a device without any."""
+    with in_this_process(lambda _: Path("/dev/full").write_bytes(b"a"), capfd) as call_here:
+        assert_one_line(call_here(), "No space left on device; make room, or write elsewhere")
+
+
 def test_error_in_a_process_of_its_own(tmp_path: Path) -> None:
     finished = start("no-such-organisation/no-such-model", "--output", tmp_path / "out", cwd=tmp_path)
     assert_one_line(finished, "couldn't find them in the cached files")  # offline

@@ -47,6 +47,21 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_names_of_another_task(call: Call, classifier: Path, tmp_path: Path) -> None:
+    """They are said, as such a model is scored on a task that it was not made for."""
+    named = shutil.copytree(classifier, tmp_path / "named")
+    config = json.loads((named / "config.json").read_text())
+    options = ("--task", "SST-2", "--data-dir", SHIPPED, "--limit", 8, "--output")
+    for names, said in ((("Bad", "Good"), True), (("Positive", "Negative"), False)):
+        config["id2label"] = dict(enumerate(names))
+        config["label2id"] = {name: number for number, name in enumerate(names)}
+        (named / "config.json").write_text(json.dumps(config))
+        out = tmp_path / names[0]
+        assert call(named, *options, out).code == 0
+        words = "the model's bad, good taken for negative, positive"
+        assert (words in read(out)["tasks"][0]["description"]) == said
+
+
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default model: GPT-2, really trained."""
@@ -226,6 +241,12 @@ def test_killed_and_started_again(call: Call, converted: Path, tmp_path: Path) -
     assert not out.exists()
     kept = records.read_bytes()
     assert_one_line(call(*arguments_of(converted, out, "--limit", 100)[2:]), "other limit: --restart begins anew")
+    other = shutil.copytree(converted, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["quantization_config"]["time_steps"] -= 1  # nothing else says how many
+    (other / "config.json").write_text(json.dumps(config))
+    assert_one_line(call(*arguments_of(other, out)[2:]), "other configuration of the model: --restart begins anew")
+    shutil.rmtree(other)
     assert records.read_bytes() == kept
     again = subprocess.run(
         [sys.executable, *arguments_of(converted, out)], env=ENVIRONMENT, check=True, capture_output=True
@@ -233,6 +254,36 @@ def test_killed_and_started_again(call: Call, converted: Path, tmp_path: Path) -
     assert f"{finished}/94".encode() in again.stderr  # the bar begins where it was
     assert figures(read(out)) == figures(read(whole))
     assert contents(tmp_path) == {f"{a}{b}" for a in ("whole", "out") for b in ("", *(f"/{name}" for name in FILES))}
+
+
+def test_error_after_finished_batches(call: Call, converted: Path, tmp_path: Path) -> None:
+    """The line says that they are kept; and they are."""
+    text = tmp_path / "data" / "wikitext-2-raw" / "wiki.test.raw"
+    text.parent.mkdir(parents=True)
+    text.write_text("a")
+    more = ("--task", "text,wikitext2", "--data-dir", tmp_path / "data", "--limit", 100)
+    arguments = arguments_of(converted, tmp_path / "out", *more)[2:]
+    kept = "finished batches are kept in .*out.unfinished, the same command goes on"
+    assert_one_line(call(*arguments), f"fewer than two tokens.*; {kept}")
+    text.write_text("To be, or not to be.")
+    assert call(*arguments).code == 0
+    assert [task["task"] for task in read(tmp_path / "out")["tasks"]] == ["text", "wikitext2"]
+
+
+def test_same_settings_as_the_model_has(call: Call, converted: Path, tmp_path: Path) -> None:
+    more = ("--limit", 40, "--time-steps", 16, "--rounding", "nearest")
+    finished = call(*arguments_of(converted, tmp_path / "out", *more)[2:])
+    assert finished.code == 0, finished.err
+    twelve = tmp_path / "twelve"
+    assert call(*arguments_of(default_model(), twelve, "--limit", 40, "--time-steps", 12)[2:]).code == 0
+    assert read(twelve)["settings"]["time_steps"] == 12
+
+
+def test_a_converted_model_of_other_settings(call: Call, tmp_path: Path) -> None:
+    """A setting that is the usual one is a setting too."""
+    convert(["--output", str(tmp_path / "twelve"), "--calibration-tokens", "256", "--time-steps", "12"])
+    finished = call(*arguments_of(tmp_path / "twelve", tmp_path / "out", "--time-steps", 16)[2:])
+    assert_one_line(finished, "has its own settings: leave out --time-steps")
 
 
 def test_interrupted(converted: Path, tmp_path: Path) -> None:
@@ -309,6 +360,12 @@ def _lines_of(path: Path) -> int:
         (("--task", "text , text", "--text", TEXT), "--task names a task twice"),
         (("--task", "text", "--text", TEXT, "--calibration", TEXT), "has its own settings: leave out --calibration"),
         (("--task", "text", "--text", TEXT, "--time-steps", 9, "--dtype", "bfloat16"), "out --time-steps, --dtype"),
+        (("--task", "text", "--text", TEXT, "--dtype", "float32"), "has its own settings: leave out --dtype"),
+        (
+            ("--task", "text", "--text", TEXT, "--single-threshold"),
+            "has its own settings: leave out --single-threshold",
+        ),
+        (("--task", "text,SST-2", "--text", TEXT, "--data-dir", SHIPPED), "GPT2LMHeadModel is no classifier of SST-2"),
         (("--task", "yes_no"), "takes no images, and yes_no asks about them"),
     ],
 )

@@ -142,6 +142,45 @@ def test_labels_in_a_file_of_their_own(tmp_path: Path) -> None:
         load_tasks("piqa", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "row"),
+    [
+        ("arc_easy", "zeroshot/arc_easy/test.jsonl", {"question": "Who?", "choices": ["I", "you"]}),
+        ("winogrande", "zeroshot/winogrande/dev.jsonl", {"question": "Ann saw _.", "choices": ["Bob", "Eve"]}),
+        (
+            "copa",
+            "superglue/COPA/val.jsonl",
+            {"premise": "He fell.", "choice1": "He wept.", "choice2": "It rained.", "question": "cause"},
+        ),
+        ("piqa", "zeroshot/piqa/dev.jsonl", {"goal": "Open a jar", "sol1": "Turn it.", "sol2": "Eat it."}),
+        (
+            "social_iqa",
+            "zeroshot/siqa/dev.jsonl",
+            {"context": "He fell.", "question": "Why?", "answerA": "Rain.", "answerB": "Ice.", "answerC": "Wine."},
+        ),
+    ],
+)
+def test_label_of_no_choice(name: str, file: str, row: dict[str, Any], tmp_path: Path) -> None:
+    """Labels that count from another number would give wrong figures."""
+    first = 1 if name == "social_iqa" else 0
+    last = 3 if name == "social_iqa" else 1
+    for label, known in ((first, True), (last, True), (first - 1, False), (last + 1, False)):
+        write(tmp_path, file, [row | {"label": label}])
+        (tmp_path / file).with_name("dev-labels.lst").write_text(f"{label}\n")
+        if known:
+            assert task_over(name, tmp_path).has_test_docs()
+        else:
+            with pytest.raises(ZeroShotError, match=r"label -?\d is of no choice|not a number"):
+                load_tasks(name, tmp_path)
+
+
+@pytest.mark.parametrize("choices", [["I", " "], ["I", 2], []])
+def test_choices_that_are_none(choices: list[Any], tmp_path: Path) -> None:
+    write(tmp_path, "zeroshot/arc_easy/test.jsonl", [{"question": "Who?", "choices": choices, "label": 0}])
+    with pytest.raises(ZeroShotError, match="line 1: (choices that are no text|the label 0 is of no choice)"):
+        load_tasks("arc_easy", tmp_path)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_files(name: str, tmp_path: Path) -> None:
     with pytest.raises(ZeroShotError, match=f"cannot read the data of {name}.*No such file"):

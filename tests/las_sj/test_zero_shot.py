@@ -127,3 +127,21 @@ def test_a_classifier(tmp_path: Path) -> None:
     model = bert(BertForSequenceClassification, num_labels=2)
     with pytest.raises(ZeroShotError, match="BertForSequenceClassification does not predict the next token"):
         evaluated(Pair(model, model, None), CHOICE, tmp_path)
+
+
+@pytest.mark.parametrize(("answer", "says"), [(LONG, "sees 64: leave it out"), ("", "without a token")])
+def test_an_answer_that_cannot_be(answer: str, says: str, pair: Pair, tmp_path: Path) -> None:
+    def choices(row: dict[str, Any]) -> list[str]:
+        return [" yes", answer if row["text"] == TEXTS[-1] else " no"]
+
+    with pytest.raises(ZeroShotError, match=says):
+        evaluated(pair, CHOICE | {"doc_to_choice": choices, "target_delimiter": ""}, tmp_path)
+    assert not [*tmp_path.rglob("*.jsonl")]
+
+
+def test_outside_of_a_repository(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluated(pair, LAST, tmp_path)
+    assert "repository" not in capfd.readouterr().err

@@ -46,6 +46,10 @@ def _rows(data_dir: str, name: str, *columns: str) -> list[Row]:
         wrong = [name for name in columns if not isinstance(row.get(name), KINDS.get(name, str))]
         if wrong:
             raise DataError(f"{path}, line {number}: {', '.join(wrong)} missing or of the wrong kind")
+        if "choices" in columns:
+            if not all(isinstance(choice, str) and choice.strip() for choice in row["choices"]):
+                raise DataError(f"{path}, line {number}: choices that are no text")
+            _check_label(f"{path}, line {number}", row["label"], range(len(row["choices"])))
         rows.append(row)
     return rows
 
@@ -56,7 +60,13 @@ def _split(data_dir: str, name: str, rows: list[Row]) -> DatasetDict:
     return DatasetDict(test=Dataset.from_list(rows))
 
 
-def _labelled(data_dir: str, folder: str, *columns: str) -> DatasetDict:
+def _check_label(where: str, label: int, known: range) -> None:
+    """A label that counts otherwise would give wrong figures, and no error."""
+    if label not in known:
+        raise DataError(f"{where}: the label {label} is of no choice ({', '.join(map(str, known))})")
+
+
+def _labelled(data_dir: str, folder: str, known: range, *columns: str) -> DatasetDict:
     """Rows of dev.jsonl, with the labels that lie in a file of their own."""
     name, labels_name = f"{folder}/dev.jsonl", f"{folder}/dev-labels.lst"
     rows, labels = _rows(data_dir, name, *columns), _lines(data_dir, labels_name)
@@ -64,6 +74,8 @@ def _labelled(data_dir: str, folder: str, *columns: str) -> DatasetDict:
         raise DataError(f"{Path(data_dir) / folder}: {len(rows)} rows, {len(labels)} labels")
     if not all(label.strip().isdigit() for label in labels):
         raise DataError(f"{Path(data_dir) / labels_name}: not a number in each line")
+    for number, label in enumerate(labels, 1):
+        _check_label(f"{Path(data_dir) / labels_name}, line {number}", int(label), known)
     return _split(data_dir, name, [row | {"label": int(label)} for row, label in zip(rows, labels, strict=True)])
 
 
@@ -73,12 +85,12 @@ def _choices(data_dir: str, name: str) -> DatasetDict:
 
 def piqa(data_dir: str, **_: Any) -> DatasetDict:
     """goal, sol1, sol2, label."""
-    return _labelled(data_dir, "zeroshot/piqa", "goal", "sol1", "sol2")
+    return _labelled(data_dir, "zeroshot/piqa", range(2), "goal", "sol1", "sol2")
 
 
 def social_iqa(data_dir: str, **_: Any) -> DatasetDict:
     """context, question, answerA, answerB, answerC, label (1 … 3)."""
-    return _labelled(data_dir, "zeroshot/siqa", "context", "question", "answerA", "answerB", "answerC")
+    return _labelled(data_dir, "zeroshot/siqa", range(1, 4), "context", "question", "answerA", "answerB", "answerC")
 
 
 def arc_easy(data_dir: str, **_: Any) -> DatasetDict:
@@ -109,6 +121,7 @@ def copa(data_dir: str, **_: Any) -> DatasetDict:
     for row in _rows(data_dir, name, "premise", "choice1", "choice2", "question", "label"):
         if row["question"] not in CONNECTORS:
             raise DataError(f"{Path(data_dir) / name}: {row['question']!r} is neither {' nor '.join(CONNECTORS)}")
+        _check_label(f"{Path(data_dir) / name}", row["label"], range(2))
         choices = [row[column][:1].lower() + row[column][1:] for column in ("choice1", "choice2")]
         beginning = f"{row['premise'].strip()[:-1]} {CONNECTORS[row['question']]}"
         rows.append({"beginning": beginning, "choices": choices, "label": row["label"]})

@@ -177,7 +177,7 @@ def test_label_of_no_choice(name: str, file: str, row: dict[str, Any], tmp_path:
 @pytest.mark.parametrize("choices", [["I", " "], ["I", 2], []])
 def test_choices_that_are_none(choices: list[Any], tmp_path: Path) -> None:
     write(tmp_path, "zeroshot/arc_easy/test.jsonl", [{"question": "Who?", "choices": choices, "label": 0}])
-    with pytest.raises(ZeroShotError, match="line 1: (choices that are no text|the label 0 is of no choice)"):
+    with pytest.raises(ZeroShotError, match=r"line 1: (choices that are no text|the label 0 is of no choice)"):
         load_tasks("arc_easy", tmp_path)
 
 

@@ -135,7 +135,8 @@ def test_an_answer_that_cannot_be(answer: str, says: str, pair: Pair, tmp_path: 
         return [" yes", answer if row["text"] == TEXTS[-1] else " no"]
 
     with pytest.raises(ZeroShotError, match=says):
-        evaluated(pair, CHOICE | {"doc_to_choice": choices, "target_delimiter": ""}, tmp_path)
+        settings = {"doc_to_choice": choices, "target_delimiter": "", "metric_list": [{"metric": "acc"}]}
+        evaluated(pair, CHOICE | settings, tmp_path)
     assert not [*tmp_path.rglob("*.jsonl")]
 
 

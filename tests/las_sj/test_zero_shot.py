@@ -134,8 +134,8 @@ def test_an_answer_that_cannot_be(answer: str, says: str, pair: Pair, tmp_path: 
     def choices(row: dict[str, Any]) -> list[str]:
         return [" yes", answer if row["text"] == TEXTS[-1] else " no"]
 
+    settings = {"doc_to_choice": choices, "target_delimiter": "", "metric_list": [{"metric": "acc"}]}
     with pytest.raises(ZeroShotError, match=says):
-        settings = {"doc_to_choice": choices, "target_delimiter": "", "metric_list": [{"metric": "acc"}]}
         evaluated(pair, CHOICE | settings, tmp_path)
     assert not [*tmp_path.rglob("*.jsonl")]
 

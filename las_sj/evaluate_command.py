@@ -142,6 +142,8 @@ def _check_source(arguments: argparse.Namespace, source: Source, names: list[str
     with_images = [name for name in names if needs_images(name)]
     if source.takes_images and len(with_images) < len(names):
         raise SourceError(f"{source.name} takes images: pope_random, …, and yes_no are the tasks for it")
+    if source.takes_images and arguments.calibration is not None:
+        raise SourceError(f"{source.name} takes images, of which --calibration has none: leave it out")
     if with_images and not source.takes_images:
         raise SourceError(f"{source.name} takes no images, and {with_images[0]} asks about them")
     own = source.settings

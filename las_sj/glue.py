@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 HUB_NAME = "nyu-mll/glue"
-SPLITS = ("train", "dev")
+SPLITS = {"train": "training split", "dev": "development split"}
 
 
 class GlueError(ValueError):
@@ -146,7 +146,7 @@ def read_glue(task: GlueTask, split: str, folder: Path | None = None) -> "Datase
 
     Returns:
         A dataset with columns text_a, text_b (None in tasks of one text), and label: the number of the class, or the
-        value to predict in a regression.
+        value to predict in a regression; its `info.description` says what they are.
 
     Raises:
         GlueError: it cannot be read, or a row is malformed.
@@ -155,14 +155,19 @@ def read_glue(task: GlueTask, split: str, folder: Path | None = None) -> "Datase
     if split not in SPLITS:
         raise GlueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     require_extra("glue", "datasets")
-    from datasets import Dataset
+    from datasets import Dataset, DatasetInfo
 
+    description = SPLITS[split]
     if folder is None:
         texts, labels = _from_hub(task, split)
     else:
-        texts, labels = _from_file(*_file_of(task, split, folder))
+        columns, path, skipped = _file_of(task, split, folder)
+        texts, labels = _from_file(columns, path, skipped)
+        if split == "dev" and path.name == task.other_dev:
+            description = f"{path.name}, rows of the {SPLITS['train']}"
     pairs = texts[1] if len(texts) == 2 else [None] * len(labels)
-    return Dataset.from_dict({"text_a": texts[0], "text_b": pairs, "label": labels})
+    rows = {"text_a": texts[0], "text_b": pairs, "label": labels}
+    return Dataset.from_dict(rows, info=DatasetInfo(description=description))
 
 
 def encode(task: GlueTask, rows: "Dataset", tokenizer: PreTrainedTokenizerBase, max_length: int) -> "Dataset":

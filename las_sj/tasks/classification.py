@@ -88,7 +88,7 @@ def evaluate_glue(
     spikes, energy = count_spikes(pair, batches, journal, task.name)
     return TaskResult(
         task=task.name,
-        description=_description(pair, task),
+        description=_description(pair, task, rows),
         rows=len(rows),
         unit="rows",
         measures=[measure(name, _scored(task, name), sides, seed) for name in task.metrics],
@@ -130,9 +130,9 @@ def _names_known(model: PreTrainedModel, task: GlueTask) -> bool:
     return bool(task.labels) and set(task.labels) <= set(_numbers(model))
 
 
-def _description(pair: Pair, task: GlueTask) -> str:
+def _description(pair: Pair, task: GlueTask, rows: "Dataset") -> str:
     """What was scored; also where the model has names of its own for the classes, as one of another task has."""
-    text = f"development split, texts cut at {longest(pair.ann, pair.tokenizer)} tokens"
+    text = f"{rows.info.description}, texts cut at {longest(pair.ann, pair.tokenizer)} tokens"
     names = sorted(numbers := _numbers(pair.ann), key=lambda name: numbers[name])
     if not task.labels or _names_known(pair.ann, task) or all(name.startswith("label_") for name in names):
         return text

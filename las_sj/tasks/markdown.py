@@ -1,5 +1,6 @@
 """The report of an evaluation as Markdown."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def metric_rows(results: Sequence[TaskResult]) -> list[list[str]]:
             figure(m.ann),
             figure(m.snn),
             figure(m.difference, "+"),
-            f"{figure(m.low, '+')} … {figure(m.high, '+')}",
+            "" if math.isnan(m.low) else f"{figure(m.low, '+')} … {figure(m.high, '+')}",
             "" if result.agreement is None else f"{100 * result.agreement:.2f} %",
         ]
         for result in results

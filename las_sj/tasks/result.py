@@ -19,7 +19,7 @@ class Measure:
     Attributes:
         metric: its name.
         ann, snn: its values.
-        low, high: the 95 % interval of snn − ann, by bootstrap over the rows.
+        low, high: the 95 % interval of snn − ann, by bootstrap over the rows; NaN where there is one row only.
     """
 
     metric: str
@@ -95,8 +95,10 @@ def measure(metric: str, score: Callable[[np.ndarray], float], sides: Sequence[n
 
     ann, snn = sides
     values = score(ann), score(snn)
-    if np.array_equal(ann, snn) or len(ann) < 2:
-        return Measure(metric, *values, low=values[1] - values[0], high=values[1] - values[0])
+    if len(ann) < 2:
+        return Measure(metric, *values, low=math.nan, high=math.nan)
+    if np.array_equal(ann, snn):
+        return Measure(metric, *values, low=0.0, high=0.0)
     interval = bootstrap(
         (np.arange(len(ann)),),
         lambda drawn: score(snn[drawn]) - score(ann[drawn]),

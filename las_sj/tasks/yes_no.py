@@ -54,7 +54,7 @@ def read_questions(file: Path, images: Path, limit: int | None = None) -> list[Q
         YesNoError: a line is malformed, or an image is not there.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise YesNoError(f"cannot read questions from {file}: {error}") from None
     questions: list[Question] = []

@@ -96,6 +96,7 @@ def test_glue(call: Call, classifier: Path, tmp_path: Path) -> None:
     assert task["spikes_per_neuron"] > 0
     assert set(task["energy"]) == {"paper", "level_aware", "with_memory"}
     assert task["time_ratio"] > 0
+    assert task["description"].startswith("development split, texts cut at ")
     assert "| SST-2 | accuracy |" in finished.out
     assert finished.out.startswith((out / "evaluation.md").read_text())
 
@@ -193,6 +194,8 @@ def test_yes_no(dtype: str, call: Call, tmp_path: Path) -> None:
     if dtype == "float32":
         questions = read_questions(tmp_path / "questions.json", images)
         _check_converted(call, ann, Batches(processor, questions, 4, torch.float32), options, task, tmp_path)
+    text_only = call(model, "--task", "yes_no", *options, "--calibration", TEXT, "--output", tmp_path / "5")
+    assert_one_line(text_only, "takes images, of which --calibration has none: leave it out")
     assert_one_line(call(model, "--task", "text", "--text", TEXT, "--output", tmp_path / "3"), "takes images: pope")
     pope = ("--task", "pope_random", "--data-dir", tmp_path)
     assert_one_line(call(model, *pope, "--output", tmp_path / "4"), "pope_random needs --images DIR")
@@ -268,6 +271,14 @@ def test_error_after_finished_batches(call: Call, converted: Path, tmp_path: Pat
     text.write_text("To be, or not to be.")
     assert call(*arguments).code == 0
     assert [task["task"] for task in read(tmp_path / "out")["tasks"]] == ["text", "wikitext2"]
+
+
+def test_one_window_has_no_interval(call: Call, converted: Path, tmp_path: Path) -> None:
+    finished = call(*arguments_of(converted, tmp_path / "out", "--limit", 17)[2:])
+    assert finished.code == 0, finished.err
+    for m in read(tmp_path / "out")["tasks"][0]["measures"]:
+        assert m["low"] is m["high"] is None
+    assert re.search(r"perplexity per token \|[^|]*\|[^|]*\|[^|]*\|  \|", finished.out)
 
 
 def test_same_settings_as_the_model_has(call: Call, converted: Path, tmp_path: Path) -> None:

@@ -69,8 +69,11 @@ def test_a_slice_where_there_is_no_development_split(tmp_path: Path) -> None:
     assert (list(found["text_a"]), list(found["label"])) == (["a?", "c?"], [0, 1])
     with pytest.raises(GlueError, match=r"cannot read text from .*QQP/train.tsv"):
         read_glue(TASKS["QQP"], "train", tmp_path)
+    assert found.info.description == "train_slice.tsv, rows of the training split"
     write(tmp_path / "2", "QQP", FILES["QQP"])
-    assert len(read_glue(TASKS["QQP"], "dev", tmp_path / "2")) == 2
+    whole = read_glue(TASKS["QQP"], "dev", tmp_path / "2")
+    assert len(whole) == 2
+    assert whole.info.description == "development split"
 
 
 def test_all_official_metrics() -> None:

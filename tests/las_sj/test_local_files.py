@@ -174,6 +174,14 @@ def test_label_of_no_choice(name: str, file: str, row: dict[str, Any], tmp_path:
                 load_tasks(name, tmp_path)
 
 
+def test_other_separators_within_a_line(tmp_path: Path) -> None:
+    text = "to be or\u2028not\x85to be"
+    (tmp_path / "lambada").mkdir()
+    (tmp_path / "lambada" / "lambada_test.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+    (doc,) = task_over("lambada_openai", tmp_path).test_docs()
+    assert doc["text"] == text
+
+
 @pytest.mark.parametrize("choices", [["I", " "], ["I", 2], []])
 def test_choices_that_are_none(choices: list[Any], tmp_path: Path) -> None:
     write(tmp_path, "zeroshot/arc_easy/test.jsonl", [{"question": "Who?", "choices": choices, "label": 0}])

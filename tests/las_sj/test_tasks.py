@@ -17,7 +17,7 @@ import las_sj
 from las_sj.glue import TASKS, GlueError
 from las_sj.loading import default_model
 from las_sj.tasks import language, yes_no
-from las_sj.tasks.classification import _columns
+from las_sj.tasks.classification import columns_of
 from las_sj.tasks.journal import Journal
 from las_sj.tasks.paired import Pair
 from las_sj.tasks.result import TaskResult, measure
@@ -146,12 +146,12 @@ def test_intervals_are_reproducible() -> None:
 def test_classes_go_by_name() -> None:
     names = {0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"}
     model = bert(BertForSequenceClassification, id2label=names, label2id={name: i for i, name in names.items()})
-    assert _columns(model, TASKS["MNLI"]) == [2, 1, 0]
-    assert _columns(bert(BertForSequenceClassification, num_labels=3), TASKS["MNLI"]) == [0, 1, 2]
+    assert columns_of(model, TASKS["MNLI"]) == [2, 1, 0]
+    assert columns_of(bert(BertForSequenceClassification, num_labels=3), TASKS["MNLI"]) == [0, 1, 2]
     with pytest.raises(GlueError, match="no classifier of SST-2, which has 2 outputs"):
-        _columns(model, TASKS["SST-2"])
+        columns_of(model, TASKS["SST-2"])
     with pytest.raises(GlueError, match="no classifier of STS-B, which has 1 output:"):
-        _columns(bert(), TASKS["STS-B"])
+        columns_of(bert(), TASKS["STS-B"])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class DataError(ValueError):
 def _lines(data_dir: str, name: str) -> list[str]:
     path = Path(data_dir) / name
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from None
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +18,7 @@ from las_sj.command_line import OneLineParser, Unfinished, add_settings, config_
 from las_sj.evaluation import is_language_model
 from las_sj.output_folder import check_output, whole_folder
 from las_sj.tasks.digest import digest_of
-from las_sj.tasks.journal import Journal, Processes, check_unfinished
+from las_sj.tasks.journal import Journal, Processes, check_unfinished, has_finished
 from las_sj.tasks.markdown import to_markdown
 from las_sj.tasks.models import Source, SourceError, load_pair
 from las_sj.tasks.paired import Pair
@@ -79,35 +79,35 @@ def main(argument_list: list[str] | None = None) -> None:
     _check_source(arguments, source, names)
     options = _options(arguments)
     tasks = [task for name in names for task in prepare(name, options)]
+    _check_names([task.name for task in tasks])
     calibration = None if arguments.calibration is None else read_text(arguments.calibration)
     given = calibration_of(names, options)
     processes = Processes(cpu=arguments.device == "cpu")
-    pair = load_pair(
-        replace(source, device=processes.device(arguments.device)),
-        lambda model, tokenizer: _calibration(arguments, calibration, model, tokenizer) or given(model, tokenizer),
-    )
+    with _kept(_unfinished(arguments), KeyboardInterrupt):
+        pair = load_pair(
+            replace(source, device=processes.device(arguments.device)),
+            lambda model, tokenizer: _calibration(arguments, calibration, model, tokenizer) or given(model, tokenizer),
+        )
     for task in tasks:
         task.check(pair.ann)
     journal = Journal(_unfinished(arguments), _fingerprint(arguments, pair), processes, arguments.restart)
-    with _kept(journal):
+    with _kept(journal.folder, BaseException), closing(journal):
         results = [result for task in tasks if (result := task.run(pair, journal)) is not None]
         processes.wait()
         if processes.rank == 0:
             _write(arguments, _report(arguments, pair, results), results)
-    if processes.rank == 0:
-        journal.remove()
-    journal.close()
+            journal.remove()
     processes.end()
 
 
 @contextmanager
-def _kept(journal: Journal) -> Iterator[None]:
-    """Whatever ends the work before its time says what there is to go on with."""
+def _kept(folder: Path, kind: type[BaseException]) -> Iterator[None]:
+    """Errors of a kind that end the work before its time say what there is to go on with."""
     try:
         yield
-    except BaseException as error:
-        if journal.close():
-            kept = f"finished batches are kept in {journal.folder}, the same command goes on"
+    except kind as error:
+        if has_finished(folder):
+            kept = f"finished batches are kept in {folder}, the same command goes on"
             if isinstance(error, KeyboardInterrupt):
                 raise Unfinished(kept) from None
             error.add_note(kept)
@@ -126,8 +126,7 @@ def _check(arguments: argparse.Namespace, names: list[str]) -> None:
         )
     if not names:
         raise ValueError("--task names no task")
-    if len(set(names)) < len(names):
-        raise ValueError("--task names a task twice")
+    _check_names(names)
     if arguments.data_dir is not None and not arguments.data_dir.is_dir():
         raise ValueError(f"--data-dir {arguments.data_dir} is no folder")
     if not arguments.output.name:
@@ -135,6 +134,13 @@ def _check(arguments: argparse.Namespace, names: list[str]) -> None:
     check_output(arguments.output, arguments.overwrite, REPORT, MADE_BY)
     if not arguments.restart:
         check_unfinished(_unfinished(arguments), _settings(arguments))
+
+
+def _check_names(names: list[str]) -> None:
+    """Raise where a task comes twice, as it may by itself and in a group."""
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise ValueError(f"--task names {twice[0]} twice")
 
 
 def _check_source(arguments: argparse.Namespace, source: Source, names: list[str]) -> None:

@@ -30,8 +30,8 @@ def check_output(path: Path, overwrite: bool, mark: str = REPORT, of: str = "a c
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: give another folder, or --overwrite")
     place = next(folder for folder in path.absolute().parents if folder.exists())
-    try:
-        tempfile.TemporaryDirectory(dir=place).cleanup()
+    try:  # under the longest name that is needed
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.replaced-", dir=place).cleanup()
     except OSError as error:
         raise OutputError(f"cannot write to {place}: {error.strerror}") from None
     if path.exists() and any(path.iterdir()) and not (path / mark).exists():

@@ -5,7 +5,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import las_sj
 from las_sj.glue import TASKS, GlueTask
 from las_sj.loading import load_model
 from las_sj.tasks.classification import calibration_batches, evaluate_glue, read_rows
+from las_sj.tasks.digest import digest_of
 from las_sj.tasks.journal import Journal
 from las_sj.tasks.paired import Pair
 from las_sj.tasks.result import TaskResult
@@ -60,17 +61,22 @@ class Classifier:
         las_sj.set_execution(snn, "accumulated")
         return Pair(self.ann, snn, self.tokenizer)
 
-    def evaluate(self, pair: Pair) -> TaskResult:
-        """Both on the development split."""
-        with scratch_journal() as journal:
-            return evaluate_glue(self.task, pair, journal, read_rows(self.task, self.data, self.limit), 32, 0)
+    def evaluate(self, pair: Pair, work: Path | None = None) -> TaskResult:
+        """Both on the development split; finished batches are kept in `work`."""
+        rows = read_rows(self.task, self.data, self.limit)
+        with journal_in(work, {"network": digest_of(pair.snn.state_dict())}) as journal:
+            return evaluate_glue(self.task, pair, journal, rows, 32, 0)
 
 
 @contextmanager
-def scratch_journal() -> Iterator[Journal]:
-    """A journal that nobody goes on with."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Journal(Path(folder) / "work", {})
+def journal_in(folder: Path | None, fingerprint: dict[str, Any]) -> Iterator[Journal]:
+    """A journal in a folder, or one that nobody goes on with."""
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+        journal = Journal(Path(place) / "finished", fingerprint)
+        try:
+            yield journal
+        finally:
+            journal.close()
 
 
 def print_origin(*names: object) -> None:

@@ -1,10 +1,11 @@
 """A classifier by number of time steps and rounding: Table 6 of the LAS paper.
 
-    PYTHONPATH=benchmarks python benchmarks/tables/time_steps.py sst2 …
+    PYTHONPATH=benchmarks python benchmarks/tables/time_steps.py sst2 … [--work DIR]
 
 Folders are what `python -m las_sj.finetune` wrote. Calibrated on 256 training rows, whole development split,
 accumulated execution. Prints a Markdown table, how many steps each rounding needs to change the metric by no more than
-0.3 points (for T and all larger ones), and the mean of the changes over the classifiers.
+0.3 points (for T and all larger ones), and the mean of the changes over the classifiers. With --work, finished batches
+are kept: the same command goes on after an interruption, and takes over what others did with fewer classifiers.
 """
 
 import argparse
@@ -35,14 +36,16 @@ def lossless(changes: Changes) -> str:
     return ", ".join(f"T = {fewest_steps(changes[rounding])} {rounding}" for rounding in ROUNDINGS)
 
 
-def sweep(folder: Path, data: Path, limit: int | None, time_steps: list[int], levels: int) -> Changes:
+def sweep(folder: Path, arguments: argparse.Namespace, time_steps: list[int]) -> Changes:
     """Print the rows of one classifier."""
-    classifier = Classifier.load(folder, data, limit)
+    classifier = Classifier.load(folder, arguments.data, arguments.limit)
     changes: Changes = {rounding: {} for rounding in ROUNDINGS}
     for steps in time_steps:
         cells = []
         for rounding in tqdm(ROUNDINGS, desc=f"{folder.name}, T = {steps}", leave=False):
-            result = classifier.evaluate(classifier.pair(time_steps=steps, rounding=rounding, levels=levels))
+            pair = classifier.pair(time_steps=steps, rounding=rounding, levels=arguments.levels)
+            setting = f"{folder.name}-T{steps}-{rounding}"
+            result = classifier.evaluate(pair, arguments.work and arguments.work / setting)
             m = result.measures[0]
             changes[rounding][steps] = 100 * m.difference
             same = "" if result.agreement is None else f"{100 * result.agreement:.2f} %"
@@ -75,15 +78,13 @@ def main() -> None:
     parser.add_argument("--time-steps", type=int, nargs="+", default=list(range(6, 17)))
     parser.add_argument("--levels", type=int, default=15)
     parser.add_argument("--limit", type=int, help="rows of the development split (all)")
+    parser.add_argument("--work", type=Path, help="folder for finished batches")
     arguments = parser.parse_args()
     print_origin(f"{arguments.levels} levels")
     sides = [f"{rounding}{name}" for rounding in ROUNDINGS for name in ("", ", points", ", same", ", spikes")]
     print_header(["task", "metric", "T", "ANN", *sides, "paper, floor"])
     time_steps = sorted(arguments.time_steps, reverse=True)
-    found = {
-        folder.name: sweep(folder, arguments.data, arguments.limit, time_steps, arguments.levels)
-        for folder in arguments.classifiers
-    }
+    found = {folder.name: sweep(folder, arguments, time_steps) for folder in arguments.classifiers}
     print()
     print_means(found, time_steps)
 

@@ -24,6 +24,7 @@ from las_sj.tasks.digest import digest_of
 Record = dict[str, Any]
 
 FINGERPRINT = "evaluation_in_progress.json"
+PARTIAL = f".{FINGERPRINT}"
 LOCK = ".lock"
 
 
@@ -94,10 +95,18 @@ class Journal:
             self._take()
             if restart:
                 _empty(folder)
-            partial = folder / f".{FINGERPRINT}"
-            partial.write_text(json.dumps(fingerprint, sort_keys=True, indent=1), encoding="utf-8")
-            partial.replace(folder / FINGERPRINT)
+            self._begin(fingerprint)
         self.processes.wait()
+
+    def _begin(self, fingerprint: Record) -> None:
+        partial = self.folder / PARTIAL
+        try:
+            partial.write_text(json.dumps(fingerprint, sort_keys=True, indent=1), encoding="utf-8")
+            partial.replace(self.folder / FINGERPRINT)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            self.close()
+            raise
 
     def _take(self) -> None:
         try:
@@ -109,7 +118,7 @@ class Journal:
         """Let go of the folder, and remove it where nothing was finished; whether it is still there."""
         if self.processes.rank:
             return True
-        finished = any(path.stat().st_size for path in self.folder.glob("*.jsonl"))
+        finished = has_finished(self.folder)
         if not finished:
             self.remove()
         self._lock.release()
@@ -156,6 +165,11 @@ class Journal:
         return records
 
 
+def has_finished(folder: Path) -> bool:
+    """Whether a folder holds finished batches."""
+    return any(path.stat().st_size for path in folder.glob("*.jsonl"))
+
+
 def check_unfinished(folder: Path, fingerprint: Record) -> None:
     """Make sure that a folder may hold the finished batches of an evaluation: it is new or empty, or is of the same.
 
@@ -168,7 +182,7 @@ def check_unfinished(folder: Path, fingerprint: Record) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise JournalError(f"{folder} is a file, and finished batches go into a folder of that name: move it away")
-    if not folder.exists() or not any(path.name != LOCK for path in folder.iterdir()):
+    if not folder.exists() or not any(path.name not in (LOCK, PARTIAL) for path in folder.iterdir()):
         return
     try:
         found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))

@@ -25,10 +25,12 @@ class Task:
     """A task, its data read as far as that goes without a model.
 
     Attributes:
+        name: of the task.
         check: raises a ValueError where a model is of the wrong kind.
         run: scores both models; None in all processes but the first.
     """
 
+    name: str
     check: Callable[[PreTrainedModel], object]
     run: Callable[[Pair, Journal], TaskResult | None]
 
@@ -119,6 +121,7 @@ def _glue(name: str, options: Options) -> Task:
     task = TASKS[name]
     rows = classification.read_rows(task, _glue_folder(options), options.limit)
     return Task(
+        name,
         lambda model: classification.columns_of(model, task),
         lambda pair, journal: classification.evaluate_glue(task, pair, journal, rows, options.batch_size, options.seed),
     )
@@ -133,7 +136,7 @@ def _text(name: str, options: Options) -> Task:
         prepared = language.prepare_text(pair.ann, pair.tokenizer, text, *sizes)
         return language.evaluate_text(task, pair, journal, prepared, options.seed)
 
-    return Task(lambda model: language.sizes_of(model, options.window, options.stride), run)
+    return Task(name, lambda model: language.sizes_of(model, options.window, options.stride), run)
 
 
 def _question_files(name: str, options: Options) -> tuple[Path, Path]:
@@ -148,6 +151,7 @@ def _question_files(name: str, options: Options) -> tuple[Path, Path]:
 def _questions(name: str, options: Options) -> Task:
     questions = yes_no.read_questions(*_question_files(name, options), options.limit)
     return Task(
+        name,
         lambda model: None,  # takes images, as the configuration said before the model was loaded
         lambda pair, journal: yes_no.evaluate_yes_no(name, pair, journal, questions, options.batch_size, options.seed),
     )
@@ -155,6 +159,7 @@ def _questions(name: str, options: Options) -> Task:
 
 def _zero_shot(task: Any, options: Options) -> Task:
     return Task(
+        task.config.task,
         lambda model: zero_shot.check_model(model, task),
         lambda pair, journal: zero_shot.evaluate_zero_shot(
             task, pair, journal, options.batch_size, options.limit, options.seed

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -273,12 +274,58 @@ def test_error_after_finished_batches(call: Call, converted: Path, tmp_path: Pat
     assert [task["task"] for task in read(tmp_path / "out")["tasks"]] == ["text", "wikitext2"]
 
 
+@pytest.mark.parametrize("most", [400, 700, 4000])
+def test_full_disk(most: int, call: Call, converted: Path, tmp_path: Path) -> None:
+    """The system refuses to make a file longer than this: the fingerprint, the records, the picture."""
+    arguments = arguments_of(converted, tmp_path / "out", "--limit", 300)[2:]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        finished = call(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    kept = most > 400
+    assert_one_line(finished, "file too large" + "; finished batches are kept in .*, the same command goes on" * kept)
+    assert {path.split("/")[0] for path in contents(tmp_path)} == ({"out.unfinished"} if kept else set())
+    assert call(*arguments).code == 0
+    assert contents(tmp_path) == {"out", *(f"out/{name}" for name in FILES)}
+
+
+def test_names_that_no_folder_can_have(call: Call, converted: Path, tmp_path: Path) -> None:
+    """Found before the work, not after it."""
+    assert_one_line(
+        call(*arguments_of(converted, tmp_path / ("o" * 240))[2:]), "cannot write to .*: File name too long"
+    )
+    assert contents(tmp_path) == set()
+
+
 def test_one_window_has_no_interval(call: Call, converted: Path, tmp_path: Path) -> None:
     finished = call(*arguments_of(converted, tmp_path / "out", "--limit", 17)[2:])
     assert finished.code == 0, finished.err
     for m in read(tmp_path / "out")["tasks"][0]["measures"]:
         assert m["low"] is m["high"] is None
     assert re.search(r"perplexity per token \|[^|]*\|[^|]*\|[^|]*\|  \|", finished.out)
+
+
+def test_interrupted_before_it_goes_on(call: Call, tmp_path: Path) -> None:
+    """What an earlier run finished is said to be there, as the network is still being made."""
+    text = tmp_path / "data" / "wikitext-2-raw" / "wiki.test.raw"
+    text.parent.mkdir(parents=True)
+    text.write_text("a")
+    more = ("--task", "text,wikitext2", "--data-dir", tmp_path / "data", "--limit", 100)
+    arguments = arguments_of(default_model(), tmp_path / "out", *more)
+    assert call(*arguments[2:]).code == 1
+    with subprocess.Popen([sys.executable, *arguments], env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        seen = b""
+        while b"calibrating" not in seen:
+            seen += (chunk := os.read(process.stderr.fileno(), 4096))
+            assert chunk, seen.decode()
+        process.send_signal(signal.SIGTERM)
+        seen += process.stderr.read()
+    assert process.returncode == 130
+    last = seen.decode().strip().rsplit("\n", 1)[-1]
+    assert last == f"interrupted: finished batches are kept in {tmp_path / 'out.unfinished'}, the same command goes on"
 
 
 def test_same_settings_as_the_model_has(call: Call, converted: Path, tmp_path: Path) -> None:
@@ -368,7 +415,7 @@ def _lines_of(path: Path) -> int:
         (("--task", "text", "--text", TEXT, "--limit", 1), "fewer than two tokens"),
         (("--task", "text", "--text", TEXT, "--window", 8, "--stride", 9), "--stride 9 is more than --window 8"),
         (("--task", "text", "--text", TEXT, "--stride", 1000), "a stride of 1000 tokens leaves some out"),
-        (("--task", "text , text", "--text", TEXT), "--task names a task twice"),
+        (("--task", "text , text", "--text", TEXT), "--task names text twice"),
         (("--task", "text", "--text", TEXT, "--calibration", TEXT), "has its own settings: leave out --calibration"),
         (("--task", "text", "--text", TEXT, "--time-steps", 9, "--dtype", "bfloat16"), "out --time-steps, --dtype"),
         (("--task", "text", "--text", TEXT, "--dtype", "float32"), "has its own settings: leave out --dtype"),

@@ -1,9 +1,10 @@
 """Finished batches: kept to the last bit, found again, never mixed up with others."""
 
 import copy
-import json
 import math
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -57,7 +58,8 @@ def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
 
 @given(st.lists(st.floats(), min_size=1, max_size=5))
 def test_numbers_are_kept_to_the_last_bit(numbers: list[float]) -> None:
-    record = json.loads(json.dumps({"values": numbers}))
+    with TemporaryDirectory() as folder, closing(Journal(Path(folder) / "work", SETTINGS)) as journal:
+        (record,) = journal.collect("a", [0], lambda index: {"values": numbers})
     for kept, number in zip(record["values"], numbers, strict=True):
         assert kept == number or (math.isnan(kept) and math.isnan(number))
 

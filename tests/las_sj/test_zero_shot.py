@@ -1,9 +1,11 @@
 """Every kind of lm-eval's tasks on a small model, against lm-eval's own figures for each side alone."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_models import bert, convert_tiny, gpt2
 from transformers import AutoTokenizer, BertForSequenceClassification
 
@@ -52,6 +54,8 @@ CHOICE = {
     "doc_to_target": "label",
     "metric_list": [{"metric": name} for name in ("acc", "acc_norm", "f1", "acc_mutual_info")],
 }
+LETTERS = [" y", " n"]
+PLAIN = CHOICE | {"target_delimiter": "", "metric_list": [{"metric": "acc"}], "doc_to_choice": lambda _: LETTERS}
 SAID = {
     "output_type": "generate_until",
     "doc_to_target": "label",
@@ -108,12 +112,39 @@ def test_figures_are_those_of_lm_eval(settings: dict[str, Any], pair: Pair, tmp_
     assert evaluated(pair, settings, tmp_path).measures == result.measures  # from what was kept
 
 
-def test_agreement(pair: Pair, tmp_path: Path) -> None:
-    """Of choices and answers; of the greedy words where words are given; of nothing where a text is given."""
-    for settings in (CHOICE, LAST):
-        agreement = evaluated(pair, settings, tmp_path / settings["output_type"]).agreement
-        assert agreement in {index / len(TEXTS) for index in range(len(TEXTS) + 1)}
-    assert evaluated(pair, ROLLING, tmp_path / "rolling").agreement is None
+def test_agreement_of_choices(pair: Pair, tmp_path: Path) -> None:
+    """The share of questions for which lm-eval finds the same choice of two models that differ."""
+    other = copy.deepcopy(pair.ann)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight += weight.std() * torch.randn(weight.shape, generator=generator)
+    other = convert_tiny(other)
+    las_sj.set_execution(other, "accumulated")
+    chosen = [choices_of(model, pair.tokenizer) for model in (pair.ann, other)]
+    wanted = sum(a == b for a, b in zip(*chosen, strict=True)) / len(TEXTS)
+    assert 0 < wanted < 1
+    assert evaluated(Pair(pair.ann, other, pair.tokenizer), PLAIN, tmp_path).agreement == wanted
+
+
+def choices_of(model: Any, tokenizer: Any) -> list[int]:
+    """What a model chooses, from its log-likelihoods of each choice."""
+    chosen = []
+    for index in range(len(TEXTS)):
+        likelihoods = []
+        for choice in LETTERS:
+            context = tokenizer(TEXTS[index]).input_ids
+            wanted = tokenizer(TEXTS[index] + choice).input_ids[len(context) :]
+            ids = torch.tensor([[*context, *wanted][-65:]])
+            with torch.no_grad():
+                found = model(ids[:, :-1]).logits.log_softmax(-1)[0, -len(wanted) :]
+            likelihoods.append(float(found.gather(1, torch.tensor(wanted)[:, None]).sum()))
+        chosen.append(max(range(2), key=lambda number: likelihoods[number]))
+    return chosen
+
+
+def test_no_agreement_where_nothing_is_predicted(pair: Pair, tmp_path: Path) -> None:
+    assert evaluated(pair, ROLLING, tmp_path).agreement is None
 
 
 def test_a_changed_prompt_is_asked_anew(pair: Pair, tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def metric_rows(results: Sequence[TaskResult]) -> list[list[str]]:
 
 
 def figure(value: float, sign: str = "") -> str:
-    """Four places, or as many digits as people read."""
+    """Four places, or as many digits as people read; what is not zero does not look like it."""
+    if 0 < abs(value) < 5e-5:
+        return f"{value:{sign}.1e}"
     return f"{value:{sign}.4f}" if abs(value) < 1e5 else f"{value:{sign}.4g}"
 
 

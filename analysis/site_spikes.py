@@ -196,7 +196,9 @@ class TrainStatistics:
         if self._per_channel:
             rows = v.reshape(-1, v.shape[-1])
             chosen = rows if live is None else rows[live.mask.expand(v.shape).reshape(rows.shape).any(-1)]
-            return chosen if self.sample is None else chosen[: max(1, self.sample // v.shape[-1])]
+            if self.sample is None:
+                return chosen
+            return chosen[: max(1, self.sample // v.shape[-1])].clone()  # a view would keep all of the window
         if self.sample is None:
             return v.reshape(-1) if live is None else v[live.mask.expand(v.shape)]
         index = self._generator.integers(v.numel(), size=min(self.sample, v.numel()))

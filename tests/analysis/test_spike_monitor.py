@@ -359,7 +359,7 @@ def test_one_monitor_at_a_time(snn: PreTrainedModel) -> None:
 def test_windows_are_not_kept() -> None:
     """What waits to be looked at is a sample, not a view that holds a whole window."""
     model = convert_tiny(MODELS["bert"]())
-    with SpikeMonitor(model) as monitor:
+    with SpikeMonitor(model, sample=64) as monitor:
         run(model, "accumulated", input_ids=token_ids())
         for name, site in monitor.sites.items():
             sample = site.trains.sample

@@ -354,15 +354,3 @@ def test_one_monitor_at_a_time(snn: PreTrainedModel) -> None:
         run(snn, "accumulated", input_ids=token_ids())
     assert outer.tokens == 30
     assert all(counts.neurons for counts in outer.sites.values())
-
-
-def test_windows_are_not_kept() -> None:
-    """What waits to be looked at is a sample, not a view that holds a whole window."""
-    model = convert_tiny(MODELS["bert"]())
-    with SpikeMonitor(model, sample=64) as monitor:
-        run(model, "accumulated", input_ids=token_ids())
-        for name, site in monitor.sites.items():
-            sample = site.trains.sample
-            assert sample is not None
-            for waiting in site.trains._waiting:
-                assert waiting.untyped_storage().nbytes() == waiting.numel() * waiting.element_size(), name

@@ -65,7 +65,7 @@ def spikingjelly_hg(node: HGNode, device: str) -> torch.nn.Module:
 
 def backends(device: str) -> tuple[str, ...]:
     """Those that work here: without kernels, a row of theirs would be one of torch."""
-    name, works = ("cupy", cuda.available) if device == "cuda" else ("host", lambda: host.library() is not None)
+    name, works = ("cupy", cuda.available) if device == "cuda" else ("host", lambda: host.load() is not None)
     return ("torch", name) if works() else ("torch",)
 
 

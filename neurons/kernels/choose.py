@@ -27,7 +27,7 @@ def kernels_for(backend: str, x: Tensor) -> ModuleType | None:
         return None
     kind = x.device.type
     if kind == "cpu" and backend != "cupy":
-        return host if x.dtype in host.DTYPES and host.library() is not None else None
+        return host if x.dtype in host.DTYPES and host.load() is not None else None
     if kind == "cuda" and backend != "host":
         return cuda if x.dtype in cuda.DTYPES and cuda.available() else None
     if backend != "auto":

@@ -35,7 +35,7 @@ _log = logging.getLogger("las_sj")
 
 
 @cache
-def library() -> CDLL | None:
+def load() -> CDLL | None:
     """The compiled library, built if it is not in the cache; None where it cannot be built or loaded."""
     try:
         built = CDLL(str(_built()))
@@ -149,7 +149,7 @@ def emit(
     Returns:
         Trains [T, ...] or sums [...]; the membrane potential [...] or None; the counts.
     """
-    built = library()
+    built = load()
     assert built is not None
     shape = currents.shape[1:]
     window, currents = described(currents)
@@ -188,7 +188,7 @@ def emit_layer(
     Returns:
         The output; the counts of each population.
     """
-    built = library()
+    built = load()
     assert built is not None
     output = currents.new_empty(shape)
     counts = (Counts * populations)()

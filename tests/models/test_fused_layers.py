@@ -27,7 +27,7 @@ from las_sj.models.spiking_layer import NeuronFactory, SpikingLayer, become
 from las_sj.neurons import MultiThresholdCode, OATNode, WindowNode, fused
 from las_sj.neurons.kernels import host
 
-pytestmark = pytest.mark.skipif(host.library() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(host.load() is None, reason="no C++ compiler")
 
 T, CHANNELS = 11, 12
 seeds = st.integers(0, 2**32 - 1)

@@ -27,7 +27,7 @@ ENGINES = ("host", "emulated")
 DTYPES = (torch.float32, torch.float64)
 HALF = (torch.float16, torch.bfloat16)
 
-needs_compiler = pytest.mark.skipif(host.library() is None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(host.load() is None, reason="no C++ compiler")
 pytestmark = needs_compiler
 seeds = st.integers(0, 2**32 - 1)
 settings_of_codes = st.fixed_dictionaries(

@@ -1,7 +1,7 @@
 """The kernels on a processor: built once by the system's C++ compiler, kept in the user's cache, called through ctypes.
 
 The library is built for the very processor that it runs on (-march=native), so its name is a digest of the sources and
-the processor's features. Where it cannot be built, `library` returns None and says so once.
+the processor's features. Where it cannot be built, `load` returns None and says so once.
 """
 
 import hashlib

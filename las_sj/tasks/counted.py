@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from las_sj.analysis import SpikeMonitor, energy_report
 from las_sj.calibration import Batch, to_device
+from las_sj.memory import release_freed_memory
 from las_sj.placement import input_device
 from las_sj.tasks.journal import Journal
 from las_sj.tasks.paired import Pair
@@ -30,6 +31,7 @@ def count_spikes(pair: Pair, batches: Sequence[Batch], journal: Journal, task: s
         with SpikeMonitor(pair.snn) as monitor:
             for batch in tqdm(chosen, desc=f"{task}, spikes", unit="batch", leave=False):
                 pair.snn(**to_device(batch, input_device(pair.snn)))
+                release_freed_memory()
         energy = energy_report(monitor)
         ratios = {name: energy.ratio(name) for name in energy.accountings}
         return {"spikes_per_neuron": monitor.spikes_per_neuron, "energy": ratios}

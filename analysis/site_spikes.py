@@ -15,7 +15,7 @@ from las_sj.neurons.tally import OUTLIER_FLAG, split_counts
 Array = np.ndarray[Any, Any]
 Number = Tensor | float
 
-_FLUSH = 1 << 13  # sampled windows whose trains are looked at together
+_FLUSH = 1 << 13  # sampled membrane potentials whose trains are looked at together
 _ALL_OF_FIRST, _EVERY = 4, 8  # windows sampled: the first four, then every eighth
 _TOTALS = ("neurons", "rows", "spikes", "synapses", "synaptic_operations", "outliers", "out_of_range")
 _PENDING = 64  # windows whose totals may still be on the device
@@ -187,7 +187,7 @@ class TrainStatistics:
         if not v.numel() or (self.sample is not None and self._windows > _ALL_OF_FIRST and self._windows % _EVERY):
             return
         self._waiting.append(self._pick(v, live))
-        self._waiting_count += len(self._waiting[-1])
+        self._waiting_count += self._waiting[-1].numel()
         if self._waiting_count >= _FLUSH:
             self._flush()
 

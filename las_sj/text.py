@@ -31,6 +31,15 @@ def read_text(path: Path) -> str:
     return text
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, split at line feeds alone: JSON strings may hold other line separators.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read, or is not text.
+    """
+    return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+
+
 def split_held_out(text: str, share: float = 0.2) -> tuple[str, str]:
     """The text without, and with only, its last part, cut at a space."""
     cut = text.rfind(" ", 0, int(len(text) * (1 - share))) + 1

@@ -108,11 +108,7 @@ def traceable(name: str, model: Any) -> Traceable:
 
 def head_of(model: Any) -> Callable[[Tensor], Tensor]:
     """What follows the layers, as it is in the ANN."""
-    return (
-        (lambda hidden: hidden)
-        if body_of(model) is model
-        else (lambda hidden: model.classifier(model.bert.pooler(hidden)))
-    )
+    return nn.Sequential(model.bert.pooler, model.classifier) if hasattr(model, "bert") else nn.Identity()
 
 
 def embed(name: str, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from las_sj.tasks.counted import count_spikes
 from las_sj.tasks.journal import Journal, Record
 from las_sj.tasks.paired import Pair
 from las_sj.tasks.result import Measure, TaskResult, measure
+from las_sj.text import read_lines
 
 PROMPT = "{question} Please answer this question with one word."
 NEW_TOKENS = 8
@@ -54,7 +55,7 @@ def read_questions(file: Path, images: Path, limit: int | None = None) -> list[Q
         YesNoError: a line is malformed, or an image is not there.
     """
     try:
-        lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
         raise YesNoError(f"cannot read questions from {file}: {error}") from None
     questions: list[Question] = []

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from las_sj.evaluation import is_language_model
 from las_sj.extras import require_extra
 from las_sj.tasks.counted import count_spikes
-from las_sj.tasks.journal import Journal, Record
+from las_sj.tasks.journal import Journal
 from las_sj.tasks.paired import Pair
 from las_sj.tasks.result import Measure, TaskResult, measure
 
@@ -106,8 +106,10 @@ def evaluate_zero_shot(
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager
 
+        from las_sj.tasks.paired_lm import PairedLM
+
         no_index = TaskManager(include_defaults=False)  # or else all of lm-eval's tasks are indexed again
-        model: Any = _paired_model(pair, journal, name, batch_size)
+        model: Any = PairedLM(pair, journal, name, batch_size)
         answered = {}
         for side in SIDES:
             model.answer_as(side)
@@ -185,112 +187,6 @@ def _prediction(task: Any, sample: Sample) -> Any:
         choices = len(task.doc_to_choice(sample["doc"]))  # some metrics ask for each once more, without the question
         return int(np.argmax([likelihood for likelihood, _ in answers[:choices]]))
     return answers[0][1] if task.OUTPUT_TYPE == "loglikelihood" else answers[0]
-
-
-def _paired_model(pair: Pair, journal: Journal, name: str, batch_size: int) -> Any:
-    """lm-eval's view of both models; its class is made here, since lm-eval is optional."""
-    from lm_eval.models.huggingface import HFLM
-
-    class PairedModel(HFLM):
-        """Runs both models on each batch of requests; `answer_as` says whose answers are given back."""
-
-        def __init__(self) -> None:
-            super().__init__(pretrained=pair.ann, tokenizer=pair.tokenizer, batch_size=batch_size)
-            self.records: list[Record] = []
-            self.batches: list[dict[str, torch.Tensor]] = []
-
-        def answer_as(self, side: str) -> None:
-            """Whose answers are given back, from now on."""
-            self.side, self.calls = side, 0
-            self.records, self.batches = [], []
-
-        def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, override_bs: Any = None) -> Any:
-            for _, context, wanted in requests:
-                self._check_request(context, wanted)
-            order = sorted(range(len(requests)), key=lambda index: -sum(map(len, requests[index][1:])))
-            parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-            self.batches += [padded([self._seen(*requests[i][1:]) for i in part]) for part in parts]
-            parent: Any = super()
-            return self._both(
-                parts,
-                [[requests[i][1:] for i in part] for part in parts],
-                lambda part: parent._loglikelihood_tokens([requests[i] for i in part], disable_tqdm=True),
-            )
-
-        def _check_request(self, context: list[int], wanted: list[int]) -> None:
-            """lm-eval only asserts these."""
-            if not context or not wanted:
-                raise ZeroShotError(f"{name} has a question or an answer without a token: look at its data")
-            if len(wanted) > self.max_length:
-                raise ZeroShotError(
-                    f"an answer of {name} has {len(wanted)} tokens, and {type(pair.ann).__name__} sees "
-                    f"{self.max_length}: leave it out (--limit), or take a model that sees more"
-                )
-
-        def _seen(self, context: list[int], wanted: list[int]) -> list[int]:
-            """What the model is given of a request, as in HFLM: the end of what is too long."""
-            return [*context, *wanted][-(self.max_length + 1) :][:-1]
-
-        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
-            order = range(len(requests))
-            parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-            self.batches += [padded([self._prompt(*requests[i].args) for i in part]) for part in parts]
-            parent: Any = super()
-            return self._both(
-                parts,
-                [[requests[i].args for i in part] for part in parts],
-                lambda part: parent.generate_until([requests[i] for i in part], disable_tqdm=True),
-            )
-
-        def _prompt(self, text: str, options: dict[str, Any]) -> list[int]:
-            """The end of what is too long, with room for the answer."""
-            room = self.max_length - options.get("max_gen_toks", self.max_gen_toks)
-            tokens: list[int] = self.tok_encode(text)
-            return tokens[-max(room, 1) :]
-
-        def _both(
-            self,
-            parts: Sequence[Sequence[int]],
-            identities: Sequence[Any],
-            answer: Callable[[Sequence[int]], list[Any]],
-        ) -> list[Any]:
-            """Answers in the order of the requests, whose numbers `parts` has by batch."""
-
-            def compute(index: int) -> Record:
-                ann, snn, seconds = pair.each(lambda model: self._answers_of(model, answer, parts[index]))
-                return {"ann": ann, "snn": snn, **seconds}
-
-            self.calls += 1
-            records = journal.collect(f"{name} {self.calls}", identities, compute)
-            self.records += records
-            answers: dict[int, Any] = {}
-            for part, record in zip(parts, records, strict=True):
-                answers |= zip(part, record[self.side], strict=True)
-            return [_as_answer(answers[index]) for index in range(len(answers))]
-
-        def _answers_of(
-            self, model: Any, answer: Callable[[Sequence[int]], list[Any]], part: Sequence[int]
-        ) -> list[Any]:
-            self._model = model
-            try:
-                return answer(part)
-            finally:
-                self._model = pair.ann
-
-    return PairedModel()
-
-
-def _as_answer(record: Any) -> Any:
-    """JSON has lists for tuples."""
-    return tuple(record) if isinstance(record, list) else record
-
-
-def padded(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """Rows of tokens as a batch, padded on the right."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return {"input_ids": ids, "attention_mask": mask}
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """SpikeMonitor against spikes counted in the trains themselves."""
 
 import math
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import EXECUTIONS, MODELS, convert_tiny, padding_mask, run, token_ids
@@ -13,8 +15,9 @@ from transformers import PreTrainedModel
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
+from las_sj.analysis.site_spikes import TrainStatistics
 from las_sj.models import named_sites
-from las_sj.neurons import HGNode
+from las_sj.neurons import HGNode, OATNode
 
 T = 8
 NAMES = ["bert", "gpt2", "llama"]
@@ -301,6 +304,18 @@ def test_sampled_statistics_are_near_the_exact_ones(snn: PreTrainedModel) -> Non
         assert 0 < trains.neurons <= (4 + 5) * 128  # the first four windows, and every eighth
         assert trains.firing_rate == pytest.approx(counts.trains.firing_rate, abs=0.08)
         assert trains.silent == pytest.approx(counts.trains.silent, abs=0.08)
+
+
+@pytest.mark.parametrize("theta", [1.0, torch.full((8,), 1.0)], ids=["one threshold", "one per channel"])
+def test_a_sample_keeps_no_window(theta: float | Tensor) -> None:
+    """What waits to be looked at is a copy: windows are large, and there are many."""
+    statistics = TrainStatistics(OATNode(theta, theta * 4, T), sample=16)
+    window = np.ones((4, 512, 8), dtype=np.float32)
+    statistics.add(torch.from_numpy(window), None)
+    kept = weakref.ref(window)
+    del window
+    assert kept() is None
+    assert 0 < statistics.neurons <= 16
 
 
 def test_statistics_of_trains_agree_between_executions(snn: PreTrainedModel) -> None:

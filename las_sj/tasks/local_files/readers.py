@@ -11,6 +11,8 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
+from las_sj.text import read_lines
+
 STARTS_LOWER = ("A", "An", "The", "She", "He", "It", "They", "My", "His", "Her", "Their")
 KINDS: dict[str, type] = {"label": int, "choices": list}
 CONNECTORS = {"cause": "because", "effect": "therefore"}
@@ -26,7 +28,7 @@ class DataError(ValueError):
 def _lines(data_dir: str, name: str) -> list[str]:
     path = Path(data_dir) / name
     try:
-        return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        return read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from None
 

@@ -1,0 +1,120 @@
+"""python -m las_sj.evaluate that is killed, interrupted, or finds the disk full, and started again."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import ENVIRONMENT, Call, assert_one_line, contents
+from evaluations import FILES, arguments_of, figures, read
+
+from las_sj.loading import default_model
+
+pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
+
+
+def test_killed_and_started_again(call: Call, converted: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    records = tmp_path / "out.unfinished" / "text.0.jsonl"
+    subprocess.run([sys.executable, *arguments_of(converted, whole)], env=ENVIRONMENT, check=True, capture_output=True)
+    with subprocess.Popen(
+        [sys.executable, *arguments_of(converted, out)], env=ENVIRONMENT, stderr=subprocess.PIPE
+    ) as process:
+        while not (records.exists() and records.read_bytes().count(b"\n") >= 5):
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    finished = records.read_bytes().count(b"\n")
+    assert 5 <= finished < 94
+    assert not out.exists()
+    kept = records.read_bytes()
+    assert_one_line(call(*arguments_of(converted, out, "--limit", 100)[2:]), "other limit: --restart begins anew")
+    other = shutil.copytree(converted, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["quantization_config"]["time_steps"] -= 1  # nothing else says how many
+    (other / "config.json").write_text(json.dumps(config))
+    assert_one_line(call(*arguments_of(other, out)[2:]), "other configuration of the model: --restart begins anew")
+    shutil.rmtree(other)
+    assert records.read_bytes() == kept
+    again = subprocess.run(
+        [sys.executable, *arguments_of(converted, out)], env=ENVIRONMENT, check=True, capture_output=True
+    )
+    assert f"{finished}/94".encode() in again.stderr  # the bar begins where it was
+    assert figures(read(out)) == figures(read(whole))
+    assert contents(tmp_path) == {f"{a}{b}" for a in ("whole", "out") for b in ("", *(f"/{name}" for name in FILES))}
+
+
+def test_error_after_finished_batches(call: Call, converted: Path, tmp_path: Path) -> None:
+    """The line says that they are kept; and they are."""
+    text = tmp_path / "data" / "wikitext-2-raw" / "wiki.test.raw"
+    text.parent.mkdir(parents=True)
+    text.write_text("a")
+    more = ("--task", "text,wikitext2", "--data-dir", tmp_path / "data", "--limit", 100)
+    arguments = arguments_of(converted, tmp_path / "out", *more)[2:]
+    kept = "finished batches are kept in .*out.unfinished, the same command goes on"
+    assert_one_line(call(*arguments), f"fewer than two tokens.*; {kept}")
+    text.write_text("To be, or not to be.")
+    assert call(*arguments).code == 0
+    assert [task["task"] for task in read(tmp_path / "out")["tasks"]] == ["text", "wikitext2"]
+
+
+@pytest.mark.parametrize("most", [400, 700, 4000])
+def test_full_disk(most: int, call: Call, converted: Path, tmp_path: Path) -> None:
+    """The system refuses to make a file longer than this: the fingerprint, the records, the picture."""
+    arguments = arguments_of(converted, tmp_path / "out", "--limit", 300)[2:]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        finished = call(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    kept = most > 400
+    assert_one_line(finished, "file too large" + "; finished batches are kept in .*, the same command goes on" * kept)
+    assert {path.split("/")[0] for path in contents(tmp_path)} == ({"out.unfinished"} if kept else set())
+    assert call(*arguments).code == 0
+    assert contents(tmp_path) == {"out", *(f"out/{name}" for name in FILES)}
+
+
+def test_interrupted_before_it_goes_on(call: Call, tmp_path: Path) -> None:
+    """What an earlier run finished is said to be there, as the network is still being made."""
+    text = tmp_path / "data" / "wikitext-2-raw" / "wiki.test.raw"
+    text.parent.mkdir(parents=True)
+    text.write_text("a")
+    more = ("--task", "text,wikitext2", "--data-dir", tmp_path / "data", "--limit", 100)
+    arguments = arguments_of(default_model(), tmp_path / "out", *more)
+    assert call(*arguments[2:]).code == 1
+    with subprocess.Popen([sys.executable, *arguments], env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        seen = b""
+        while b"calibrating" not in seen:
+            seen += (chunk := os.read(process.stderr.fileno(), 4096))
+            assert chunk, seen.decode()
+        process.send_signal(signal.SIGTERM)
+        seen += process.stderr.read()
+    assert process.returncode == 130
+    last = seen.decode().strip().rsplit("\n", 1)[-1]
+    assert last == f"interrupted: finished batches are kept in {tmp_path / 'out.unfinished'}, the same command goes on"
+
+
+def test_interrupted(converted: Path, tmp_path: Path) -> None:
+    command = [sys.executable, *arguments_of(converted, tmp_path / "out")]
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        seen = b""
+        while not re.search(rb"text: .* [1-9]\d*/94", seen):
+            chunk = os.read(process.stderr.fileno(), 4096)
+            assert chunk, seen.decode()
+            seen += chunk
+        process.send_signal(signal.SIGINT)
+        seen += process.stderr.read()
+    assert process.returncode == 130
+    last = seen.decode().strip().rsplit("\n", 1)[-1]
+    assert last == f"interrupted: finished batches are kept in {tmp_path / 'out.unfinished'}, the same command goes on"
+    assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ from las_sj.loading import default_model
 from las_sj.tasks import language, yes_no
 from las_sj.tasks.classification import columns_of
 from las_sj.tasks.journal import Journal
-from las_sj.tasks.markdown import figure
+from las_sj.tasks.markdown import figure, to_markdown
 from las_sj.tasks.paired import Pair
 from las_sj.tasks.result import TaskResult, measure
 from las_sj.text import TextError
@@ -136,6 +136,17 @@ def test_intervals_cover_a_known_difference() -> None:
 def test_equal_predictions_have_no_interval() -> None:
     found = measure("mean", mean, (np.ones(5), np.ones(5)), seed=0)
     assert (found.low, found.difference, found.high) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_an_interval_of_no_width_is_explained(changed: int) -> None:
+    ann, snn = np.ones(40), np.ones(40)
+    snn[:changed] = 0
+    found = [measure("mean", mean, (ann, snn), seed=0)]
+    result = TaskResult("task", "rows", 40, "rows", found, 1 - changed / 40, ann_seconds=1.0, snn_seconds=1.0)
+    settings = {"time_steps": 16, "levels": 15, "rounding": "nearest"}
+    report = {"model": "m", "architecture": "a", "settings": settings, "execution": "accumulated", "date": "today"}
+    assert ("up to 3/n may" in to_markdown(report, [result])) == (changed == 0)
 
 
 def test_intervals_are_reproducible() -> None:

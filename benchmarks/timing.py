@@ -101,7 +101,7 @@ def _measure_peak(prepare: Callable[..., Callable[[], object]], arguments: tuple
 
 
 def print_row(cells: list[object]) -> None:
-    """A row of a Markdown table; a header is followed by `print_rule`."""
+    """A row of a Markdown table; see also `print_header`."""
     print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
 
 

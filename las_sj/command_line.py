@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -31,6 +32,8 @@ def run(main: Callable[[], None]) -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("torch").setLevel(logging.ERROR)
     keep_freed_memory()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where the terminal knows no "…"
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)  # which a shell lets its background jobs ignore
     try:

@@ -95,8 +95,9 @@ def main(argument_list: list[str] | None = None) -> None:
         results = [result for task in tasks if (result := task.run(pair, journal)) is not None]
         processes.wait()
         if processes.rank == 0:
-            _write(arguments, _report(arguments, pair, results), results)
+            text = _write(arguments, _report(arguments, pair, results), results)
             journal.remove()
+            print(f"{text}\nWritten to {arguments.output}: {REPORT}, evaluation.md, differences.png")
     processes.end()
 
 
@@ -120,6 +121,8 @@ def _check(arguments: argparse.Namespace, names: list[str]) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if arguments.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {arguments.seed}")
     if (arguments.stride or 1) > arguments.window:
         raise ValueError(
             f"--stride {arguments.stride} is more than --window {arguments.window}: tokens would be left out"
@@ -255,7 +258,8 @@ def _report(arguments: argparse.Namespace, pair: Pair, results: list[TaskResult]
     }
 
 
-def _write(arguments: argparse.Namespace, report: dict[str, Any], results: list[TaskResult]) -> None:
+def _write(arguments: argparse.Namespace, report: dict[str, Any], results: list[TaskResult]) -> str:
+    """Write the output folder; what to show of it."""
     text = to_markdown(report, results)
     bars = [
         (f"{result.task}, {m.metric}", m.ann, m.difference, m.low, m.high)
@@ -268,5 +272,4 @@ def _write(arguments: argparse.Namespace, report: dict[str, Any], results: list[
         )
         (folder / "evaluation.md").write_text(text, encoding="utf-8")
         plot_differences(bars).savefig(folder / "differences.png", dpi=130)
-    print(text)
-    print(f"Written to {arguments.output}: {REPORT}, evaluation.md, differences.png")
+    return text

@@ -25,6 +25,8 @@ def check_output(path: Path, overwrite: bool, mark: str = REPORT, of: str = "a c
     Raises:
         OutputError: it exists and `overwrite` is not set, or it is not a folder, or holds something else.
     """
+    if path.is_symlink() and not path.exists():
+        raise OutputError(f"{path} is a link to nothing: give a folder")
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file: give a folder")
     if path.exists() and not overwrite:

@@ -7,7 +7,7 @@ development split. TransformerTDEquivalent and STA take a model that torch.fx ca
 SpikingJelly writes them or with torch's MultiheadAttention. They begin after the embeddings, are given all of the input
 at the first step, keep the mask, and end before the head of a classifier, whose tanh STA refuses. Our networks are run
 in both executions. Memory is the peak of a fresh process; spikes per neuron are non-zero events of spike encoders
-(STA), or of the sites that feed weights (ours). Prints Markdown tables.
+(STA), or of the sites that feed weights (ours); both are of the first batch alone. Prints Markdown tables.
 """
 
 import argparse

@@ -8,6 +8,7 @@ Calibrated on 256 training rows, accumulated execution. Prints a Markdown table;
 
 import argparse
 from pathlib import Path
+from statistics import mean
 
 from support import GLUE, Classifier, print_origin
 from timing import print_header, print_row
@@ -38,14 +39,14 @@ def main() -> None:
     for folder in arguments.classifiers:
         classifier = Classifier.load(folder, arguments.data, arguments.limit)
         result = classifier.evaluate(classifier.pair(time_steps=arguments.time_steps))
+        differences.append(mean(abs(100 * m.difference) for m in result.measures))
         for m in result.measures:
-            differences.append(abs(100 * m.difference))
             values = [f"{100 * m.ann:.3f}", f"{100 * m.snn:.3f}", f"{100 * m.difference:+.3f}"]
             interval = f"{100 * m.low:+.3f} … {100 * m.high:+.3f}"
             same = "" if result.agreement is None else f"{100 * result.agreement:.2f} %"
             costs = [f"{result.spikes_per_neuron:.3f}", f"{result.time_ratio:.2f}"]
             print_row([result.task, result.rows, m.metric, *values, interval, same, *costs, PAPER.get(result.task, "")])
-    print(f"\nmean |difference|: {sum(differences) / len(differences):.3f} points")
+    print(f"\nmean |difference|: {mean(differences):.3f} points")
 
 
 if __name__ == "__main__":

@@ -1,93 +1,89 @@
-"""Energy of a converted classifier by number of spike levels, and its accuracy: Table 5 of the LAS paper.
+"""Energy of a converted classifier by number of spike levels, and its score: Table 5 of the LAS paper.
 
     python -m las_sj.finetune MODEL --task SST-2 --output sst2      # a classifier to measure
     PYTHONPATH=benchmarks python benchmarks/tables/levels.py sst2
 
-Calibrated on training sentences; the development set is run in the accumulated execution. Prints a Markdown table.
+Calibrated on training rows; the development split is run in the accumulated execution, with the metric that
+stands for the classifier's own task. Prints a Markdown table.
 """
 
 import argparse
-import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from real_models import DATA
+from support import GLUE, Classifier, print_origin
+from timing import print_header, print_row
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-import las_sj
 from las_sj.analysis import SpikeMonitor
 from las_sj.analysis.energy import EQUAL_LOSS, energy_report
 from las_sj.equal_loss import fewest_bits
-from las_sj.glue import TASKS, predictions_of, read_glue, score
-from las_sj.loading import load_model
+from las_sj.glue import GlueTask, encode, predictions_of, score
+from las_sj.tasks.classification import columns_of, longest, padded, read_rows
 
 LEVELS = (1, 3, 5, 7, 10, 12, 15)
-CALIBRATION_ROWS = 256
-HEADER = (
-    "rounding | max spikes | levels | accuracy, ANN | accuracy, SNN | same predictions | spikes per neuron | paper "
-    "| level-aware | with memory | equal-loss bits | with memory, equal loss"
-)
+BATCH_SIZE = 32
 
-Batches = list[dict[str, Any]]
+Batches = list[dict[str, torch.Tensor]]
 
 
-def batches_of(tokenizer: PreTrainedTokenizerBase, texts: list[str], size: int = 32) -> Batches:
-    """Padded batches of texts in the order of their length, so that there is little padding."""
-    texts = sorted(texts, key=len)
-    return [
-        dict(tokenizer(texts[start : start + size], padding=True, truncation=True, max_length=128, return_tensors="pt"))
-        for start in range(0, len(texts), size)
-    ]
+def development_split(classifier: Classifier) -> tuple[Batches, list[float]]:
+    """Batches of rows of a length, and their labels."""
+    rows = read_rows(classifier.task, classifier.data, classifier.limit)
+    tokenizer = classifier.tokenizer
+    encoded = encode(classifier.task, rows, tokenizer, longest(classifier.ann, tokenizer))
+    order = sorted(range(len(rows)), key=lambda index: len(encoded["input_ids"][index]))
+    return padded(encoded, tokenizer, order, BATCH_SIZE), [rows["label"][index] for index in order]
 
 
 @torch.no_grad()
-def logits_of(model: PreTrainedModel, batches: Batches, label: str) -> torch.Tensor:
-    """Logits [N, C] of all batches."""
-    return torch.cat([model(**batch).logits for batch in tqdm(batches, desc=label, leave=False)])
+def predicted(model: PreTrainedModel, task: GlueTask, batches: Batches, label: str) -> np.ndarray[Any, Any]:
+    """Classes or scores of all batches."""
+    logits = torch.cat([model(**batch).logits for batch in tqdm(batches, desc=label, leave=False)])
+    return predictions_of(task, logits.numpy()[:, columns_of(model, task)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("classifier", help="folder of a classifier")
-    parser.add_argument("--task", default="SST-2", choices=list(TASKS))
-    parser.add_argument("--data", type=Path, default=DATA / "glue")
+    parser.add_argument("classifier", type=Path, help="a folder that las_sj.finetune made")
+    parser.add_argument("--data", type=Path, default=GLUE)
     parser.add_argument("--time-steps", type=int, default=16)
-    parser.add_argument("--rows", type=int, help="of the development set (all)")
+    parser.add_argument("--levels", type=int, nargs="+", default=LEVELS)
+    parser.add_argument("--limit", type=int, help="rows of the development split (all)")
     arguments = parser.parse_args()
-    ann, tokenizer = load_model(arguments.classifier)
-    task = TASKS[arguments.task]
-    train, dev = (read_glue(task, split, arguments.data) for split in ("train", "dev"))
-    calibration = batches_of(tokenizer, list(train["text_a"][:CALIBRATION_ROWS]))
-    rows = sorted(zip(dev["text_a"][: arguments.rows], dev["label"], strict=False), key=lambda row: len(row[0]))
-    texts, labels = [row[0] for row in rows], [row[1] for row in rows]
-    batches = batches_of(tokenizer, texts)
-    reference = predictions_of(task, logits_of(ann, batches, "ANN").numpy())
-    print(f"| {HEADER} |\n|" + " --- |" * (HEADER.count("|") + 1), flush=True)
-    settings = [(rounding, None, levels) for rounding in ("nearest", "floor") for levels in LEVELS]
-    settings += [("nearest", limit, levels) for limit in (1, 2) for levels in (1, 15)]
-    for rounding, limit, levels in settings:
-        config = las_sj.LASConfig(arguments.time_steps, levels, rounding, limit)
-        snn = las_sj.convert(copy.deepcopy(ann), config, calibration)
-        las_sj.set_execution(snn, "accumulated")
+    classifier = Classifier.load(arguments.classifier, arguments.data, arguments.limit)
+    task, (batches, labels) = classifier.task, development_split(classifier)
+    reference = predicted(classifier.ann, task, batches, "ANN")
+    print_origin(task.name, f"{len(labels)} rows, T = {arguments.time_steps}, accumulated execution")
+    columns = ["rounding", "max spikes", "levels", f"{task.metric}, ANN", f"{task.metric}, SNN", "same predictions"]
+    costs = ["spikes per neuron", "paper", "level-aware", "with memory", "equal-loss bits", "with memory, equal loss"]
+    print_header([*columns, *costs])
+    settings = [(rounding, None, levels) for rounding in ("nearest", "floor") for levels in arguments.levels]
+    settings += [
+        ("nearest", most, levels) for most in (1, 2) for levels in (min(arguments.levels), max(arguments.levels))
+    ]
+    for rounding, most, levels in settings:
+        snn = classifier.pair(time_steps=arguments.time_steps, levels=levels, rounding=rounding, max_spikes=most).snn
         with SpikeMonitor(snn) as monitor:
-            found = predictions_of(task, logits_of(snn, batches, f"{rounding}, {levels}").numpy())
+            found = predicted(snn, task, batches, f"{rounding}, {levels}")
         report = energy_report(monitor, equal_loss_bits=fewest_bits(snn, batches[:: max(1, len(batches) // 4)]))
         bits = report.equal_loss_bits
         cells = [
             rounding,
-            "none" if limit is None else str(limit),
+            "none" if most is None else str(most),
             str(levels),
             f"{score(task, reference, labels):.4f}",
             f"{score(task, found, labels):.4f}",
-            f"{(found == reference).mean():.4f}",
+            f"{(found == reference).mean():.4f}" if task.labels else "",
             f"{monitor.spikes_per_neuron:.3f}",
             *(f"{report.ratio(name):.3f}" for name in ("paper", "level_aware", "with_memory")),
             "over 24" if bits is None else str(bits),
             "" if bits is None else f"{report.ratio(EQUAL_LOSS):.3f}",
         ]
-        print("| " + " | ".join(cells) + " |", flush=True)
+        print_row(cells)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def fewest_steps(changes: dict[int, float]) -> int | None:
 
 def lossless(changes: Changes) -> str:
     """How many steps each rounding needs, in words."""
-    return ", ".join(f"T = {fewest_steps(changes[rounding])} {rounding}" for rounding in ROUNDINGS)
+    fewest = {rounding: fewest_steps(changes[rounding]) for rounding in ROUNDINGS}
+    return ", ".join(f"T = {steps} {name}" if steps else f"no T with {name}" for name, steps in fewest.items())
 
 
 def sweep(folder: Path, arguments: argparse.Namespace, time_steps: list[int]) -> Changes:

@@ -191,16 +191,21 @@ def _prediction(task: Any, sample: Sample) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """lm-eval tells its developers much that a user of ours need not know."""
+    """lm-eval tells its developers much that a user of ours need not know, and maps a few rows again and again."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
     logger = logging.getLogger("lm_eval")
-    level = logger.level
+    level, shown = logger.level, not are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
+    disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        if shown:
+            enable_progress_bars()
 
 
 @contextmanager

@@ -1,10 +1,9 @@
-"""Zero-shot tasks over local files give lm-eval the same prompts, choices and answers as its own tasks of that name."""
+"""Zero-shot tasks over local files ask what lm-eval's own tasks of that name ask, character for character."""
 
 import json
 import logging
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,57 +75,136 @@ def test_templates_are_those_of_lm_eval(name: str) -> None:
     assert metrics[0] == metrics[1]
 
 
+def requests_of(task: Any, doc: dict[str, Any]) -> list[tuple[str, str]]:
+    """What lm-eval asks a model."""
+    context = task.fewshot_context(doc, 0)
+    options = {"apply_chat_template": False, "chat_template": None}
+    requests = task.construct_requests(doc, context, metadata=(task.config.task, 0, 1), **options)
+    return [request.args for request in (requests if isinstance(requests, list) else [requests])]
+
+
+def of_lm_eval(name: str, rows: list[dict[str, Any]]) -> Any:
+    """lm-eval's own task, with these rows in place of the hub's."""
+    from datasets import Dataset, DatasetDict
+    from lm_eval.api.task import ConfigurableTask
+
+    settings = own(name) | {"dataset_path": None, "dataset_name": None}
+    split = settings.get("test_split", "validation")
+    settings["custom_dataset"] = lambda **_: DatasetDict({split: Dataset.from_list(rows)})
+    unwanted = ("training_split", "tag", "include")
+    return ConfigurableTask(config={name: value for name, value in settings.items() if name not in unwanted})
+
+
+def assert_same_requests(ours: Any, theirs: Any) -> None:
+    docs = [list(task.test_docs() if task.has_test_docs() else task.validation_docs()) for task in (ours, theirs)]
+    assert len(docs[0]) == len(docs[1]) > 0
+    for doc, other in zip(*docs, strict=True):
+        assert requests_of(ours, doc) == requests_of(theirs, other)
+        assert ours.doc_to_target(doc) == theirs.doc_to_target(other)
+        assert ours.doc_to_text(doc) == theirs.doc_to_text(other)
+
+
 def test_winogrande(tmp_path: Path) -> None:
     sentence, options = "Sarah was better than Maria so _ always won.", ["Sarah", "Maria"]
     write(tmp_path, "zeroshot/winogrande/dev.jsonl", [{"question": sentence, "choices": options, "label": 1}])
     task = task_over("winogrande", tmp_path)
+    hub = {"sentence": sentence, "option1": "Sarah", "option2": "Maria", "answer": "2"}
+    assert_same_requests(task, of_lm_eval("winogrande", [hub]))
     (doc,) = task.test_docs()
-    theirs, hub = own("winogrande"), {"sentence": sentence, "option1": "Sarah", "option2": "Maria", "answer": "2"}
-    assert (
-        task.doc_to_choice(doc)
-        == theirs["doc_to_choice"](hub)
-        == [f"Sarah was better than Maria so {o}" for o in options]
-    )
-    assert task.doc_to_target(doc) == theirs["doc_to_target"](hub)
-    assert task.doc_to_text(doc) == theirs["doc_to_text"](hub) == 1
+    beginnings = [f"Sarah was better than Maria so {name}" for name in options]
+    assert requests_of(task, doc) == [(beginning, " always won.") for beginning in beginnings]
+    assert task.doc_to_text(doc) == 1
 
 
 def test_copa(tmp_path: Path) -> None:
-    rows = [
-        {
-            "premise": "The man fell.",
-            "choice1": "He wept.",
-            "choice2": "It rained.",
-            "question": word,
-            "label": label,
-        }
-        for word, label in (("cause", 1), ("effect", 0))
-    ]
+    row = {"premise": "The man fell.", "choice1": "He wept.", "choice2": "It rained."}
+    rows = [row | {"question": word, "label": label} for word, label in (("cause", 1), ("effect", 0))]
     write(tmp_path, "superglue/COPA/val.jsonl", rows)
-    task, theirs = task_over("copa", tmp_path), own("copa")
-    for doc, row in zip(task.test_docs(), rows, strict=True):
-        assert task.doc_to_text(doc) == theirs["doc_to_text"](row)
-        assert [f" {choice}" for choice in task.doc_to_choice(doc)] == theirs["doc_to_choice"](row)
-        assert task.config.target_delimiter == " "
-        assert task.doc_to_target(doc) == row["label"]
+    task = task_over("copa", tmp_path)
+    assert_same_requests(task, of_lm_eval("copa", rows))
+    first, _ = task.test_docs()
+    choices = ["  he wept.", "  it rained."]  # with lm-eval's own second space
+    assert requests_of(task, first) == [("The man fell because", choice) for choice in choices]
+
+
+SCHEMA = """<schema><text><txt1>
+{0}</txt1><pron> {1} </pron><txt2>{2} </txt2></text>
+<answers><answer>{3} </answer><answer>{4}</answer></answers><correctAnswer> {5}. </correctAnswer></schema>
+"""
+SCHEMAS = [
+    ("The trophy is in the case.", "It", "is big.", "The trophy", "the case", "A"),
+    ("The man told the boy that", "he", "left.", "The man", "The boy", "B"),
+    ("The man told the boy to take", "his", "hat.", "The man", "The boy", "B"),
+    ("Ann gave the keys to", "them", ".", "The boys", "The men", "A"),
+    ("", "They", "sleep when Ann and Eve work for the boys", "The boys", "Ann and Eve", "A"),
+]
+
+
+def write_schemas(folder: Path, schemas: list[tuple[str, ...]]) -> None:
+    (folder / "wsc").mkdir(parents=True, exist_ok=True)
+    text = "".join(SCHEMA.format(*schema) for schema in schemas)
+    (folder / "wsc" / "WSCollection.xml").write_text(f"<collection>{text}</collection>")
 
 
 def test_wsc273(tmp_path: Path) -> None:
-    """Our file has no pronoun; lm-eval finds the beginnings with its place."""
-    lines = "The trophy  is in the case. [MASK]  is big. \n[MASK]\nThe trophy,the case\nThe trophy\n\n"
-    lines += "The man told the boy that [MASK] left. \n[MASK]\nThe man ,The boy \nThe boy \n\n"
-    (tmp_path / "wsc").mkdir()
-    (tmp_path / "wsc" / "wsc273.txt").write_text(lines)
-    first, second = task_over("wsc273", tmp_path).test_docs()
-    assert first["beginnings"] == ["The trophy is in the case. The trophy", "The trophy is in the case. the case"]
-    assert (first["ending"], first["label"]) == ("is big.", 0)
-    utils = import_module("lm_eval.tasks.wsc273.utils")
-    text = "The man told the boy that he left."
-    hub = {"text": text, "pronoun": "he", "pronoun_loc": text.index(" he ") + 1}
-    normalize = vars(utils)["__normalize_option"]
-    before = text[: hub["pronoun_loc"]]
-    assert second["beginnings"] == [before + normalize(hub, option) for option in ("The man", "The boy")]
-    assert (second["ending"], second["label"]) == ("left.", 1)
+    write_schemas(tmp_path, SCHEMAS)
+    hub = [
+        {
+            "text": f"{before} {pronoun} {after}".strip(),
+            "pronoun": pronoun,
+            "pronoun_loc": len(before) + 1 if before else 0,
+            "options": [one, other],
+            "label": "AB".index(right),
+        }
+        for before, pronoun, after, one, other, right in SCHEMAS
+    ]
+    task = task_over("wsc273", tmp_path)
+    assert_same_requests(task, of_lm_eval("wsc273", hub))
+    first, second, third, *_ = (requests_of(task, doc) for doc in task.test_docs())
+    assert first == [(f"The trophy is in the case. {name}", "  is big.") for name in ("The trophy", "the case")]
+    assert second == [(f"The man told the boy that {name}", "  left.") for name in ("the man", "the boy")]
+    assert third == [(f"The man told the boy to take {name}'s", "  hat.") for name in ("the man", "the boy")]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(1, ""), (3, " "), (5, "C"), (5, "")], ids=["pronoun", "answer", "right", "no right one"]
+)
+def test_schemas_that_are_none(place: int, value: str, tmp_path: Path) -> None:
+    broken = [*SCHEMAS[1][:place], value, *SCHEMAS[1][place + 1 :]]
+    write_schemas(tmp_path, [SCHEMAS[0], tuple(broken)])
+    with pytest.raises(ZeroShotError, match="schema 2: not a text with a pronoun, two answers"):
+        load_tasks("wsc273", tmp_path)
+
+
+def test_what_is_no_xml(tmp_path: Path) -> None:
+    write_schemas(tmp_path, SCHEMAS)
+    path = tmp_path / "wsc" / "WSCollection.xml"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ZeroShotError, match=r"WSCollection\.xml: no XML"):
+        load_tasks("wsc273", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "row"),
+    [
+        ("piqa", "zeroshot/piqa/dev.jsonl", {"goal": "Open a jar", "sol1": "Turn it.", "sol2": ""}),
+        ("arc_easy", "zeroshot/arc_easy/test.jsonl", {"question": " ", "choices": ["I", "you"], "label": 0}),
+        ("arc_easy", "zeroshot/arc_easy/test.jsonl", {"question": "Who?", "choices": ["I", "you"], "label": True}),
+        ("winogrande", "zeroshot/winogrande/dev.jsonl", {"question": "Ann.", "choices": ["I", "you"], "label": 0}),
+        ("winogrande", "zeroshot/winogrande/dev.jsonl", {"question": "Ann _.", "choices": ["I"], "label": 0}),
+        ("lambada_openai", "lambada/lambada_test.jsonl", {"text": ""}),
+        (
+            "copa",
+            "superglue/COPA/val.jsonl",
+            {"premise": "He fell.", "choice1": "", "choice2": "It rained.", "question": "cause", "label": 0},
+        ),
+    ],
+)
+def test_rows_that_ask_nothing(name: str, file: str, row: dict[str, Any], tmp_path: Path) -> None:
+    write(tmp_path, file, [row])
+    (tmp_path / file).with_name("dev-labels.lst").write_text("0\n")
+    with pytest.raises(ZeroShotError, match=f"{Path(file).name}(, line 1)?: .*(blank|two choices)"):
+        load_tasks(name, tmp_path)
 
 
 def test_labels_in_a_file_of_their_own(tmp_path: Path) -> None:
@@ -208,6 +286,6 @@ def test_real_files(name: str) -> None:
             choices = task.doc_to_choice(doc)
             assert len(choices) >= 2
             assert all(isinstance(choice, str) and choice for choice in choices)
-            answer = task.doc_to_text(doc) if isinstance(target, str) else target
-            assert 0 <= answer < len(choices)
+            answer = target if isinstance(target, int) else task.doc_to_text(doc)
+            assert answer in range(len(choices)) or target in choices
         assert target != ""

@@ -1,6 +1,7 @@
 """The scripts of the papers' tables run on any model: here on tiny ones, whose figures mean nothing."""
 
 import json
+import shutil
 import subprocess
 import sys
 from itertools import takewhile
@@ -50,6 +51,30 @@ def test_time_steps(classifier: Path) -> None:
     assert [row[2] for row in rows] == ["16", "8"]
     spikes = [float(row[7]) for row in rows]
     assert spikes[0] > spikes[1]
+
+
+def test_levels(classifier: Path, tmp_path: Path) -> None:
+    """A task of pairs of sentences; its score is that of the script that evaluates as `las_sj.evaluate` does."""
+    folder = shutil.copytree(classifier, tmp_path / "bert")
+    (folder / "finetune.json").write_text(json.dumps({"task": "MRPC"}))
+    (tmp_path / "MRPC").mkdir()
+    sentences = [line for line in TEXT.read_text().splitlines() if len(line) > 20][:48]
+    pairs = zip(sentences[::2], sentences[1::2], strict=True)
+    rows = [f"{number % 2}\t0\t0\t{one}\t{other}\n" for number, (one, other) in enumerate(pairs)]
+    for split in ("train", "dev"):
+        (tmp_path / "MRPC" / f"{split}.tsv").write_text("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n" + "".join(rows))
+    ((_, number, metric, ann, *_), _) = rows_of("glue.py", folder, "--data", tmp_path)
+    assert (number, metric) == ("24", "accuracy")
+    found = rows_of("levels.py", folder, "--data", tmp_path, "--levels", 1, 15, "--time-steps", 8)
+    _check_levels(found, float(ann) / 100)
+
+
+def _check_levels(rows: list[list[str]], score: float) -> None:
+    assert [row[:3] for row in rows[:4]] == [[r, "none", n] for r in ("nearest", "floor") for n in ("1", "15")]
+    assert len(rows) == 8
+    spikes = [float(row[6]) for row in rows]
+    assert spikes[0] > spikes[1]
+    assert all(float(row[3]) == pytest.approx(score, abs=1e-4) for row in rows)
 
 
 def test_ablation(classifier: Path) -> None:

@@ -1,22 +1,22 @@
 """Local files of zero-shot tasks as lm-eval wants them; the YAML tasks beside this file call these functions.
 
-Each takes the folder of data and returns a dataset with a split "test". The prompts are those of lm-eval's own tasks of
-the same name; only where the rows come from differs.
+Each takes the folder of data and returns a dataset with a split "test". The requests are those of lm-eval's own tasks
+of the same name, by its own functions where a task has them; only where the rows come from differs.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from datasets import Dataset, DatasetDict
 
 from las_sj.text import read_lines
 
-STARTS_LOWER = ("A", "An", "The", "She", "He", "It", "They", "My", "His", "Her", "Their")
 KINDS: dict[str, type] = {"label": int, "choices": list}
-CONNECTORS = {"cause": "because", "effect": "therefore"}
-WSC_LINES = 5  # sentence, mask, candidates, answer, blank
+QUESTIONS = ("cause", "effect")
+BLANK = "_"
+SCHEMAS = 273  # of Levesque et al. 2012; later ones follow in the same file
 
 Row = dict[str, Any]
 
@@ -34,7 +34,7 @@ def _lines(data_dir: str, name: str) -> list[str]:
 
 
 def _rows(data_dir: str, name: str, *columns: str) -> list[Row]:
-    """JSON objects that have these columns: a number for a label, a list of choices, else text."""
+    """JSON objects that have these columns: a number for a label, a list of choices, else a text that is not blank."""
     path, rows = Path(data_dir) / name, []
     for number, line in enumerate(_lines(data_dir, name), 1):
         if not line.strip():
@@ -45,15 +45,20 @@ def _rows(data_dir: str, name: str, *columns: str) -> list[Row]:
             raise DataError(f"{path}, line {number}: no JSON: {error}") from None
         if not isinstance(row, dict):
             raise DataError(f"{path}, line {number}: no JSON object")
-        wrong = [name for name in columns if not isinstance(row.get(name), KINDS.get(name, str))]
+        wrong = [name for name in columns if not _is_of_its_kind(name, row.get(name))]
         if wrong:
-            raise DataError(f"{path}, line {number}: {', '.join(wrong)} missing or of the wrong kind")
+            raise DataError(f"{path}, line {number}: {', '.join(wrong)} missing, blank or of the wrong kind")
         if "choices" in columns:
             if not all(isinstance(choice, str) and choice.strip() for choice in row["choices"]):
                 raise DataError(f"{path}, line {number}: choices that are no text")
             _check_label(f"{path}, line {number}", row["label"], range(len(row["choices"])))
         rows.append(row)
     return rows
+
+
+def _is_of_its_kind(column: str, value: Any) -> bool:
+    kind = KINDS.get(column, str)
+    return isinstance(value, kind) and not isinstance(value, bool) and (kind is not str or bool(value.strip()))
 
 
 def _split(data_dir: str, name: str, rows: list[Row]) -> DatasetDict:
@@ -111,61 +116,70 @@ def openbookqa(data_dir: str, **_: Any) -> DatasetDict:
 
 
 def winogrande(data_dir: str, **_: Any) -> DatasetDict:
-    """label, beginnings (one for each candidate), ending."""
-    name = "zeroshot/winogrande/dev.jsonl"
-    rows = _rows(data_dir, name, "question", "choices", "label")
-    return _split(data_dir, name, [_partial(row, row["question"], "_") for row in rows])
+    """sentence, option1, option2, answer ("1" or "2")."""
+    name, rows = "zeroshot/winogrande/dev.jsonl", []
+    for row in _rows(data_dir, name, "question", "choices", "label"):
+        if BLANK not in row["question"] or len(row["choices"]) != 2:
+            raise DataError(
+                f"{Path(data_dir) / name}: not a sentence with {BLANK} and two choices: {row['question']!r}"
+            )
+        options = dict(zip(("option1", "option2"), row["choices"], strict=True))
+        rows.append({"sentence": row["question"], **options, "answer": str(row["label"] + 1)})
+    return _split(data_dir, name, rows)
 
 
 def copa(data_dir: str, **_: Any) -> DatasetDict:
-    """beginning, choices, label."""
-    name, rows = "superglue/COPA/val.jsonl", []
-    for row in _rows(data_dir, name, "premise", "choice1", "choice2", "question", "label"):
-        if row["question"] not in CONNECTORS:
-            raise DataError(f"{Path(data_dir) / name}: {row['question']!r} is neither {' nor '.join(CONNECTORS)}")
+    """premise, choice1, choice2, question, label."""
+    name = "superglue/COPA/val.jsonl"
+    columns = ("premise", "choice1", "choice2", "question", "label")
+    rows = _rows(data_dir, name, *columns)
+    for row in rows:
+        if row["question"] not in QUESTIONS:
+            raise DataError(f"{Path(data_dir) / name}: {row['question']!r} is neither {' nor '.join(QUESTIONS)}")
         _check_label(f"{Path(data_dir) / name}", row["label"], range(2))
-        choices = [row[column][:1].lower() + row[column][1:] for column in ("choice1", "choice2")]
-        beginning = f"{row['premise'].strip()[:-1]} {CONNECTORS[row['question']]}"
-        rows.append({"beginning": beginning, "choices": choices, "label": row["label"]})
-    return _split(data_dir, name, rows)
+    return _split(data_dir, name, [{column: row[column] for column in columns} for row in rows])
 
 
 def wsc273(data_dir: str, **_: Any) -> DatasetDict:
-    """label, beginnings (one for each candidate), ending."""
-    name = "wsc/wsc273.txt"
-    lines = _lines(data_dir, name)
-    rows = []
-    for start in range(0, len(lines), WSC_LINES):
-        part = [line.strip() for line in lines[start : start + WSC_LINES - 1]]
-        choices = [candidate.strip() for candidate in part[2].split(",")] if len(part) == WSC_LINES - 1 else []
-        if not choices or part[3] not in choices or part[1] not in part[0]:
-            raise DataError(
-                f"{Path(data_dir) / name}, line {start + 1}: not a sentence, its mask, candidates, and the right one"
-            )
-        sentence, mask = re.sub(" +", " ", part[0]), part[1]
-        row = {"choices": [_within(choice, sentence, mask) for choice in choices], "label": choices.index(part[3])}
-        rows.append(_partial(row, sentence, mask))
-    return _split(data_dir, name, rows)
+    """text, pronoun, pronoun_loc, options, label, as the hub has them."""
+    name = "wsc/WSCollection.xml"
+    path = Path(data_dir) / name
+    try:
+        schemas = ElementTree.parse(path).getroot().findall("schema")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}: no XML: {error}") from None
+    return _split(
+        data_dir, name, [_schema(schema, f"{path}, schema {n}") for n, schema in enumerate(schemas[:SCHEMAS], 1)]
+    )
+
+
+def _schema(schema: ElementTree.Element, where: str) -> Row:
+    """A Winograd schema, white space as single spaces."""
+
+    def words(name: str) -> str:
+        return _single_spaces(schema.findtext(name))
+
+    before, pronoun, after = (words(f"text/{name}") for name in ("txt1", "pron", "txt2"))
+    options = [_single_spaces(answer.text) for answer in schema.findall("answers/answer")]
+    right = words("correctAnswer").rstrip(".")
+    if not pronoun or len(options) != 2 or not all(options) or right not in ("A", "B"):
+        raise DataError(f"{where}: not a text with a pronoun, two answers, and which of them is right")
+    return {
+        "text": " ".join([before, pronoun, after]).strip(),
+        "pronoun": pronoun,
+        "pronoun_loc": len(before) + 1 if before else 0,
+        "options": options,
+        "label": "AB".index(right),
+    }
+
+
+def _single_spaces(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def lambada(data_dir: str, **_: Any) -> DatasetDict:
     """text."""
     name = "lambada/lambada_test.jsonl"
     return _split(data_dir, name, _rows(data_dir, name, "text"))
-
-
-def _partial(row: Row, sentence: str, blank: str) -> Row:
-    """For partial evaluation (arXiv 1806.02847): what comes before, with each candidate, and what follows."""
-    before, _, after = sentence.partition(blank)
-    return {
-        "label": row["label"],
-        "beginnings": [before + choice for choice in row["choices"]],
-        "ending": after.strip(),
-    }
-
-
-def _within(candidate: str, sentence: str, mask: str) -> str:
-    """A candidate as it is written within a sentence."""
-    first, _, rest = candidate.partition(" ")
-    starts = sentence.partition(mask)[0].rstrip()[-1:] in ("", ".", "!", "?")
-    return candidate if starts or first not in STARTS_LOWER else f"{first.lower()} {rest}".strip()

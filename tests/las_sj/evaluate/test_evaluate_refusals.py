@@ -33,6 +33,7 @@ def test_a_converted_model_of_other_settings(call: Call, tmp_path: Path) -> None
         (("--task", ","), "--task names no task"),
         (("--task", "SST-2", "--limit", 0), "--limit must be at least 1"),
         (("--task", "SST-2", "--batch-size", -1), "--batch-size must be at least 1"),
+        (("--task", "text", "--text", TEXT, "--seed", -1), "--seed must be at least 0, got -1"),
         (("--task", "text"), "text needs --text FILE"),
         (("--task", "text", "--text", "nowhere"), "cannot read text from nowhere"),
         (("--task", "SST-2", "--data-dir", "nowhere"), "--data-dir nowhere is no folder"),
@@ -91,6 +92,12 @@ def test_no_calibration(call: Call, classifier: Path, tmp_path: Path) -> None:
     assert_one_line(call(classifier, *options), "train.tsv.* so does --calibration FILE")
     assert contents(tmp_path) == {"data", "data/SST-2", "data/SST-2/dev.tsv"}
     assert call(classifier, *options, "--calibration", TEXT).code == 0
+
+
+def test_a_link_to_nothing(call: Call, converted: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    assert_one_line(call(*arguments_of(converted, tmp_path / "out")[2:]), "out is a link to nothing")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_folders_in_the_way(call: Call, converted: Path, tmp_path: Path) -> None:

@@ -166,6 +166,15 @@ def test_same_settings_as_the_model_has(call: Call, converted: Path, tmp_path: P
     assert read(twelve)["settings"]["time_steps"] == 12
 
 
+def test_a_terminal_that_knows_ascii_alone(converted: Path, tmp_path: Path) -> None:
+    """What it cannot show is shown as a question mark, and the output is whole."""
+    command = [sys.executable, *arguments_of(converted, tmp_path / "out", "--limit", 40)]
+    done = subprocess.run(command, env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "perplexity per token" in done.stdout
+    assert contents(tmp_path) == {"out", *(f"out/{name}" for name in FILES)}
+
+
 def test_two_processes(converted: Path, data: Path, tmp_path: Path) -> None:
     """Two processes share the batches, of lm-eval's tasks too; the figures are those of one."""
     one, two = tmp_path / "one", tmp_path / "two"

@@ -57,8 +57,9 @@ def _rows(data_dir: str, name: str, *columns: str) -> list[Row]:
 
 
 def _is_of_its_kind(column: str, value: Any) -> bool:
-    kind = KINDS.get(column, str)
-    return isinstance(value, kind) and not isinstance(value, bool) and (kind is not str or bool(value.strip()))
+    if column in KINDS:
+        return isinstance(value, KINDS[column]) and not isinstance(value, bool)
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _split(data_dir: str, name: str, rows: list[Row]) -> DatasetDict:

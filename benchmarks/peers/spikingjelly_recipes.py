@@ -6,8 +6,9 @@ all-MiniLM-L6-v2 on 64 real sentences (hidden states of what is not padding), an
 development split. TransformerTDEquivalent and STA take a model that torch.fx can trace: BERT's layers, as an example of
 SpikingJelly writes them or with torch's MultiheadAttention. They begin after the embeddings, are given all of the input
 at the first step, keep the mask, and end before the head of a classifier, whose tanh STA refuses. Our networks are run
-in both executions. Memory is the peak of a fresh process; spikes per neuron are non-zero events of spike encoders
-(STA), or of the sites that feed weights (ours); both are of the first batch alone. Prints Markdown tables.
+in both executions. Memory is the peak of a fresh process that runs the largest batch; spikes per neuron, of up to eight
+batches, spread evenly, are non-zero events of spike encoders (STA), or of the sites that feed weights (ours). Prints
+Markdown tables.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import las_sj
 from las_sj.analysis import SpikeMonitor
 from las_sj.glue import TASKS, read_glue
+from las_sj.tasks.counted import COUNTED
 
 CALIBRATION, EVALUATION = slice(0, 256), slice(700, 764)
 SYSTEMS = (
@@ -157,11 +159,13 @@ def system(name: str, steps: int, model: Any, calibration: list[Batch]) -> tuple
     return (of_ours if name.startswith("las_sj") else of_spikingjelly)(name, steps, model, calibration)
 
 
-def count_events(network: nn.Module, run: Run, batch: Batch) -> float | None:
+def count_events(network: nn.Module, run: Run, batches: list[Batch]) -> float | None:
     """Spikes per neuron and window; None where nothing spikes."""
+    chosen = batches[:: -(-len(batches) // COUNTED)]
     if hasattr(network, "las_coverage"):
         with SpikeMonitor(network) as monitor:
-            run(batch)
+            for batch in chosen:
+                run(batch)
         return monitor.spikes_per_neuron
     counts = [0, 0]
 
@@ -171,7 +175,8 @@ def count_events(network: nn.Module, run: Run, batch: Batch) -> float | None:
 
     encoders = [module for module in network.modules() if isinstance(module, _STASpikeEncoder)]
     handles = [module.register_forward_hook(hook) for module in encoders]
-    run(batch)
+    for batch in chosen:
+        run(batch)
     for handle in handles:
         handle.remove()
     return counts[0] / counts[1] if counts[1] else None
@@ -197,17 +202,17 @@ def of_classifier(folder: Path, rows: int | None) -> tuple[Any, list[Batch], lis
 
 @torch.no_grad()
 def prepare(load: Callable[[], Any], name: str, steps: int) -> Callable[[], object]:
-    """For the measurement of memory: a call of the first batch."""
+    """For the measurement of memory: a call of the largest batch."""
     model, calibration, evaluation, _ = load()
     run = partial(lambda batch: model(**batch)[0]) if name == "ANN" else system(name, steps, model, calibration)[0]
-    return partial(run, evaluation[0])
+    return partial(run, max(evaluation, key=lambda batch: batch["input_ids"].numel()))
 
 
 @torch.no_grad()
 def table(title: str, load: Callable[[], Any], memory: bool) -> None:
     """Print one table."""
     model, calibration, evaluation, labels = load()
-    print(f"\n{title}\n")
+    print(f"\n{title}, {sum(len(batch['input_ids']) for batch in evaluation)} rows\n")
     found = ["accuracy", "same predictions"] if labels is not None else ["1 − cosine, worst token"]
     columns = ["system", "T", "relative error", *found, "time, × ANN", "spikes per neuron"]
     print_header([*columns, "peak MiB", "× ANN's peak"] if memory else columns)
@@ -224,7 +229,7 @@ def table(title: str, load: Callable[[], Any], memory: bool) -> None:
             quality = [f"{_accuracy(outputs, labels):.4f}", f"{100 * same:.2f} %"]
         else:
             quality = [f"{1 - float(torch.nn.functional.cosine_similarity(outputs, reference).min()):.1e}"]
-        rate = count_events(network, run, evaluation[0])
+        rate = count_events(network, run, evaluation)
         cells = [
             name,
             steps,
@@ -262,10 +267,10 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true", help="measure no memory")
     arguments = parser.parse_args()
     print(machine())
-    table("all-MiniLM-L6-v2, 64 sentences", of_minilm, not arguments.no_memory)
+    table("all-MiniLM-L6-v2", of_minilm, not arguments.no_memory)
     if arguments.classifier is not None:
         load = partial(of_classifier, arguments.classifier, arguments.rows)
-        table(f"SST-2, {arguments.classifier.name}", load, not arguments.no_memory)
+        table(f"SST-2, classifier {arguments.classifier.name}", load, not arguments.no_memory)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import las_sj
 from las_sj.analysis import SpikeMonitor
 from las_sj.glue import TASKS, read_glue
-from las_sj.tasks.counted import COUNTED
+from las_sj.tasks.counted import spread_evenly
 
 CALIBRATION, EVALUATION = slice(0, 256), slice(700, 764)
 SYSTEMS = (
@@ -161,7 +161,7 @@ def system(name: str, steps: int, model: Any, calibration: list[Batch]) -> tuple
 
 def count_events(network: nn.Module, run: Run, batches: list[Batch]) -> float | None:
     """Spikes per neuron and window; None where nothing spikes."""
-    chosen = batches[:: -(-len(batches) // COUNTED)]
+    chosen = spread_evenly(batches)
     if hasattr(network, "las_coverage"):
         with SpikeMonitor(network) as monitor:
             for batch in chosen:

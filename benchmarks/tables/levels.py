@@ -3,8 +3,8 @@
     python -m las_sj.finetune MODEL --task SST-2 --output sst2      # a classifier to measure
     PYTHONPATH=benchmarks python benchmarks/tables/levels.py sst2
 
-Calibrated on training rows; the development split is run in the accumulated execution, with the metric that
-stands for the classifier's own task. Prints a Markdown table.
+Calibrated on training rows; the development split is run in the accumulated execution, with the metric that stands for
+the classifier's own task. Prints a Markdown table.
 """
 
 import argparse
@@ -21,22 +21,13 @@ from transformers import PreTrainedModel
 from las_sj.analysis import SpikeMonitor
 from las_sj.analysis.energy import EQUAL_LOSS, energy_report
 from las_sj.equal_loss import fewest_bits
-from las_sj.glue import GlueTask, encode, predictions_of, score
-from las_sj.tasks.classification import columns_of, longest, padded, read_rows
+from las_sj.glue import GlueTask, predictions_of, score
+from las_sj.tasks.classification import by_length, columns_of, read_rows
 
 LEVELS = (1, 3, 5, 7, 10, 12, 15)
 BATCH_SIZE = 32
 
 Batches = list[dict[str, torch.Tensor]]
-
-
-def development_split(classifier: Classifier) -> tuple[Batches, list[float]]:
-    """Batches of rows of a length, and their labels."""
-    rows = read_rows(classifier.task, classifier.data, classifier.limit)
-    tokenizer = classifier.tokenizer
-    encoded = encode(classifier.task, rows, tokenizer, longest(classifier.ann, tokenizer))
-    order = sorted(range(len(rows)), key=lambda index: len(encoded["input_ids"][index]))
-    return padded(encoded, tokenizer, order, BATCH_SIZE), [rows["label"][index] for index in order]
 
 
 @torch.no_grad()
@@ -55,16 +46,17 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="rows of the development split (all)")
     arguments = parser.parse_args()
     classifier = Classifier.load(arguments.classifier, arguments.data, arguments.limit)
-    task, (batches, labels) = classifier.task, development_split(classifier)
+    task, rows = classifier.task, read_rows(classifier.task, classifier.data, classifier.limit)
+    batches, order = by_length(task, classifier.ann, classifier.tokenizer, rows, BATCH_SIZE)
+    labels = [rows["label"][index] for index in order]
     reference = predicted(classifier.ann, task, batches, "ANN")
     print_origin(task.name, f"{len(labels)} rows, T = {arguments.time_steps}, accumulated execution")
     columns = ["rounding", "max spikes", "levels", f"{task.metric}, ANN", f"{task.metric}, SNN", "same predictions"]
     costs = ["spikes per neuron", "paper", "level-aware", "with memory", "equal-loss bits", "with memory, equal loss"]
     print_header([*columns, *costs])
     settings = [(rounding, None, levels) for rounding in ("nearest", "floor") for levels in arguments.levels]
-    settings += [
-        ("nearest", most, levels) for most in (1, 2) for levels in (min(arguments.levels), max(arguments.levels))
-    ]
+    ends = sorted({min(arguments.levels), max(arguments.levels)})
+    settings += [("nearest", most, levels) for most in (1, 2) for levels in ends]
     for rounding, most, levels in settings:
         snn = classifier.pair(time_steps=arguments.time_steps, levels=levels, rounding=rounding, max_spikes=most).snn
         with SpikeMonitor(snn) as monitor:

@@ -53,6 +53,15 @@ def read_rows(task: GlueTask, folder: Path | None, limit: int | None) -> "Datase
     return rows.select(range(min(limit or len(rows), len(rows))))
 
 
+def by_length(
+    task: GlueTask, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: "Dataset", batch_size: int
+) -> tuple[Batches, list[int]]:
+    """Batches of rows of a length, so that there is little padding, and the numbers of their rows."""
+    encoded = encode(task, rows, tokenizer, longest(model, tokenizer))
+    order = sorted(range(len(rows)), key=lambda index: len(encoded["input_ids"][index]))
+    return padded(encoded, tokenizer, order, batch_size), order
+
+
 def evaluate_glue(
     task: GlueTask, pair: Pair, journal: Journal, rows: "Dataset", batch_size: int, seed: int
 ) -> TaskResult:
@@ -70,9 +79,7 @@ def evaluate_glue(
         GlueError: the model is no classifier of this task.
     """
     columns = columns_of(pair.ann, task)
-    encoded = encode(task, rows, pair.tokenizer, longest(pair.ann, pair.tokenizer))
-    order = sorted(range(len(rows)), key=lambda index: len(encoded["input_ids"][index]))
-    batches = padded(encoded, pair.tokenizer, order, batch_size)
+    batches, order = by_length(task, pair.ann, pair.tokenizer, rows, batch_size)
 
     def compute(index: int) -> Record:
         ann, snn, seconds = pair.run(batches[index])

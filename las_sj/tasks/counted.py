@@ -12,7 +12,12 @@ from las_sj.placement import input_device
 from las_sj.tasks.journal import Journal
 from las_sj.tasks.paired import Pair
 
-COUNTED = 8  # batches, spread evenly
+COUNTED = 8
+
+
+def spread_evenly(batches: Sequence[Batch]) -> Sequence[Batch]:
+    """Up to `COUNTED` of the batches."""
+    return batches[:: -(-len(batches) // COUNTED)]
 
 
 @torch.no_grad()
@@ -25,7 +30,7 @@ def count_spikes(pair: Pair, batches: Sequence[Batch], journal: Journal, task: s
         journal: keeps what was found.
         task: its name.
     """
-    chosen = batches[:: -(-len(batches) // COUNTED)]
+    chosen = spread_evenly(batches)
 
     def compute(_: int) -> dict[str, object]:
         with SpikeMonitor(pair.snn) as monitor:

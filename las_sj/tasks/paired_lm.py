@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from torch.nn.utils.rnn import pad_sequence
 
 from las_sj.tasks.journal import Journal, Record
 from las_sj.tasks.paired import Pair
@@ -113,8 +114,7 @@ def _as_answer(record: Any) -> Any:
 
 
 def padded(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """Rows of tokens as a batch, padded on the right."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return {"input_ids": ids, "attention_mask": mask}
+    """Rows of tokens as a batch, padded on the right: input_ids and attention_mask [B, S]."""
+    ids = [torch.tensor(row, dtype=torch.long) for row in rows]
+    masks = [torch.ones_like(row) for row in ids]
+    return {"input_ids": pad_sequence(ids, True), "attention_mask": pad_sequence(masks, True)}

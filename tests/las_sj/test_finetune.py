@@ -11,11 +11,10 @@ import pytest
 import safetensors.torch
 import torch
 from commands import ENVIRONMENT, Call, assert_interruptible, assert_one_line, contents, in_this_process
-from tiny_models import bert, convert_tiny
+from tiny_models import bert, convert_tiny, save
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
 
 from las_sj.finetune_command import main
-from las_sj.loading import default_model
 
 pytest.importorskip("datasets", reason="the extra glue is not installed")
 pytest.importorskip("sklearn", reason="the extra glue is not installed")
@@ -33,10 +32,7 @@ def call(capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT without a head, with the default model's tokenizer."""
-    folder = tmp_path_factory.mktemp("models") / "bert"
-    bert(vocab_size=512, initializer_range=0.02).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(default_model()).save_pretrained(folder)
-    return folder
+    return save(bert(vocab_size=512, initializer_range=0.02), tmp_path_factory.mktemp("models") / "bert")
 
 
 def sst2(folder: Path, rows: int) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from commands import ENVIRONMENT
-from tiny_models import bert
-from transformers import AutoTokenizer, BertForSequenceClassification
+from tiny_models import bert, save
+from transformers import BertForSequenceClassification
 
 from las_sj.loading import default_model
 
@@ -24,8 +24,7 @@ TEXT = default_model() / "evaluation.txt"
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "bert"
-    bert(BertForSequenceClassification, vocab_size=512, num_labels=2).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(default_model()).save_pretrained(folder)
+    save(bert(BertForSequenceClassification, vocab_size=512, num_labels=2), folder)
     (folder / "finetune.json").write_text(json.dumps({"task": "SST-2"}))
     return folder
 

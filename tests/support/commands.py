@@ -65,18 +65,40 @@ def assert_one_line(finished: Finished, message: str) -> None:
     assert finished.err.endswith("\n")
 
 
-def assert_interruptible(command: Sequence[str], when: bytes, folder: Path, environment: dict[str, str]) -> None:
-    """Ctrl-C once the command has shown `when` on stderr ends it in one line, and leaves `folder` empty."""
+def interrupted(
+    command: Sequence[str],
+    shown: bytes,
+    number: int = signal.SIGINT,
+    folder: Path | None = None,
+    environment: dict[str, str] = ENVIRONMENT,
+) -> str:
+    """The last line of a command that gets a signal once a pattern is shown on stderr, and ends as interrupted.
+
+    Args:
+        command: in a process of its own.
+        shown: the pattern.
+        number: of the signal.
+        folder, environment: where it runs.
+    """
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         seen = b""
-        while when not in seen:
+        while not re.search(shown, seen):
             chunk = os.read(process.stderr.fileno(), 4096)
             assert chunk, seen.decode()
             seen += chunk
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         seen += process.stderr.read()
     assert process.returncode == 130
     assert b"Traceback" not in seen
-    assert seen.decode().strip().endswith("interrupted: nothing was written")
+    return seen.decode().strip().rsplit("\n", 1)[-1]
+
+
+def assert_interruptible(
+    command: Sequence[str], shown: bytes, folder: Path, environment: dict[str, str] = ENVIRONMENT
+) -> None:
+    """Ctrl-C once the command has shown a pattern on stderr ends it in one line, and leaves `folder` empty."""
+    assert interrupted(command, shown, folder=folder, environment=environment).endswith(
+        "interrupted: nothing was written"
+    )
     assert contents(folder) == set()

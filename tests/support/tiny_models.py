@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -20,6 +22,7 @@ from transformers import (
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
+from las_sj.loading import default_model
 
 VOCABULARY = 100
 EXECUTIONS = ("temporal", "accumulated")
@@ -96,6 +99,13 @@ def padding_mask(side: str, length: int = 10) -> Tensor:
     for row, padding in ((1, 3), (2, 6)):
         mask[row, slice(0, padding) if side == "left" else slice(length - padding, None)] = 0
     return mask
+
+
+def save(model: PreTrainedModel, folder: Path) -> Path:
+    """A model's folder, with the default model's tokenizer, which gives 512 tokens."""
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(default_model()).save_pretrained(folder)
+    return folder
 
 
 def calibration_batches(batches: int = 2, length: int = 16) -> list[dict[str, Tensor]]:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from commands import Call, in_this_process
-from conversions import save
-from tiny_models import gpt2
+from tiny_models import gpt2, save
 
 from las_sj.convert_command import main
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from commands import Call, Finished, assert_one_line, contents
-from conversions import FILES, save, start
-from tiny_models import bert, run, token_ids
+from conversions import FILES, start
+from tiny_models import bert, run, save, token_ids
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 from commands import Call, in_this_process
-from tiny_models import bert
-from transformers import AutoTokenizer, BertForSequenceClassification
+from tiny_models import bert, save
+from transformers import BertForSequenceClassification
 
 from las_sj.convert_command import main as convert
 from las_sj.evaluate_command import main
-from las_sj.loading import default_model
 
 ROWS = {
     "zeroshot/piqa/dev.jsonl": [{"goal": "To be?", "sol1": "not to be", "sol2": "to sleep"}] * 3,
@@ -41,10 +40,8 @@ def call(capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
 
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "bert"
-    bert(BertForSequenceClassification, vocab_size=512, num_labels=2).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(default_model()).save_pretrained(folder)
-    return folder
+    model = bert(BertForSequenceClassification, vocab_size=512, num_labels=2)
+    return save(model, tmp_path_factory.mktemp("models") / "bert")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """python -m las_sj.evaluate that is killed, interrupted, or finds the disk full, and started again."""
 
 import json
-import os
-import re
 import resource
 import shutil
 import signal
@@ -12,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT, Call, assert_one_line, contents
+from commands import ENVIRONMENT, Call, assert_one_line, contents, interrupted
 from evaluations import FILES, arguments_of, figures, read
 
 from las_sj.loading import default_model
@@ -90,31 +88,11 @@ def test_interrupted_before_it_goes_on(call: Call, tmp_path: Path) -> None:
     more = ("--task", "text,wikitext2", "--data-dir", tmp_path / "data", "--limit", 100)
     arguments = arguments_of(default_model(), tmp_path / "out", *more)
     assert call(*arguments[2:]).code == 1
-    with subprocess.Popen([sys.executable, *arguments], env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        seen = b""
-        while b"calibrating" not in seen:
-            seen += (chunk := os.read(process.stderr.fileno(), 4096))
-            assert chunk, seen.decode()
-        process.send_signal(signal.SIGTERM)
-        seen += process.stderr.read()
-    assert process.returncode == 130
-    last = seen.decode().strip().rsplit("\n", 1)[-1]
+    last = interrupted([sys.executable, *arguments], b"calibrating", signal.SIGTERM)
     assert last == f"interrupted: finished batches are kept in {tmp_path / 'out.unfinished'}, the same command goes on"
 
 
 def test_interrupted(converted: Path, tmp_path: Path) -> None:
-    command = [sys.executable, *arguments_of(converted, tmp_path / "out")]
-    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        seen = b""
-        while not re.search(rb"text: .* [1-9]\d*/94", seen):
-            chunk = os.read(process.stderr.fileno(), 4096)
-            assert chunk, seen.decode()
-            seen += chunk
-        process.send_signal(signal.SIGINT)
-        seen += process.stderr.read()
-    assert process.returncode == 130
-    last = seen.decode().strip().rsplit("\n", 1)[-1]
+    last = interrupted([sys.executable, *arguments_of(converted, tmp_path / "out")], rb"text: .* [1-9]\d*/94")
     assert last == f"interrupted: finished batches are kept in {tmp_path / 'out.unfinished'}, the same command goes on"
     assert not (tmp_path / "out").exists()

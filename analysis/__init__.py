@@ -1,20 +1,20 @@
 """Seeing what a converted model does: its spikes, what they would cost, and pictures of them."""
 
-from las_sj.analysis.audit import Audit, AuditRow, audit
-from las_sj.analysis.costs import EnergyCosts
-from las_sj.analysis.differences import plot_differences
-from las_sj.analysis.energy import EnergyReport, EnergyRow, energy_report
-from las_sj.analysis.energy_bars import plot_energy
-from las_sj.analysis.firing_rate import plot_firing_rate
-from las_sj.analysis.hg_fit import plot_hg_fit
-from las_sj.analysis.histogram import plot_activation_histogram
-from las_sj.analysis.membrane import plot_membrane
-from las_sj.analysis.network import Network, Population, describe_network
-from las_sj.analysis.raster import plot_raster
-from las_sj.analysis.site_spikes import SiteSpikes
-from las_sj.analysis.spike_monitor import SpikeMonitor
+from las_sj.analysis.auditing.audit import Audit, AuditRow, audit
+from las_sj.analysis.energies.costs import EnergyCosts
+from las_sj.analysis.energies.energy import EnergyReport, EnergyRow, energy_report
+from las_sj.analysis.plots.differences import plot_differences
+from las_sj.analysis.plots.energy_bars import plot_energy
+from las_sj.analysis.plots.firing_rate import plot_firing_rate
+from las_sj.analysis.plots.hg_fit import plot_hg_fit
+from las_sj.analysis.plots.histogram import plot_activation_histogram
+from las_sj.analysis.plots.membrane import plot_membrane
+from las_sj.analysis.plots.raster import plot_raster
+from las_sj.analysis.spikes.network import Network, Population, describe_network
+from las_sj.analysis.spikes.site_spikes import SiteSpikes
+from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
+from las_sj.analysis.spikes.train_sample import TrainFileError, Trains, TrainSample, load_trains
 from las_sj.analysis.tables import format_cell, markdown_table
-from las_sj.analysis.train_sample import TrainFileError, Trains, TrainSample, load_trains
 
 __all__ = [
     "Audit",

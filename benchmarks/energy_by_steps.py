@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 import las_sj
 from las_sj.analysis import energy_report
-from las_sj.analysis.energy import EQUAL_LOSS
-from las_sj.equal_loss import fewest_bits
-from las_sj.evaluation import Quality, compare
-from las_sj.text import read_text, token_windows
+from las_sj.analysis.energies.energy import EQUAL_LOSS
+from las_sj.conversion.quality import Quality, compare
+from las_sj.data.text import read_text, token_windows
+from las_sj.reports.equal_loss import fewest_bits
 
 TIME_STEPS, LEVELS = (8, 12, 16), (1, 15)
 COLUMNS = (

@@ -21,8 +21,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 import las_sj
+from las_sj.data.text import read_text, token_windows
 from las_sj.memory import keep_freed_memory
-from las_sj.text import read_text, token_windows
 
 WAYS = (("accumulated", True), ("accumulated", False), ("temporal", True))
 

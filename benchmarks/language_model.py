@@ -15,8 +15,8 @@ import torch
 from real_models import DATA, smollm2
 
 import las_sj
-from las_sj.evaluation import compare
-from las_sj.text import read_text, token_windows
+from las_sj.conversion.quality import compare
+from las_sj.data.text import read_text, token_windows
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "T=16": {"time_steps": 16},

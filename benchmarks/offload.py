@@ -26,7 +26,7 @@ from real_models import smollm2
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import las_sj
-from las_sj.loading import default_model
+from las_sj.checkpoint.loading import default_model
 
 MIB = 2**20
 # glibc keeps freed memory for reuse unless it is told to return it.

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from las_sj.loading import load_model
+from las_sj.checkpoint.loading import load_model
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()

@@ -6,12 +6,12 @@
 Importing this package also teaches transformers to load converted models.
 """
 
-from las_sj.calibration import Calibration, CalibrationError
+from las_sj.checkpoint.quantizer import LASQuantizationConfig, LASQuantizer
 from las_sj.config import LASConfig
-from las_sj.convert_model import convert, set_execution
+from las_sj.conversion.calibration import Calibration, CalibrationError
+from las_sj.conversion.convert import convert, set_execution
+from las_sj.conversion.structure import StructureError
 from las_sj.models import UnsupportedModelError
-from las_sj.quantizer import LASQuantizationConfig, LASQuantizer
-from las_sj.structure import StructureError
 
 __version__ = "0.1.0"
 

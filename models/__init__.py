@@ -1,6 +1,8 @@
 """Spiking layers, the temporal call, and one adapter per model family."""
 
-from las_sj.models import (
+from las_sj.models.calls import parts_of
+from las_sj.models.execution import Execution
+from las_sj.models.families import (
     bert,
     clip,
     distilbert,
@@ -19,11 +21,9 @@ from las_sj.models import (
     roberta,
     vit,
 )
-from las_sj.models.analog import AnalogIsland
-from las_sj.models.calls import parts_of
-from las_sj.models.execution import Execution
+from las_sj.models.layers.analog import AnalogIsland
+from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer
 from las_sj.models.registry import FAMILIES, Family, UnsupportedModelError, family_of_config, register_family
-from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer
 from las_sj.models.swap import Coverage, named_sites, swap_modules
 
 __all__ = [

@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.utils import ModelOutput
 
-from las_sj.models.analog import AnalogIsland
-from las_sj.models.attention import NAME
 from las_sj.models.encoded_images import repeat_encoded, sum_encoded
 from las_sj.models.execution import Call, Execution
-from las_sj.models.linear import SpikingReadout
+from las_sj.models.layers.analog import AnalogIsland
+from las_sj.models.layers.attention import NAME
+from las_sj.models.layers.linear import SpikingReadout
+from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.registry import Family
-from las_sj.models.spiking_layer import SpikingLayer
 
 EXECUTION = "las_execution"  # the attribute of a converted model that holds its `Execution`
 

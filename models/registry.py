@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from las_sj.models.spiking_layer import SpikingLayer
+from las_sj.models.layers.spiking_layer import SpikingLayer
 
 Check = Callable[[PretrainedConfig], str | None]
 Names = Mapping[str, tuple[str, ...]]

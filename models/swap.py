@@ -8,19 +8,20 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from las_sj.models import attention, calls
-from las_sj.models.activation import SpikingActivation, hg_function
-from las_sj.models.analog import AnalogIsland
-from las_sj.models.attention import SpikingAttention
-from las_sj.models.constants import ConstantCurrents
-from las_sj.models.convolution import SpikingPatchEmbedding, divides_into_patches
-from las_sj.models.embedding import SpikingEmbedding
+from las_sj.models import calls
 from las_sj.models.execution import Execution
-from las_sj.models.gated_mlp import PARTS, SpikingGatedMLP
-from las_sj.models.linear import FedLinear, SpikingLinear, SpikingReadout
-from las_sj.models.norm import SpikingLayerNorm, SpikingRMSNorm
+from las_sj.models.layers import attention
+from las_sj.models.layers.activation import SpikingActivation, hg_function
+from las_sj.models.layers.analog import AnalogIsland
+from las_sj.models.layers.attention import SpikingAttention
+from las_sj.models.layers.constants import ConstantCurrents
+from las_sj.models.layers.convolution import SpikingPatchEmbedding, divides_into_patches
+from las_sj.models.layers.embedding import SpikingEmbedding
+from las_sj.models.layers.gated_mlp import PARTS, SpikingGatedMLP
+from las_sj.models.layers.linear import FedLinear, SpikingLinear, SpikingReadout
+from las_sj.models.layers.norm import SpikingLayerNorm, SpikingRMSNorm
+from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer, become
 from las_sj.models.registry import Family, UnsupportedModelError, family_of
-from las_sj.models.spiking_layer import NeuronFactory, Site, SpikingLayer, become
 
 # Modules without arithmetic of their own, or that only move data.
 _PASSIVE = (nn.Dropout, nn.Identity, nn.ModuleList, nn.Sequential, nn.CrossEntropyLoss)  # the last: DistilBERT's

@@ -31,8 +31,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
-from las_sj.glue import TASKS, read_glue
-from las_sj.tasks.counted import spread_evenly
+from las_sj.evaluation.counted import spread_evenly
+from las_sj.evaluation.glue import TASKS, read_glue
 
 CALIBRATION, EVALUATION = slice(0, 256), slice(700, 764)
 SYSTEMS = (

@@ -20,7 +20,7 @@ from timing import print_header, print_row
 from torch import Tensor
 
 import las_sj
-from las_sj.models import attention, norm
+from las_sj.models.layers import attention, norm
 
 
 def products_of_each_step(a_seq: Tensor, b_seq: Tensor) -> Tensor:

@@ -24,13 +24,13 @@ from timing import now, print_header, print_row
 from transformers import PreTrainedModel
 
 import las_sj
-from las_sj.loading import load_model
-from las_sj.tasks import language
-from las_sj.tasks.counted import count_spikes
-from las_sj.tasks.digest import digest_of
-from las_sj.tasks.journal import Journal, Record
-from las_sj.tasks.paired import Pair
-from las_sj.text import read_text, token_windows
+from las_sj.checkpoint.loading import load_model
+from las_sj.data.text import read_text, token_windows
+from las_sj.evaluation import language
+from las_sj.evaluation.counted import count_spikes
+from las_sj.evaluation.digest import digest_of
+from las_sj.evaluation.journal import Journal, Record
+from las_sj.evaluation.paired import Pair
 
 # GPT-2 (arXiv 2505.09659, Table 2), ANN → LAS.
 PAPER = "the paper, GPT-2, T = 16: WikiText-103 perplexity 16.53 → 16.79, enwik8 0.96 → 0.97 bits per byte"

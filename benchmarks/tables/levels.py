@@ -19,10 +19,10 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from las_sj.analysis import SpikeMonitor
-from las_sj.analysis.energy import EQUAL_LOSS, energy_report
-from las_sj.equal_loss import fewest_bits
-from las_sj.glue import GlueTask, predictions_of, score
-from las_sj.tasks.classification import by_length, columns_of, read_rows
+from las_sj.analysis.energies.energy import EQUAL_LOSS, energy_report
+from las_sj.evaluation.classification import by_length, columns_of, read_rows
+from las_sj.evaluation.glue import GlueTask, predictions_of, score
+from las_sj.reports.equal_loss import fewest_bits
 
 LEVELS = (1, 3, 5, 7, 10, 12, 15)
 BATCH_SIZE = 32

@@ -16,13 +16,13 @@ from real_models import DATA
 from transformers import PreTrainedModel
 
 import las_sj
-from las_sj.glue import TASKS, GlueTask
-from las_sj.loading import load_model
-from las_sj.tasks.classification import calibration_batches, evaluate_glue, read_rows
-from las_sj.tasks.digest import digest_of
-from las_sj.tasks.journal import Journal
-from las_sj.tasks.paired import Pair
-from las_sj.tasks.result import TaskResult
+from las_sj.checkpoint.loading import load_model
+from las_sj.evaluation.classification import calibration_batches, evaluate_glue, read_rows
+from las_sj.evaluation.digest import digest_of
+from las_sj.evaluation.glue import TASKS, GlueTask
+from las_sj.evaluation.journal import Journal
+from las_sj.evaluation.paired import Pair
+from las_sj.evaluation.result import TaskResult
 
 GLUE = DATA / "glue"
 

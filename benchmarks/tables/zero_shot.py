@@ -18,13 +18,13 @@ from support import print_origin
 from timing import print_header, print_row
 
 import las_sj
-from las_sj.loading import load_model
-from las_sj.tasks.digest import digest_of
-from las_sj.tasks.journal import Journal
-from las_sj.tasks.markdown import HEADER, metric_rows
-from las_sj.tasks.paired import Pair
-from las_sj.tasks.zero_shot import evaluate_zero_shot, load_tasks
-from las_sj.text import read_text, token_windows
+from las_sj.checkpoint.loading import load_model
+from las_sj.data.text import read_text, token_windows
+from las_sj.evaluation.digest import digest_of
+from las_sj.evaluation.journal import Journal
+from las_sj.evaluation.markdown import HEADER, metric_rows
+from las_sj.evaluation.paired import Pair
+from las_sj.evaluation.zero_shot import evaluate_zero_shot, load_tasks
 
 TASKS = ("copa", "wsc273", "winogrande", "openbookqa", "piqa", "arc_easy", "lambada_openai", "arc_challenge")
 PAPER = "the paper, OPT-2.7B … 66B: each task within about one point of the ANN (arXiv 2505.09659, Table 1)"

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import AutoTokenizer, BertForSequenceClassification, GPT2ForSequenceClassification
 
 from las_sj.analysis import SpikeMonitor
-from las_sj.loading import default_model
-from las_sj.models.linear import FedLinear
+from las_sj.checkpoint.loading import default_model
+from las_sj.models.layers.linear import FedLinear
 
 pytest.importorskip("neurobench", reason="the extra neurobench is not installed")
 

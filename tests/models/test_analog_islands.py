@@ -19,8 +19,8 @@ from tiny_models import (
 
 import las_sj
 from las_sj.analysis import SpikeMonitor, energy_report
+from las_sj.conversion.structure import bypassed_coding
 from las_sj.models import named_sites
-from las_sj.structure import bypassed_coding
 
 # Model, patterns, modules that stay analog.
 CASES = {

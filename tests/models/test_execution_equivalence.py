@@ -21,8 +21,8 @@ from tiny_models import (
 from torch import Tensor
 
 from las_sj import set_execution
+from las_sj.conversion.structure import bypassed_coding
 from las_sj.models import named_sites
-from las_sj.structure import bypassed_coding
 
 ACCURATE = 3e-4  # error against the ANN at T=16; up to 8e-5 was measured
 SAME = 1e-9  # two executions in fp64

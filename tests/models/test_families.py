@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 import las_sj
-from las_sj.analysis import audit
+from las_sj.analysis.auditing import audit
 from las_sj.models import named_sites
-from las_sj.models.activation import hg_function
+from las_sj.models.layers.activation import hg_function
 
 ACCURATE = 1e-3
 SAME = 1e-9

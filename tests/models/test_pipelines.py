@@ -12,7 +12,7 @@ from tiny_models import EXECUTIONS
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ViTImageProcessor, pipeline
 
 import las_sj
-from las_sj.loading import default_model
+from las_sj.checkpoint.loading import default_model
 
 SENTENCES = ["The king is dead.", "Long live the king, and all his horses!"]
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import las_sj
-from las_sj.analysis import SpikeMonitor, audit, energy_report
+from las_sj.analysis import SpikeMonitor, energy_report
+from las_sj.analysis.auditing import audit
 
 Batches = list[dict[str, Tensor]]
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import las_sj
-from las_sj.evaluation import compare
-from las_sj.loading import default_model
-from las_sj.text import read_text, token_windows
+from las_sj.checkpoint.loading import default_model
+from las_sj.conversion.quality import compare
+from las_sj.data.text import read_text, token_windows
 
 Batches = list[dict[str, Tensor]]
 

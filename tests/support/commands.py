@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from transformers.utils import logging as transformers_logging
 
-from las_sj.command_line import run as run_command
+from las_sj.commands.command_line import run as run_command
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 

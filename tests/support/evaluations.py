@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from las_sj.loading import default_model
+from las_sj.checkpoint.loading import default_model
 
 SHIPPED = Path(__file__).parents[1] / "data"
 FILES = {"evaluation.json", "evaluation.md", "differences.png"}

@@ -22,7 +22,7 @@ from transformers import (
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
-from las_sj.loading import default_model
+from las_sj.checkpoint.loading import default_model
 
 VOCABULARY = 100
 EXECUTIONS = ("temporal", "accumulated")

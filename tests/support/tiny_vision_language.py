@@ -9,7 +9,7 @@ import torch
 import transformers
 from tiny_families import Model
 
-from las_sj.loading import default_model
+from las_sj.checkpoint.loading import default_model
 
 IMAGES = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "cifar10_subset.npz"
 SIZES: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.2}

@@ -1,0 +1,1 @@
+"""Is a network really spike-driven? Every operation of a call, by class."""

@@ -1,0 +1,1 @@
+"""Operations of ANN and SNN, and what they cost."""

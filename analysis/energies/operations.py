@@ -1,0 +1,154 @@
+"""Operations of each operator of a converted model, and of the original, as a monitor counted them."""
+
+import math
+from dataclasses import dataclass, field
+
+from las_sj.analysis.spikes.site_spikes import SiteSpikes
+from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
+from las_sj.models.layers.embedding import SpikingEmbedding
+from las_sj.models.layers.linear import SpikingReadout
+from las_sj.models.layers.norm import SpikingRMSNorm
+from las_sj.models.layers.spiking_layer import Site
+from las_sj.neurons import HGNode
+from las_sj.neurons.mt import ThresholdNode
+
+CORE = "las_attention"
+KINDS = (
+    "embedding",
+    "norm",
+    "projection",
+    "rope",
+    "scores",
+    "softmax",
+    "values",
+    "activation",
+    "gate",
+    "residual",
+    "head",
+    "analog",
+)
+MAC_KINDS = ("projection", "scores", "values", "head", "analog")  # the operators that a count of MACs of the ANN sees
+_PRODUCTS = ("scores", "values", "gate")  # both operands are activations
+_OPERATOR_KINDS = {"scores": "scores", "values": "values", "softmax": "softmax", "rope": "rope", "residual": "residual"}
+
+
+@dataclass
+class Operations:
+    """Counts of one operator.
+
+    Attributes:
+        name: full name of the operator.
+        kind: one of `KINDS`.
+        neurons, spikes: of the populations whose spikes go into it.
+        macs: multiply-accumulates of the ANN.
+        analog_macs: those that the SNN runs too, in parts that stayed analog.
+        native: values that a native non-linearity of the ANN takes, by its name.
+        synaptic_operations: of the SNN: spikes times the synapses that each comes to.
+        levelled_operations: the same, a spike of n levels counted ⌈log2(n+1)⌉ times.
+        additions, scalings: on currents, of one time step of the SNN.
+        ann_additions, ann_scalings: the same operations in the ANN, where its native operation does not contain them.
+        states: neurons with a membrane potential.
+        biases: emissions of HG neurons that are no spikes: the bias of the sub-neuron, at step 1.
+        activations: values that the ANN writes and reads: inputs of matrix products and of native operations.
+        lookups: numbers read from an embedding table.
+    """
+
+    name: str
+    kind: str
+    neurons: int = 0
+    spikes: int = 0
+    macs: int = 0
+    analog_macs: int = 0
+    native: dict[str, int] = field(default_factory=dict)
+    synaptic_operations: int = 0
+    levelled_operations: int = 0
+    additions: int = 0
+    scalings: int = 0
+    ann_additions: int = 0
+    ann_scalings: int = 0
+    states: int = 0
+    biases: int = 0
+    activations: int = 0
+    lookups: int = 0
+
+    @property
+    def is_product(self) -> bool:
+        """Whether both operands are activations."""
+        return self.kind in _PRODUCTS
+
+    @property
+    def layer(self) -> str:
+        """The block it belongs to: its name up to the last number, or the first part."""
+        parts = self.name.removesuffix(".residual").split(".")
+        numbers = [index for index, part in enumerate(parts) if part.isdigit()]
+        return ".".join(parts[: numbers[-1] + 1] if numbers else parts)
+
+
+def level_factor(levels: int) -> int:
+    """Additions that a spike with n levels takes, each a shift and an add of its payload: ⌈log2(n+1)⌉."""
+    return math.ceil(math.log2(levels + 1))
+
+
+def count_operations(monitor: SpikeMonitor) -> list[Operations]:
+    """The operations of all calls that `monitor` saw, by operator, in the order of the model."""
+    rows: dict[str, Operations] = {}
+    for name, module in monitor.model.named_modules():
+        if isinstance(module, SpikingEmbedding):
+            lookups = monitor.tokens * module.embedding_dim
+            rows[name] = Operations(name, "embedding", lookups=lookups)
+    for name, counts in monitor.sites.items():
+        _add_site(rows, monitor, name.rpartition(".")[0], counts)
+    for name, tally in monitor.islands.items():
+        rows[name] = Operations(name, "analog", macs=tally.macs, analog_macs=tally.macs)
+    return list(rows.values())
+
+
+def _row(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> Operations:
+    label = ".".join(part for part in (*owner.split("."), operator) if part and part != CORE)
+    if label not in rows:
+        rows[label] = Operations(label, _kind(monitor, owner, operator, site))
+    return rows[label]
+
+
+def _kind(monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> str:
+    if operator in _OPERATOR_KINDS:
+        return _OPERATOR_KINDS[operator]
+    module = monitor.model.get_submodule(owner)
+    if site.feeds == "weights":
+        return "head" if isinstance(module, SpikingReadout) else "projection"
+    if operator == "product":
+        return "gate"
+    return "norm" if isinstance(module, SpikingRMSNorm) else "activation"
+
+
+def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, counts: SiteSpikes) -> None:
+    site = counts.site
+    factor = level_factor(site.node.code.levels) if isinstance(site.node, ThresholdNode) else 1
+    for index, synapses in enumerate(site.synapses):
+        row = _row(rows, monitor, owner, synapses.operator, site)
+        fixed = synapses.fan_out is not None
+        operations = counts.spikes * (synapses.fan_out or 0) if fixed else counts.synaptic_operations
+        row.neurons += counts.neurons
+        row.spikes += counts.spikes
+        row.synaptic_operations += operations
+        row.levelled_operations += operations * factor
+        if synapses.is_mac:
+            row.macs += counts.neurons * (synapses.fan_out or 0) if fixed else counts.synapses
+        if synapses.bias:
+            row.additions += counts.rows * (synapses.fan_out or 0)
+            row.ann_additions += counts.rows * (synapses.fan_out or 0)
+        if index == 0:
+            row.states += counts.neurons
+            row.biases += counts.neurons if isinstance(site.node, HGNode) else 0
+            if site.native or synapses.is_mac or row.is_product:
+                row.activations += counts.neurons
+            if site.native:
+                row.native[site.native] = row.native.get(site.native, 0) + counts.neurons
+    for dense in site.dense:
+        row = _row(rows, monitor, owner, dense.operator, site)
+        neurons = round(counts.neurons * dense.share)
+        row.additions += neurons * dense.additions
+        row.scalings += neurons * dense.scalings
+        if not dense.native:
+            row.ann_additions += neurons * dense.additions
+            row.ann_scalings += neurons * dense.scalings

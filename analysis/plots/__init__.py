@@ -1,0 +1,1 @@
+"""Pictures of spikes, membranes, energies and fits."""

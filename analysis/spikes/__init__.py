@@ -1,0 +1,1 @@
+"""Counting and sampling the spikes of a converted model while it runs."""

@@ -1,0 +1,166 @@
+"""Where the spiking neurons are: populations, sub-neurons, thresholds, tables, and the latency of the whole."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
+from las_sj.analysis.tables import Cell, Table, markdown_table
+from las_sj.models import Site
+from las_sj.neurons import HGNode, OATNode
+from las_sj.neurons.mt import ThresholdNode
+
+
+@dataclass(frozen=True)
+class Population:
+    """The neurons of one site.
+
+    Attributes:
+        name: full name of their node.
+        neuron: "OAT", "MT" or "HG".
+        feeds: what their spikes go into.
+        neurons: how many one sequence has, on average over those that were run.
+        sub_neurons: of each neuron.
+        thresholds: base thresholds of neurons that code, by name; empty for HG neurons.
+        function: of HG neurons, else "".
+        low, high: the range of inputs.
+        table_entries, table_bytes: size of the tables of HG neurons.
+    """
+
+    name: str
+    neuron: str
+    feeds: str
+    neurons: float
+    sub_neurons: int
+    thresholds: dict[str, float]
+    function: str
+    low: float
+    high: float
+    table_entries: int
+    table_bytes: int
+
+    @property
+    def description(self) -> str:
+        """Thresholds, or function and range."""
+        if self.function:
+            return f"{self.function} on [{self.low:.4g}, {self.high:.4g}]"
+        return ", ".join(f"{name} {value:.4g}" for name, value in self.thresholds.items())
+
+
+@dataclass(frozen=True)
+class Network:
+    """A converted model as a network of neurons.
+
+    Attributes:
+        time_steps: T.
+        tokens: mean length of the sequences that were run.
+        stages: populations on the longest way from input to output.
+        populations: all of them, in the order of the model.
+    """
+
+    time_steps: int
+    tokens: float
+    stages: int
+    populations: list[Population]
+
+    @property
+    def neurons(self) -> float:
+        """Neurons that a sequence of `tokens` tokens needs."""
+        return sum(population.neurons for population in self.populations)
+
+    @property
+    def sub_neurons(self) -> float:
+        """Their sub-neurons."""
+        return sum(population.neurons * population.sub_neurons for population in self.populations)
+
+    @property
+    def latency_steps(self) -> int:
+        """Time steps from input to output: each stage integrates a whole window before it fires."""
+        return self.stages * self.time_steps
+
+    @property
+    def table_bytes(self) -> int:
+        """Size of all tables."""
+        return sum(population.table_bytes for population in self.populations)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the whole."""
+        return {
+            "time_steps": self.time_steps,
+            "populations": len(self.populations),
+            "tokens_per_sequence": self.tokens,
+            "neurons_per_sequence": self.neurons,
+            "sub_neurons_per_sequence": self.sub_neurons,
+            "table_entries": sum(population.table_entries for population in self.populations),
+            "table_bytes": self.table_bytes,
+            "stages_on_longest_path": self.stages,
+            "latency_steps": self.latency_steps,
+            "steps_per_sequence_when_pipelined": self.time_steps,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {**self.summary(), "sites": [vars(population) for population in self.populations]}
+
+    def to_markdown(self) -> str:
+        """The figures of the whole, and a table of all populations."""
+        lines = [
+            f"- {len(self.populations)} populations; for a sequence of {self.tokens:.0f} tokens, {self.neurons:,.0f} "
+            f"neurons with {self.sub_neurons:,.0f} sub-neurons",
+            f"- T = {self.time_steps} time steps a window; {self.stages} stages of neurons on the longest path, each "
+            f"of which integrates its window before it fires: latency {self.latency_steps:,} time steps; pipelined, a "
+            f"sequence every {self.time_steps}",
+            f"- tables of HG neurons: {sum(population.table_entries for population in self.populations):,} numbers, "
+            f"{self.table_bytes / 1024:,.0f} KiB",
+            "",
+            *markdown_table(*self.table()),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def table(self) -> Table:
+        """Header and rows: all populations."""
+        header = ["site", "neuron", "feeds", "neurons per sequence", "sub-neurons each", "thresholds or function"]
+        rows: list[list[Cell]] = [
+            [
+                site.name,
+                site.neuron,
+                site.feeds,
+                round(site.neurons),
+                site.sub_neurons,
+                site.description,
+                site.table_bytes,
+            ]
+            for site in self.populations
+        ]
+        return [*header, "bytes"], rows
+
+
+def describe_network(monitor: SpikeMonitor, stages: int) -> Network:
+    """The network that `monitor` saw run.
+
+    Args:
+        monitor: has counted at least one call.
+        stages: as `audit` found.
+
+    Raises:
+        ValueError: the monitor has seen nothing.
+    """
+    if not monitor.samples:
+        raise ValueError("the monitor has seen no call: run the model within `with SpikeMonitor(model) as monitor:`")
+    populations = [
+        _population(name, counts.site, counts.neurons / monitor.samples) for name, counts in monitor.sites.items()
+    ]
+    return Network(monitor.time_steps, monitor.tokens / monitor.samples, stages, populations)
+
+
+def _population(name: str, site: Site, neurons: float) -> Population:
+    node = site.node
+    if isinstance(node, HGNode):
+        tables = list(node.buffers())
+        entries, size = sum(t.numel() for t in tables), sum(t.numel() * t.element_size() for t in tables)
+        low, high, function = node.low, node.high, node.function.name
+        return Population(name, "HG", site.feeds, neurons, node.sub_neurons, {}, function, low, high, entries, size)
+    assert isinstance(node, ThresholdNode)
+    thresholds = {key: float(value.max()) for key, value in node.named_parameters()}
+    largest = max(thresholds.values())
+    kind, sub_neurons = ("OAT", 2) if isinstance(node, OATNode) else ("MT", 1)
+    return Population(name, kind, site.feeds, neurons, sub_neurons, thresholds, "", -largest, largest, 0, 0)

@@ -1,0 +1,1 @@
+"""Models on disk: loading, saving through transformers' quantizer interface, placement on devices."""

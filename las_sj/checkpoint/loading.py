@@ -1,0 +1,183 @@
+"""Load the model to convert: a hub name, a local folder, a GGUF file, or the default model of this package."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from las_sj.checkpoint.quantizer import METHOD
+from las_sj.extras import require_extra
+from las_sj.models import UnsupportedModelError, family_of_config
+
+
+def default_model() -> Path:
+    """The folder of the default model, with its texts: calibration.txt and evaluation.txt."""
+    return Path(str(files("las_sj.default_model")))
+
+
+def load_model(
+    name: str,
+    gguf_file: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    places: dict[str, Any] | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model with the class that its checkpoint names, and its tokenizer. Never runs remote code.
+
+    Args:
+        name: a hub name or a folder.
+        gguf_file: file name within it, for GGUF checkpoints.
+        dtype, device: of the weights.
+        places: `device_map` and what belongs to it, for models that do not fit one device (accelerate).
+
+    Raises:
+        UnsupportedModelError: the architecture cannot be converted; found before any weights are loaded.
+        OSError, ValueError: nothing that can be loaded is there.
+        MissingExtraError: what reads GGUF is not installed.
+    """
+    extra: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
+    config = read_config(name, gguf_file)
+    family_of_config(config)
+    if getattr(config, "quantization_config", None) is not None and gguf_file is None:
+        method = dict(config.quantization_config).get("quant_method")
+        raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
+    model_class: Any = _class_of(config) if gguf_file is None else AutoModelForCausalLM
+    if "image" in getattr(model_class, "input_modalities", ()):
+        raise UnsupportedModelError(
+            f"{name} takes images, which this command has none of: convert it in Python, with batches of its processor "
+            "(las_sj.convert)"
+        )
+    try:
+        model, info = model_class.from_pretrained(
+            name, dtype=dtype, output_loading_info=True, **extra, **(places or {})
+        )
+    except SafetensorError as error:
+        raise OSError(f"the weights in {name} cannot be read: {error}") from None
+    if info["missing_keys"]:
+        raise OSError(f"the checkpoint of {name} lacks weights of {type(model).__name__}: {min(info['missing_keys'])}")
+    if gguf_file is not None:
+        model = _without_quantisation(model)
+    model = model.eval() if places else model.to(device).eval()
+    try:
+        return model, AutoTokenizer.from_pretrained(name, **extra)
+    except (OSError, ValueError) as error:
+        raise OSError(f"the tokenizer of {name} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+
+
+def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
+    """The configuration of a model. Never runs remote code.
+
+    Args:
+        name: a hub name or a folder.
+        gguf_file: file name within it, for GGUF checkpoints.
+
+    Raises:
+        OSError, ValueError: there is none.
+        MissingExtraError: what reads GGUF is not installed.
+    """
+    if Path(name).is_file():
+        raise OSError(f"{name} is a file: give the folder of a model, or its name on the hub")
+    if gguf_file is not None:
+        require_extra("gguf", "gguf", "accelerate")
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            name, **({} if gguf_file is None else {"gguf_file": gguf_file})
+        )
+    except OSError as error:
+        if Path(name).is_dir():
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"there is no folder {name}, and no model of that name can be had from the hub: {reason}"
+        ) from None
+    return config
+
+
+def check_folder(folder: Path) -> None:
+    """Raise an OSError where a folder holds no model."""
+    if not (folder / "config.json").exists():
+        raise OSError(f"{folder} holds no model (no config.json): give the output of python -m las_sj.convert")
+
+
+def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """Load a converted model with the class that it was saved with, and its tokenizer if it has one.
+
+    Args:
+        folder: what `convert` or `save_pretrained` wrote.
+        device: for the weights.
+
+    Raises:
+        OSError, ValueError: the folder does not exist or holds no converted model.
+    """
+    check_folder(folder)
+    config = AutoConfig.from_pretrained(folder)
+    quantisation = getattr(config, "quantization_config", None) or {}
+    method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation.quant_method
+    if method != METHOD:
+        raise UnsupportedModelError(f"the model in {folder} is not converted: run python -m las_sj.convert {folder}")
+    try:
+        model = _class_of(config).from_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(f"the weights in {folder} cannot be read: {error}") from None
+    tokenizer = None
+    if any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    return model.to(device).eval(), tokenizer
+
+
+def load_original(folder: Path, device: str = "cpu") -> PreTrainedModel:
+    """The ANN that a converted model was made from, whose weights its folder holds.
+
+    Args:
+        folder: of a converted model.
+        device: for the weights.
+
+    Raises:
+        OSError: the weights cannot be read, or are not all there.
+    """
+    check_folder(folder)
+    config = AutoConfig.from_pretrained(folder)
+    config.quantization_config = None
+    del config.quantization_config
+    config._attn_implementation = None
+    try:
+        model, info = _class_of(config).from_pretrained(folder, config=config, output_loading_info=True)
+    except SafetensorError as error:
+        raise OSError(f"the weights in {folder} cannot be read: {error}") from None
+    if info["missing_keys"]:
+        raise OSError(f"{folder} lacks weights of {type(model).__name__}: {min(info['missing_keys'])}")
+    return model.to(device).eval()
+
+
+def _class_of(config: PretrainedConfig) -> Any:
+    architecture = (config.architectures or [""])[0]
+    known = getattr(transformers, architecture, None) if architecture else None
+    return known if isinstance(known, type) and issubclass(known, PreTrainedModel) else AutoModel
+
+
+def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
+    """A model read from GGUF holds plain weights but refuses to be saved: move them to a fresh one."""
+    entries = model.config.to_dict()
+    entries.pop("quantization_config", None)
+    with torch.device("meta"):
+        fresh = type(model)(type(model.config).from_dict(entries))
+    fresh.load_state_dict(model.state_dict(), assign=True)
+    for name, buffer in model.named_buffers():
+        if name not in fresh.state_dict():
+            owner, _, attribute = name.rpartition(".")
+            fresh.get_submodule(owner).register_buffer(attribute, buffer, persistent=False)
+    fresh.tie_weights()
+    fresh.generation_config = model.generation_config
+    return fresh

@@ -1,0 +1,62 @@
+"""A little of the evaluation data, kept with a converted model, so that it can be looked at without any other file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from las_sj.conversion.calibration import Batch
+
+SAMPLE = "las_sample.safetensors"
+TOKENS = 1024
+
+
+class SampleError(ValueError):
+    """There is no usable sample; the message says what to do."""
+
+
+def save_sample(batches: Sequence[Batch], folder: Path, tokens: int = TOKENS) -> None:
+    """Write the first batches, up to `tokens` tokens in all."""
+    tensors: dict[str, Tensor] = {}
+    left = tokens
+    for number, batch in enumerate(batches):
+        shape = batch["input_ids"].shape
+        length = min(shape[1], left)
+        taken = min(shape[0], left // length)
+        for name, value in batch.items():
+            if isinstance(value, Tensor) and value.shape == shape:
+                tensors[f"{number}.{name}"] = value[:taken, :length].contiguous()
+        left -= taken * length
+        if left <= 0:
+            break
+    save_file(tensors, folder / SAMPLE)
+
+
+def load_sample(folder: Path) -> list[dict[str, Tensor]]:
+    """Read what `save_sample` wrote.
+
+    Raises:
+        SampleError: there is none, or it cannot be read.
+    """
+    path = folder / SAMPLE
+    if not path.exists():
+        raise SampleError(f"{folder} has no {SAMPLE}: give a text with --text")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise SampleError(f"{path} cannot be read ({error}): give a text with --text") from None
+    batches: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        batches.setdefault(int(number) if number.isdecimal() else -1, {})[name] = value
+    if not batches or not all(_is_text(batch) for batch in batches.values()):
+        raise SampleError(f"{path} holds no token ids: give a text with --text")
+    return [batch for _, batch in sorted(batches.items())]
+
+
+def _is_text(batch: dict[str, Tensor]) -> bool:
+    ids = batch.get("input_ids")
+    return ids is not None and ids.dtype == torch.int64 and ids.dim() == 2 and ids.numel() > 0

@@ -1,0 +1,1 @@
+"""The commands, and what they share: `las_sj.convert`, … are their doors."""

@@ -1,0 +1,71 @@
+"""The command `python -m las_sj.inspect`: where are the spiking neurons?"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from las_sj.analysis import Network, SpikeMonitor, describe_network
+from las_sj.analysis.auditing import audit
+from las_sj.checkpoint.loading import load_converted
+from las_sj.checkpoint.placement import input_device
+from las_sj.checkpoint.sample import SampleError, load_sample
+from las_sj.commands.command_line import OneLineParser
+from las_sj.conversion.calibration import Batch, to_device
+from las_sj.conversion.convert import set_execution
+from las_sj.reports.model_report import shortened
+
+AUDIT_TOKENS = 2
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = OneLineParser(
+        prog="python -m las_sj.inspect",
+        description="Populations of neurons of a converted model, their thresholds and tables, and its latency.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="output of python -m las_sj.convert")
+    parser.add_argument("--tokens", type=int, default=32, metavar="N", help="length of the sequence to count for (32)")
+    parser.add_argument("--format", choices=("md", "json"), default="md", help="printed as Markdown or JSON (md)")
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_args(arguments)
+
+
+def main(argument_list: list[str] | None = None) -> None:
+    """Count, and print."""
+    arguments = parse_arguments(argument_list)
+    if arguments.tokens < 1:
+        raise ValueError(f"--tokens must be at least 1, got {arguments.tokens}")
+    model, _ = load_converted(arguments.folder, arguments.device)
+    longest = getattr(model.config, "max_position_embeddings", arguments.tokens)
+    if arguments.tokens > longest:
+        raise ValueError(f"--tokens must be at most {longest}, the longest sequence of the model")
+    network = inspect_network(model, sequence(arguments.folder, arguments.tokens))
+    print(json.dumps(network.to_dict(), indent=1) if arguments.format == "json" else network.to_markdown())
+
+
+def sequence(folder: Path, tokens: int) -> Batch:
+    """One sequence of that many tokens: of the sample kept with the model, repeated as needed, or token 1 alone."""
+    try:
+        batch = load_sample(folder)[0]
+    except SampleError as error:
+        print(f"{error}; counting for token 1 repeated instead", file=sys.stderr)
+        return {"input_ids": torch.ones(1, tokens, dtype=torch.long)}
+    ids = batch["input_ids"][0]
+    mask = batch.get("attention_mask")
+    ids = ids if mask is None else ids[mask[0].bool()]
+    return {"input_ids": ids.repeat(-(-tokens // len(ids)))[None, :tokens]}
+
+
+@torch.no_grad()
+def inspect_network(model: PreTrainedModel, batch: Batch) -> Network:
+    """The populations of `model` in a call on `batch`; leaves the model temporal."""
+    batch = to_device(batch, input_device(model))
+    set_execution(model, "accumulated")
+    with SpikeMonitor(model) as monitor:
+        model(**batch)
+    set_execution(model, "temporal")
+    return describe_network(monitor, audit(model, shortened(batch, AUDIT_TOKENS)).stages)

@@ -1,0 +1,136 @@
+"""Conversion of a model in memory."""
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from las_sj.checkpoint.placement import execution_device, input_device, weights_of
+from las_sj.checkpoint.quantizer import mark, quantization_config_of
+from las_sj.config import LASConfig
+from las_sj.conversion.calibration import Batch, CalibrationError, calibrate, generated_batches, to_device
+from las_sj.conversion.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
+from las_sj.models import Coverage, UnsupportedModelError, named_sites, parts_of, swap_modules
+from las_sj.models.registry import family_of
+
+EXECUTIONS = {"temporal": "m", "accumulated": "s"}
+
+
+def convert(
+    model: PreTrainedModel, config: LASConfig | None = None, calibration: Iterable[Batch] | None = None
+) -> PreTrainedModel:
+    """Turn a pre-trained model into a spiking network, in place.
+
+    The modules of the model are swapped for spiking ones, every site's thresholds are calibrated, and a probe
+    checks that, with coding bypassed, the network equals the ANN in both executions. The model is left in the
+    temporal execution. What became spiking is kept in `model.las_coverage`.
+
+    Args:
+        model: a Hugging Face model of a known family.
+        config: the settings; the defaults if None.
+        calibration: dicts of the model's keyword arguments (what a tokenizer returns). None: text that the model
+            generates itself, or random tokens; ranges are then less certain.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UnsupportedModelError: the family or one of its options is not known, or nothing can be converted.
+        CalibrationError: the calibration data is empty, or activations or weights are not finite.
+        StructureError: the network is not equivalent to the ANN. The model must not be used then.
+    """
+    config = config or LASConfig()
+    if hasattr(model, "las_coverage"):
+        raise UnsupportedModelError("the model is converted already: load the original to convert it again")
+    family_of(model)  # raises before anything runs
+    _check_padding_token(model)
+    check_weights(model)
+    model.eval()
+    batches = iter(generated_batches(model, config.seed) if calibration is None else calibration)
+    first = _checked_batch(next(batches, None))
+    probe = probe_of(to_device(first, input_device(model)))
+    expected = record_outputs(model, probe)
+    _check_activations(expected)
+    coverage = swap_modules(model, config.factory(), config.keep_analog)
+    _place_neurons(model)
+    try:
+        check_structure(model, probe, expected)
+    except (RuntimeError, IndexError, TypeError) as error:
+        if isinstance(error, StructureError) or not config.keep_analog:
+            raise
+        raise UnsupportedModelError(
+            f"the model does not run in time with {', '.join(config.keep_analog)} kept analog, probably because it "
+            f"uses what lies inside: name the whole part, or single layers of it ({str(error).splitlines()[0]})"
+        ) from error
+    calibrate(model, config, chain([first], batches))
+    model.config.quantization_config = quantization_config_of(model, config)
+    mark(model)
+    set_coverage(model, coverage)
+    set_execution(model, "temporal")
+    return model
+
+
+def set_coverage(model: PreTrainedModel, coverage: Coverage) -> None:
+    """Keep on the model what became spiking."""
+    model.__dict__["las_coverage"] = coverage
+
+
+def set_execution(model: PreTrainedModel, execution: str) -> None:
+    """Choose how a converted model runs: SpikingJelly's `set_step_mode` by name.
+
+    Args:
+        model: a converted model.
+        execution: "temporal", T steps with a spike train between any two layers, or "accumulated", the same
+            network with every window summed up.
+
+    Raises:
+        ValueError: another execution, or a model that is not converted.
+    """
+    if execution not in EXECUTIONS:
+        raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}")
+    parts_of(model)  # raises where it is not converted
+    functional.set_step_mode(model, EXECUTIONS[execution])
+
+
+def _check_padding_token(model: PreTrainedModel) -> None:
+    """A decoder that classifies looks for the last token that is no padding; a temporal call is a batch of T."""
+    classifies = hasattr(model, "score") and type(model).__name__.endswith("ForSequenceClassification")
+    if classifies and model.config.get_text_config().pad_token_id is None:
+        raise UnsupportedModelError(f"{type(model).__name__} needs a padding token: set model.config.pad_token_id")
+
+
+def _place_neurons(model: PreTrainedModel) -> None:
+    """Thresholds and tables go where the layers around them compute."""
+    for name, site in named_sites(model):
+        device = execution_device(model.get_submodule(name.rpartition(".")[0])) or input_device(model)
+        site.node.to(device)
+
+
+def _checked_batch(batch: Batch | None) -> Batch:
+    if batch is not None and not isinstance(batch, Mapping):
+        raise CalibrationError(f"batches must be dicts of the model's keyword arguments, got {type(batch).__name__}")
+    if batch is None or any(isinstance(value, Tensor) and value.numel() == 0 for value in batch.values()):
+        raise CalibrationError("the calibration data is empty: give at least one batch with a token")
+    return batch
+
+
+def _check_activations(outputs: Outputs) -> None:
+    for name, tensors in outputs.items():
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            raise CalibrationError(f"the ANN's own activations are infinite or NaN at {name}: check the weights")
+
+
+def check_weights(model: PreTrainedModel) -> None:
+    """Raise a CalibrationError where a weight is infinite or NaN."""
+    for name, parameter in weights_of(model):
+        if not parameter.is_floating_point() or parameter.numel() == 0:
+            continue
+        if not all(torch.isfinite(extreme) for extreme in torch.aminmax(parameter.detach())):  # without a copy of it
+            raise CalibrationError(f"weight {name} has infinite or NaN values: the checkpoint is broken")
+
+
+__all__: list[Any] = ["convert", "set_execution"]

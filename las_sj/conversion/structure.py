@@ -1,0 +1,192 @@
+"""Does the converted network compute what the ANN computes? Checked with coding bypassed, module by module."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from las_sj.models import named_sites, parts_of
+from las_sj.models.layers.embedding import SpikingEmbedding
+from las_sj.neurons import WindowNode
+
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+PROBE_ROWS, PROBE_TOKENS = 2, 16
+TEXT = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "use_cache"}
+
+Outputs = dict[str, list[Tensor]]  # of each module by name, call by call
+
+
+class StructureError(RuntimeError):
+    """The converted network is not equivalent to the ANN; the message names the module where they part."""
+
+
+def probe_of(batch: dict[str, Any]) -> dict[str, Any]:
+    """A small piece of a batch, with padding at the end of its last row; a batch with images as it is."""
+    if set(batch) - TEXT or "input_ids" not in batch or batch["input_ids"].shape[1] < 2:
+        return dict(batch)
+    ids = batch["input_ids"][:PROBE_ROWS, :PROBE_TOKENS]
+    if len(ids) == 1:
+        ids = ids.repeat(2, 1)
+    mask = torch.ones_like(ids)
+    mask[-1, -max(1, ids.shape[1] // 4) :] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def record_outputs(model: PreTrainedModel, probe: dict[str, Any]) -> Outputs:
+    """The first tensor that each module returns, each time that it is called, in a call of `model` on `probe`.
+
+    Args:
+        model: any model.
+        probe: keyword arguments of a call.
+    """
+    outputs: Outputs = {}
+
+    def keep(name: str, tensor: Tensor) -> None:
+        outputs.setdefault(name, []).append(tensor.float().cpu())
+
+    _look_at_outputs(model, probe, keep)
+    return outputs
+
+
+@torch.no_grad()
+def _look_at_outputs(model: PreTrainedModel, probe: dict[str, Any], look: Callable[[str, Tensor], None]) -> None:
+    """Call `look` with the name of each module and the first tensor that it returns, as the modules finish."""
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            tensor = next(_tensors(output), None)
+            if tensor is not None:
+                look(name, tensor.detach())
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if not isinstance(module, WindowNode) and "Rotary" not in type(module).__name__  # constants, no currents
+    ]
+    try:
+        model(**probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+    elif isinstance(output, tuple | list):
+        for item in output:
+            yield from _tensors(item)
+    elif isinstance(output, dict):
+        for item in output.values():
+            yield from _tensors(item)
+
+
+@contextmanager
+def bypassed_coding(model: PreTrainedModel) -> Iterator[None]:
+    """Within this context neurons pass values through uncoded."""
+    nodes = [site.node for _, site in named_sites(model)]
+    for node in nodes:
+        node.bypass = True
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.bypass = False
+
+
+def check_structure(model: PreTrainedModel, probe: dict[str, Any], expected: Outputs) -> dict[str, float]:
+    """Compare a converted model, coding bypassed, with the ANN, in both executions.
+
+    Args:
+        model: the converted model; its step mode is left "s".
+        probe: the call that `expected` was recorded with.
+        expected: `record_outputs` of the ANN.
+
+    Returns:
+        The largest relative difference of a module's output, by execution.
+
+    Raises:
+        StructureError: a difference exceeds the tolerance.
+    """
+    mask = probe.get("attention_mask")
+    mask = mask.bool().cpu() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    with bypassed_coding(model):
+        accumulated = _Comparison(model, expected, mask)
+        _look_at_outputs(model, probe, accumulated.compare)
+        functional.set_step_mode(model, "m")
+        try:
+            temporal = _Comparison(model, expected, mask, parts_of(model).time_steps)
+            _look_at_outputs(model, probe, temporal.compare)
+        finally:
+            functional.set_step_mode(model, "s")
+    return {"accumulated": accumulated.worst, "temporal": temporal.worst}
+
+
+class _Comparison:
+    """Compares the outputs of a converted model's modules with those of the ANN; keeps none of them.
+
+    Args:
+        model: the converted model.
+        expected: of the ANN.
+        mask: bool [B, S], False on padding, or None.
+        time_steps: T of a temporal run.
+
+    Attributes:
+        worst: the largest relative difference.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, expected: Outputs, mask: Tensor | None, time_steps: int | None = None
+    ) -> None:
+        self.modules = dict(model.named_modules())
+        self.expected = expected
+        self.mask = mask
+        self.time_steps = time_steps
+        self.tolerance = TOLERANCE[next(model.parameters()).dtype]
+        self.worst = 0.0
+        self.calls: Counter[str] = Counter()
+
+    def compare(self, name: str, output: Tensor) -> None:
+        module, title = self.modules[name], name or "the model"
+        references, call = self.expected.get(name, []), self.calls[name]
+        self.calls[name] += 1
+        if call >= len(references) or getattr(module, "absorbs", False):
+            return  # a module that the ANN has not, or a layer that does more than the original
+        reference = references[call]
+        output = self._over_time(output, reference, isinstance(module, SpikingEmbedding)).float().cpu()
+        if output.shape != reference.shape and output.numel() == reference.numel():
+            output = output.view(reference.shape)
+        if output.shape != reference.shape:
+            raise StructureError(f"{title} returns shape {list(output.shape)}, {list(reference.shape)} in the ANN")
+        output, reference = _of_tokens(output, self.mask), _of_tokens(reference, self.mask)
+        difference = float((output - reference).norm() / reference.norm().clamp(min=1e-12))
+        if not difference <= self.tolerance:
+            other = "the ANN" if self.time_steps is None else "the accumulated run"
+            raise StructureError(f"{title} ({type(module).__name__}) differs from {other}: {difference:.1e}")
+        self.worst = max(self.worst, difference)
+
+    def _over_time(self, output: Tensor, reference: Tensor, is_embedding: bool) -> Tensor:
+        if self.time_steps is None:
+            return output
+        if output.shape[:1] != reference.shape[:1]:
+            whole = output.shape[0] % self.time_steps == 0
+            return output.unflatten(0, (self.time_steps, -1)).sum(0) if whole else output
+        # One row of positions for all sequences is a constant current; a readout returns sums.
+        return output * self.time_steps if is_embedding else output
+
+
+def _of_tokens(output: Tensor, mask: Tensor | None) -> Tensor:
+    """Without padding: where all that a token may attend to is padding, implementations differ."""
+    if mask is not None and output.shape[:2] == mask.shape:
+        return output[mask]
+    if mask is not None and output.dim() == 2 and len(output) == mask.numel():
+        return output[mask.flatten()]
+    return output

@@ -1,0 +1,112 @@
+"""The models of an evaluation: a model and what it is converted to, or a converted model and its original."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+
+from las_sj.checkpoint.loading import load_converted, load_model, load_original, read_config
+from las_sj.checkpoint.quantizer import METHOD
+from las_sj.config import LASConfig
+from las_sj.conversion.calibration import Batch, generated_batches
+from las_sj.conversion.convert import check_weights, convert, set_execution
+from las_sj.evaluation.paired import Pair
+
+
+class SourceError(ValueError):
+    """The model cannot be evaluated as it was asked for; the message says why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is evaluated.
+
+    Attributes:
+        name: hub name or folder, of a model or of a converted one.
+        config: of the conversion; a converted model has its own.
+        gguf_file: within it, for GGUF checkpoints.
+        execution: "accumulated" or "temporal".
+        dtype, device: of the weights.
+    """
+
+    name: str
+    config: LASConfig
+    gguf_file: str | None = None
+    execution: str = "accumulated"
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    @property
+    def settings(self) -> LASConfig | None:
+        """Those of a converted model; None where `name` is a model that is to be converted."""
+        if self.gguf_file is not None and not Path(self.name, "config.json").exists():
+            return None
+        found = getattr(read_config(self.name), "quantization_config", None) or {}
+        entries = found if isinstance(found, dict) else found.to_dict()
+        if entries.get("quant_method") != METHOD:
+            return None
+        return LASConfig.from_dict(entries)
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the model answers questions about images."""
+        config = read_config(self.name, self.gguf_file)
+        return self.gguf_file is None and type(config) in AutoModelForImageTextToText._model_mapping
+
+
+def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list[Batch] | None]) -> Pair:
+    """Both models.
+
+    Args:
+        source: what to load.
+        calibration: makes batches for the model with its tokenizer or processor; None: text that the model generates.
+            Not called for a converted model.
+
+    Raises:
+        OSError, ValueError: it cannot be loaded or converted.
+    """
+    if source.settings is not None:
+        ann, snn, tokenizer = _load_converted(source)
+    else:
+        ann, tokenizer = _load_with_images(source) if source.takes_images else _load(source)
+        check_weights(ann)
+        batches = calibration(ann, tokenizer)
+        snn = convert(copy.deepcopy(ann), source.config, batches or generated_batches(ann, source.config.seed))
+    set_execution(snn, source.execution)
+    return Pair(ann, snn, tokenizer)
+
+
+def _load(source: Source) -> tuple[PreTrainedModel, Any]:
+    return load_model(source.name, source.gguf_file, getattr(torch, source.dtype), source.device)
+
+
+def _load_with_images(source: Source) -> tuple[PreTrainedModel, Any]:
+    """A vision-language model and its processor."""
+    model: Any = AutoModelForImageTextToText.from_pretrained(source.name, dtype=getattr(torch, source.dtype))
+    return model.to(source.device).eval(), _processor(source.name)
+
+
+def _load_converted(source: Source) -> tuple[PreTrainedModel, PreTrainedModel, Any]:
+    """A converted model after its original, and its tokenizer or processor."""
+    folder = Path(source.name)
+    snn, tokenizer = load_converted(folder, source.device)
+    ann = load_original(folder, source.device)
+    if source.takes_images:
+        return ann, snn, _processor(source.name)
+    if tokenizer is None:
+        raise SourceError(f"{folder} has no tokenizer: save that of the original model there (save_pretrained)")
+    return ann, snn, tokenizer
+
+
+def _processor(name: str) -> Any:
+    try:
+        processor = AutoProcessor.from_pretrained(name)
+        processor.tokenizer.padding_side = "left"  # answers follow the questions
+    except (OSError, ValueError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SourceError(f"{name} has no processor of texts and images, save it there: {reason}") from None
+    return processor

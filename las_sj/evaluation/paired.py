@@ -1,0 +1,43 @@
+"""The same call of both models, timed."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from las_sj.checkpoint.placement import input_device
+from las_sj.conversion.calibration import Batch, to_device
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model and its spiking network.
+
+    Attributes:
+        ann: the original.
+        snn: the converted model, in the execution that is to be evaluated.
+        tokenizer: of both; a processor for models that take images.
+    """
+
+    ann: PreTrainedModel
+    snn: PreTrainedModel
+    tokenizer: Any
+
+    def run(self, batch: Batch) -> tuple[Any, Any, dict[str, float]]:
+        """What both make of a batch, and the seconds that each took."""
+        return self.each(lambda model: model(**to_device(batch, input_device(model))))
+
+    @torch.no_grad()
+    def each(self, call: Callable[[PreTrainedModel], Any]) -> tuple[Any, Any, dict[str, float]]:
+        """`call` of both models, and the seconds that each took."""
+        outputs, seconds = [], {}
+        for name, model in (("ann", self.ann), ("snn", self.snn)):
+            start = time.perf_counter()
+            outputs.append(call(model))
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[name] = time.perf_counter() - start
+        return outputs[0], outputs[1], {f"{name}_seconds": value for name, value in seconds.items()}

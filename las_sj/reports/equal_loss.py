@@ -1,0 +1,113 @@
+"""How many bits would an ANN with quantised activations need, to lose no more than the spiking network does?"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from las_sj.checkpoint.placement import input_device
+from las_sj.conversion.calibration import Batch, to_device
+from las_sj.conversion.convert import set_execution
+from las_sj.conversion.structure import bypassed_coding
+from las_sj.models import Site, named_sites, parts_of
+
+MOST_BITS = 24
+_MATRIX_PRODUCTS = ("scores", "values")
+
+
+@contextmanager
+def quantised_ann(model: PreTrainedModel, bits: int | None) -> Iterator[None]:
+    """Within this context a converted model, in the accumulated execution, is the ANN with quantised activations.
+
+    The operands of its matrix products (weights aside) are rounded to the nearest of 2^bits − 1 values, symmetric, with
+    one scale for each row of channels of each token; norms, softmax and activations stay exact.
+
+    Args:
+        model: the converted model.
+        bits: of an activation; None does not quantise.
+    """
+    hooks = [
+        site.node.register_forward_hook(_rounding(bits))
+        for _, site in named_sites(model)
+        if bits is not None and _feeds_matrices(site)
+    ]
+    try:
+        with bypassed_coding(model):
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for _, site in named_sites(model):
+            site.node.reset()  # a hook makes a node keep its membrane potential
+
+
+def _feeds_matrices(site: Site) -> bool:
+    return site.feeds == "weights" or any(synapses.operator in _MATRIX_PRODUCTS for synapses in site.synapses)
+
+
+def _rounding(bits: int) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    largest = 2 ** (bits - 1) - 1
+
+    def hook(module: nn.Module, args: Any, values: Tensor) -> Tensor:
+        scale = values.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny) / largest
+        return (values / scale).round_().mul_(scale)
+
+    return hook
+
+
+@torch.no_grad()
+def fewest_bits(model: PreTrainedModel, batches: Iterable[Batch]) -> int | None:
+    """The fewest bits with which the quantised ANN's outputs are as near to the ANN's as the SNN's are.
+
+    Measured as the relative error of the first output (logits or hidden states), padding excluded. The model's
+    execution is left as it was.
+
+    Args:
+        model: a converted model.
+        batches: dicts of keyword arguments.
+
+    Returns:
+        2 … 24, or None where 24 do not reach it.
+    """
+    batches = [to_device(batch, input_device(model)) for batch in batches]
+    before = "temporal" if parts_of(model).step_mode == "m" else "accumulated"
+    set_execution(model, "accumulated")
+    try:
+        spiking = _outputs(model, batches)
+        with quantised_ann(model, None):
+            exact = _outputs(model, batches)
+        target = _error(spiking, exact)
+        few, many = 2, MOST_BITS
+        if _quantised_error(model, batches, exact, many) > target:
+            return None
+        while few < many:
+            middle = (few + many) // 2
+            if _quantised_error(model, batches, exact, middle) <= target:
+                many = middle
+            else:
+                few = middle + 1
+        return few
+    finally:
+        set_execution(model, before)
+
+
+def _quantised_error(model: PreTrainedModel, batches: list[Batch], exact: list[Tensor], bits: int) -> float:
+    with quantised_ann(model, bits):
+        return _error(_outputs(model, batches), exact)
+
+
+def _outputs(model: PreTrainedModel, batches: list[Batch]) -> list[Tensor]:
+    outputs = []
+    for batch in batches:
+        output, mask = model(**batch)[0], batch.get("attention_mask")
+        outputs.append(output[mask.bool()] if mask is not None and output.dim() == 3 else output)
+    return outputs
+
+
+def _error(outputs: list[Tensor], exact: list[Tensor]) -> float:
+    error = sum(float((a - b).double().square().sum()) for a, b in zip(outputs, exact, strict=True))
+    norm = sum(float(b.double().square().sum()) for b in exact)
+    return float((error / norm) ** 0.5) if norm else 0.0

@@ -1,0 +1,41 @@
+"""Model families, one file for each: what modules' types cannot tell. Importing the package makes all known."""
+
+from las_sj.models.families import (
+    bert,
+    clip,
+    distilbert,
+    electra,
+    gemma2,
+    gpt2,
+    gpt_neox,
+    llama,
+    llava,
+    mistral,
+    opt,
+    phi3,
+    qwen2,
+    qwen2_vl,
+    qwen3,
+    roberta,
+    vit,
+)
+
+__all__ = [
+    "bert",
+    "clip",
+    "distilbert",
+    "electra",
+    "gemma2",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "llava",
+    "mistral",
+    "opt",
+    "phi3",
+    "qwen2",
+    "qwen2_vl",
+    "qwen3",
+    "roberta",
+    "vit",
+]

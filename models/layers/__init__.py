@@ -1,0 +1,1 @@
+"""Spiking layers, one file for each."""

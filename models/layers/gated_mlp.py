@@ -1,0 +1,74 @@
+"""Gated feed-forward blocks (Llama and its relatives): the product of gate and up is one of two currents."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from las_sj.models.layers.activation import SpikingActivation
+from las_sj.models.layers.linear import synapses_of
+from las_sj.models.layers.products import spiking_product
+from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
+from las_sj.neurons import WindowNode, fused
+from las_sj.neurons.fetching import HOOK
+
+PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a call of a module does more than its forward method."""
+    wrapped = "forward" in module.__dict__ and HOOK not in module.__dict__
+    return wrapped or bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+class GatedProduct(SpikingLayer):
+    """What gated blocks share: the product of gate and up, each coded."""
+
+    gate_node: WindowNode
+    up_node: WindowNode
+
+    def equip(self, factory: NeuronFactory) -> None:
+        self.gate_node = factory.coder()
+        self.up_node = factory.coder()
+
+    def sites(self) -> Iterator[Site]:
+        yield Site("gate_node", self.gate_node, "product", (Synapses("product", 1, is_mac=True),))
+        yield Site("up_node", self.up_node, "product", (Synapses("product", 1),))
+
+    def product(self, activation: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
+        """Currents, or accumulated values, of activation(gate) ∘ up."""
+        if isinstance(activation, SpikingActivation) and not is_hooked(activation):
+            nodes = (activation.node, self.gate_node, self.up_node)
+            y = fused.gated_product(nodes, self.window(gate), self.window(up), self.execution.temporal)
+            if y is not None:
+                return self.close_window(y)
+        gate, up = self.fire(self.gate_node, activation(gate)), self.fire(self.up_node, up)
+        if not self.execution.temporal:
+            return gate * up
+        split = self.execution.split_time
+        return self.execution.merge_time(spiking_product(split(gate), split(up)))
+
+
+class SpikingGatedMLP(GatedProduct):
+    """OAT → (W_gate → HG → OAT) ∘ (W_up → OAT) → OAT → W_down, currents [T·B, S, C] to [T·B, S, C].
+
+    gate_proj and up_proj share the neurons of the input; down_proj has its own.
+    """
+
+    gate_proj: nn.Module
+    up_proj: nn.Module
+    down_proj: nn.Module
+    act_fn: nn.Module
+    input_node: WindowNode
+
+    def equip(self, factory: NeuronFactory) -> None:
+        self.input_node = factory.coder()
+        super().equip(factory)
+
+    def sites(self) -> Iterator[Site]:
+        projections = tuple(synapses_of(getattr(self, name), name) for name in ("gate_proj", "up_proj"))
+        yield Site("input_node", self.input_node, "weights", projections)
+        yield from super().sites()
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.fire(self.input_node, x)
+        return self.down_proj(self.product(self.act_fn, self.gate_proj(spikes), self.up_proj(spikes)))

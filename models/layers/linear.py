@@ -1,0 +1,126 @@
+"""Linear layers that receive spikes: nn.Linear, GPT-2's Conv1D, and the readout."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
+from las_sj.neurons import HGNode, WindowNode
+
+
+def out_features(module: nn.Module) -> int:
+    """Synapses per input neuron of an nn.Linear or Conv1D."""
+    if isinstance(module, Conv1D):
+        return int(module.nf)
+    assert isinstance(module, nn.Linear)
+    return module.out_features
+
+
+def synapses_of(module: nn.Module, operator: str) -> Synapses:
+    """What spikes find in an nn.Linear or Conv1D."""
+    return Synapses(operator, out_features(module), is_mac=True, bias=module.bias is not None)
+
+
+class FedLinear(SpikingLayer):
+    """A linear layer whose input is spikes already, because the layer around it codes it once for several.
+
+    [T·B, ..., C_in] to [T·B, ..., C_out] currents; the bias enters as a constant current.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._synapses(x)
+
+    def _synapses(self, spikes: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.per_step(self.bias)
+        weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
+        return F.linear(spikes, weight, bias)
+
+
+class SpikingLinear(FedLinear):
+    """A linear layer with a population of coding neurons before it: y = Σ_t W·s(t) + b.
+
+    A train that would be larger than `stream_from` bytes is made and used up for some tokens at a time.
+    """
+
+    input_node: WindowNode
+    stream_from: int = 1 << 29
+
+    def equip(self, factory: NeuronFactory) -> None:
+        self.input_node = factory.coder()
+
+    def sites(self) -> Iterator[Site]:
+        yield Site("input_node", self.input_node, "weights", (synapses_of(self, ""),))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.execution.temporal and x.nbytes > self.stream_from and not self._is_followed(x):
+            return self._stream(x)
+        return self._synapses(self.fire(self.input_node, x))
+
+    def _is_followed(self, x: Tensor) -> bool:
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in (self.weight, self.bias) if p is not None)
+        return trained or self.input_node.is_watched(x)
+
+    def _stream(self, x: Tensor) -> Tensor:
+        """The temporal call, without a train of all tokens."""
+        x_seq = self.execution.split_time(x).flatten(1, -2)  # [T, tokens, C_in]
+        out = x.new_empty((*x_seq.shape[:2], out_features(self)))
+        size = max(1, x_seq.shape[1] * self.stream_from // x.nbytes)
+        for start in range(0, x_seq.shape[1], size):
+            train = self.input_node(x_seq[:, start : start + size])
+            for spikes, y in zip(train, out[:, start : start + size], strict=True):
+                y.copy_(self._synapses(spikes))
+        return out.view(*x.shape[:-1], -1)
+
+
+class RectifiedLinear(SpikingLinear):
+    """A linear layer and HG neurons for the ReLU that modelling code applies to its output (DistilBERT).
+
+    Their currents are never negative, so the ReLU that follows changes nothing at any time step.
+    """
+
+    absorbs = True
+    relu_node: HGNode
+
+    def equip(self, factory: NeuronFactory) -> None:
+        super().equip(factory)
+        self.relu_node = factory.non_linearity("relu")
+
+    def sites(self) -> Iterator[Site]:
+        yield from super().sites()
+        yield Site("relu_node", self.relu_node, "neuron", (Synapses("relu", 1),), native="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fire(self.relu_node, super().forward(x))
+        if not (self.relu_node.bypass and self.execution.temporal):
+            return y
+        train = torch.zeros_like(y_seq := self.execution.split_time(y))
+        train[0] = y_seq.sum(0)  # the shares of a bypassed window have both signs
+        return self.execution.merge_time(train)
+
+
+class SpikingReadout(SpikingLinear):
+    """The output layer: its membrane accumulates over T and is read at the end.
+
+    Currents [T·B, ..., C] to values [B, ..., V], so that no [T·B, ..., V] exists.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.execution.temporal:
+            return super().forward(x)
+        train = self.input_node(self.execution.split_time(x))  # [T, B, ..., C]
+        weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
+        membrane = train.new_zeros((*train.shape[1:-1], weight.shape[0]))  # [B, ..., V]
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+            for spikes in train:
+                membrane = membrane + F.linear(spikes, weight)
+        else:
+            flat = membrane.view(-1, weight.shape[0])
+            for spikes in train:
+                flat.addmm_(spikes.flatten(0, -2), weight.t())
+        return membrane if self.bias is None else membrane + self.bias

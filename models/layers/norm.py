@@ -1,0 +1,102 @@
+"""LayerNorm and RMSNorm in spike-equivalent form (LAS, arXiv 2505.09659).
+
+Centred values are coded by OAT neurons; their squares come from HG neurons, whose mean is linear; 1/√· comes from HG
+neurons; the product of the two is a spike Hadamard product, coded again before the gains γ, which are weights.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from las_sj.models.layers.products import spiking_product
+from las_sj.models.layers.spiking_layer import Dense, NeuronFactory, Site, SpikingLayer, Synapses
+from las_sj.neurons import HGNode, WindowNode, fused
+
+
+class SpikingRMSNorm(SpikingLayer):
+    """x·γ/√(mean(x²) + ε), currents [T·B, ..., C] to [T·B, ..., C]."""
+
+    centres: bool = False  # whether the mean is subtracted
+    weight: Tensor
+    eps: float
+    variance_epsilon: float
+    centred_node: WindowNode
+    square_node: HGNode
+    rsqrt_node: HGNode
+    scale_node: WindowNode
+    output_node: WindowNode
+
+    def equip(self, factory: NeuronFactory) -> None:
+        self.centred_node = factory.coder()
+        self.square_node = factory.non_linearity("square")
+        self.rsqrt_node = factory.non_linearity("rsqrt")
+        self.scale_node = factory.coder()
+        self.output_node = factory.coder()
+
+    def sites(self) -> Iterator[Site]:
+        # A centred spike goes into the squares and into the product with the scale, which has a term for each channel.
+        yield Site("centred_node", self.centred_node, "product", (Synapses("", 2),), self.dense(), native="norm")
+        yield Site("square_node", self.square_node, "neuron", (Synapses("", 1),))
+        yield Site("rsqrt_node", self.rsqrt_node, "neuron", (Synapses("", 1),))
+        yield Site("scale_node", self.scale_node, "product", (Synapses("", self.channels),))
+        yield Site("output_node", self.output_node, "product", (Synapses("", 1),))
+
+    @property
+    def channels(self) -> int:
+        """Values that are normalised together."""
+        shape = getattr(self, "normalized_shape", None)  # RMSNorm of transformers has none, but gains
+        return math.prod(shape if shape is not None else self.weight.shape)
+
+    def dense(self) -> tuple[Dense, ...]:
+        """The residual or position that is added before the norm."""
+        return (Dense("residual", additions=1),)
+
+    @property
+    def epsilon(self) -> float:
+        """ε under its name in this class."""
+        return float(self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps)
+
+    @property
+    def gains(self) -> Tensor | None:
+        """γ, [C]."""
+        return self.weight
+
+    def centre(self, x: Tensor) -> Tensor:
+        """The linear step before the norm; none here."""
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = (self.centred_node, self.square_node, self.rsqrt_node, self.scale_node, self.output_node)
+        ends = (self.gains, getattr(self, "bias", None))  # RMSNorm has no bias
+        y = fused.norm(nodes, self.window(x), self.execution.temporal, self.centres, self.epsilon, *ends)
+        return self._each_population(x) if y is None else self.close_window(y)
+
+    def _each_population(self, x: Tensor) -> Tensor:
+        centred = self.fire(self.centred_node, self.centre(x))
+        variance = self.fire(self.square_node, centred).mean(-1, keepdim=True) + self.per_step(self.epsilon)
+        scale = self.fire(self.scale_node, self.fire(self.rsqrt_node, variance))  # [T·B, ..., 1]
+        if self.execution.temporal:
+            split = self.execution.split_time
+            normed = self.execution.merge_time(spiking_product(split(centred), split(scale)))
+        else:
+            normed = centred * scale
+        output = self.fire(self.output_node, normed)
+        bias = getattr(self, "bias", None)  # RMSNorm has none
+        gains = self.gains
+        if gains is None:
+            return output
+        return output * gains if bias is None else torch.addcmul(self.per_step(bias), output, gains)
+
+
+class SpikingLayerNorm(SpikingRMSNorm):
+    """(x − mean(x))·γ/√(var(x) + ε) + β, currents [T·B, ..., C] to [T·B, ..., C]."""
+
+    centres = True
+
+    def dense(self) -> tuple[Dense, ...]:
+        return *super().dense(), Dense("", additions=2, native=True)  # the mean, and its subtraction
+
+    def centre(self, x: Tensor) -> Tensor:
+        return x - x.mean(-1, keepdim=True)

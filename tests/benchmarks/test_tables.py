@@ -1,0 +1,103 @@
+"""The scripts of the papers' tables run on any model: here on tiny ones, whose figures mean nothing."""
+
+import json
+import shutil
+import subprocess
+import sys
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+from commands import ENVIRONMENT
+from tiny_models import bert, save
+from transformers import BertForSequenceClassification
+
+from las_sj.checkpoint.loading import default_model
+
+pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
+
+ROOT = Path(__file__).parents[2]
+GLUE = ROOT / "tests" / "data" / "glue"
+TEXT = default_model() / "evaluation.txt"
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    save(bert(BertForSequenceClassification, vocab_size=512, num_labels=2), folder)
+    (folder / "finetune.json").write_text(json.dumps({"task": "SST-2"}))
+    return folder
+
+
+def rows_of(script: str, *arguments: object) -> list[list[str]]:
+    """The rows of the first table that a script prints."""
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "benchmarks")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "tables" / script), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [*takewhile(lambda line: line.startswith("|"), done.stdout[done.stdout.index("|") :].splitlines())]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_glue(classifier: Path) -> None:
+    ((task, rows, metric, ann, snn, *_),) = rows_of("glue.py", classifier, "--data", GLUE)
+    assert (task, rows, metric) == ("SST-2", "100", "accuracy")
+    assert abs(float(ann) - float(snn)) <= 2
+
+
+def test_time_steps(classifier: Path) -> None:
+    rows = rows_of("time_steps.py", classifier, "--data", GLUE, "--limit", 16, "--time-steps", 8, 16)
+    assert [row[2] for row in rows] == ["16", "8"]
+    spikes = [float(row[7]) for row in rows]
+    assert spikes[0] > spikes[1]
+
+
+def test_levels(classifier: Path, tmp_path: Path) -> None:
+    """A task of pairs of sentences; its score is that of the script that evaluates as `las_sj.evaluate` does."""
+    folder = shutil.copytree(classifier, tmp_path / "bert")
+    (folder / "finetune.json").write_text(json.dumps({"task": "MRPC"}))
+    (tmp_path / "MRPC").mkdir()
+    sentences = [line for line in TEXT.read_text().splitlines() if len(line) > 20][:48]
+    pairs = zip(sentences[::2], sentences[1::2], strict=True)
+    rows = [f"{number % 2}\t0\t0\t{one}\t{other}\n" for number, (one, other) in enumerate(pairs)]
+    for split in ("train", "dev"):
+        (tmp_path / "MRPC" / f"{split}.tsv").write_text("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n" + "".join(rows))
+    ((_, number, metric, ann, *_), _) = rows_of("glue.py", folder, "--data", tmp_path)
+    assert (number, metric) == ("24", "accuracy")
+    found = rows_of("levels.py", folder, "--data", tmp_path, "--levels", 1, 15, "--time-steps", 8)
+    _check_levels(found, float(ann) / 100)
+
+
+def _check_levels(rows: list[list[str]], score: float) -> None:
+    assert [row[:3] for row in rows[:4]] == [[r, "none", n] for r in ("nearest", "floor") for n in ("1", "15")]
+    assert len(rows) == 8
+    spikes = [float(row[6]) for row in rows]
+    assert spikes[0] > spikes[1]
+    assert all(float(row[3]) == pytest.approx(score, abs=1e-4) for row in rows)
+
+
+def test_ablation(classifier: Path) -> None:
+    rows = rows_of("ablation.py", classifier, "--data", GLUE, "--limit", 8, "--time-steps", 8)
+    assert len(rows) == 5
+    assert len({row[1] for row in rows}) == 5
+
+
+def test_language_modelling(tmp_path: Path) -> None:
+    options = ("--text", TEXT, "--calibration", TEXT, "--limit", 300, "--window", 64, "--stride", 64)
+    call = ("language_modelling.py", "--model", default_model(), *options, "--settings", 16, "8:15:floor:2")
+    first = rows_of(*call, "--work", tmp_path / "work")
+    assert [row[0] for row in first] == ["T=16", "T=8:15:floor:2"]
+    assert float(first[0][1]) == float(first[1][1]) < 100
+    assert abs(float(first[0][3])) < abs(float(first[1][3]))
+    again = rows_of(*call, "--work", tmp_path / "work")  # all batches are there
+    assert again == first
+
+
+def test_zero_shot(tmp_path: Path) -> None:
+    rows = [{"text": "to be or not to be"}, {"text": "my kingdom for a horse"}]
+    (tmp_path / "lambada").mkdir()
+    (tmp_path / "lambada" / "lambada_test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--data", tmp_path, "--calibration", TEXT, "--tasks", "lambada_openai")
+    found = rows_of("zero_shot.py", "--model", default_model(), *options)
+    assert [row[:2] for row in found] == [["lambada_openai", "acc"], ["lambada_openai", "perplexity"]]
+    assert found[0][7] == "2"

@@ -1,0 +1,234 @@
+"""Calibration: deterministic, without padding, with headroom, and clear about what it cannot use."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import (
+    MODELS,
+    Model,
+    bert,
+    calibration_batches,
+    gpt2,
+    llama,
+    padding_mask,
+    relative_error,
+    run,
+    token_ids,
+)
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import las_sj
+from las_sj import Calibration, CalibrationError, LASConfig
+from las_sj.conversion.calibration import generated_batches
+from las_sj.conversion.structure import bypassed_coding
+from las_sj.models import named_sites
+from las_sj.neurons import HGNode
+
+Settings = dict[str, tuple[float, ...]]
+
+
+def settings_of(model: PreTrainedModel) -> Settings:
+    """What calibration sets: thresholds, and ranges of HG neurons."""
+    return {
+        name: (site.node.low, site.node.high)
+        if isinstance(site.node, HGNode)
+        else tuple(float(parameter) for parameter in site.node.parameters())
+        for name, site in named_sites(model)
+    }
+
+
+def converted(build: Callable[[], PreTrainedModel], batches: Any, **settings: Any) -> Settings:
+    return settings_of(las_sj.convert(build(), LASConfig(**settings), batches))
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_deterministic(name: str) -> None:
+    first, second = (converted(MODELS[name], calibration_batches()) for _ in range(2))
+    assert first == second
+    assert first != converted(MODELS[name], [{"input_ids": token_ids(seed=50)}])
+
+
+@pytest.mark.parametrize("build", [gpt2, bert])
+def test_generated_data(build: Callable[[], PreTrainedModel]) -> None:
+    """Without data: the model's own text (or random tokens), the same in every run, by seed."""
+    model = build()
+    state = torch.get_rng_state()
+    first, second, other = (generated_batches(model, seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    for batch, again in zip(first, second, strict=True):
+        assert torch.equal(batch["input_ids"], again["input_ids"])
+    assert not torch.equal(first[0]["input_ids"], other[0]["input_ids"])
+    assert first[0]["input_ids"].shape == (4, 64)  # the model has no more positions
+    assert converted(build, None, seed=3) == converted(build, None, seed=3) != converted(build, None, seed=4)
+
+
+def test_any_iterable_is_read_once() -> None:
+    drawn: list[int] = []
+
+    def batches() -> Any:
+        for index, batch in enumerate(calibration_batches(3)):
+            drawn.append(index)
+            yield batch
+
+    assert converted(gpt2, batches()) == converted(gpt2, calibration_batches(3))
+    assert drawn == [0, 1, 2]
+
+
+def of_tokens(settings: Settings) -> Settings:
+    """Attention is left out: its neurons are per head, and see padding."""
+    return {name: values for name, values in settings.items() if "las_attention" not in name}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("length", [10, 4, 8])  # 4: as many as heads
+@pytest.mark.parametrize("build", [gpt2, llama])
+def test_padding_is_excluded(build: Callable[[], Model], side: str, length: int) -> None:
+    def loud_padding() -> Model:
+        model = build()
+        with torch.no_grad():
+            model.get_input_embeddings().weight[99] *= 1000
+        return model
+
+    mask = padding_mask(side, max(length, 8))[:, :length] if side == "right" else padding_mask(side, length)
+    mask[:, -1 if side == "left" else 0] = 1
+    ids = token_ids(3, length) % 99
+    padded = [torch.where(mask.bool(), ids, torch.full_like(ids, padding)) for padding in (5, 99)]
+    quiet, loud = (
+        of_tokens(converted(loud_padding, [{"input_ids": tokens, "attention_mask": mask}])) for tokens in padded
+    )
+    assert quiet.keys() == loud.keys()
+    for name, values in quiet.items():
+        assert loud[name] == pytest.approx(values, rel=1e-4), name
+    unmasked = of_tokens(converted(loud_padding, [{"input_ids": padded[1]}]))
+    assert max(unmasked[name][-1] / quiet[name][-1] for name in quiet) > 100
+
+
+@pytest.mark.parametrize("headroom", [1.0, 1.5, 4.0])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_ranges_cover_the_data(name: str, headroom: float) -> None:
+    model = las_sj.convert(MODELS[name](), LASConfig(headroom=headroom), calibration_batches())
+    las_sj.set_execution(model, "accumulated")
+    seen: dict[str, float] = {}
+
+    def watch(name: str) -> Callable[[Tensor], None]:
+        def observe(v: Tensor) -> None:
+            seen[name] = max(seen.get(name, 0.0), float(v.abs().max()))
+
+        return observe
+
+    sites = dict(named_sites(model))
+    for site_name, site in sites.items():
+        site.node.observer = watch(site_name)
+    with bypassed_coding(model), torch.no_grad():
+        for batch in calibration_batches():
+            model(**batch)
+    assert seen.keys() == sites.keys()
+    coders = {name: site.node for name, site in sites.items() if not isinstance(site.node, HGNode)}
+    for site_name, node in coders.items():
+        limit = float(node.limit(torch.zeros(1)))
+        bound = sites[site_name].upper_bound
+        assert limit == pytest.approx(bound or seen[site_name] * headroom, rel=1e-5)
+        assert float(next(node.parameters())) <= limit
+    for site_name in sites.keys() - coders.keys():
+        node = sites[site_name].node
+        assert node.function.name == "exp" or seen[site_name] <= node.high
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_calibrated_data_is_in_range(name: str) -> None:
+    model = las_sj.convert(MODELS[name](), LASConfig(headroom=1.25), calibration_batches())
+    for batch in calibration_batches():
+        run(model, "accumulated", **batch)
+    assert {name: site.node.out_of_range for name, site in named_sites(model) if site.node.out_of_range} == {}
+    loud = {"inputs_embeds": 50 * torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(0))}
+    run(model, "accumulated", **loud)
+    assert any(site.node.out_of_range for _, site in named_sites(model))
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_float_inputs(name: str) -> None:
+    """Calibration by inputs_embeds only."""
+    ann = MODELS[name]()
+    embedded = ann.get_input_embeddings()(token_ids()).detach()
+    snn = las_sj.convert(MODELS[name](), None, [{"inputs_embeds": embedded}])
+    with torch.no_grad():
+        assert relative_error(run(snn, "temporal", input_ids=token_ids())[0], ann(token_ids())[0]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "calibration data is empty"),
+        (iter(()), "calibration data is empty"),
+        ([{"input_ids": token_ids(2, 0)}], "calibration data is empty"),
+        ([{"input_ids": token_ids(0, 5)}], "calibration data is empty"),
+        ([token_ids()], "must be dicts of the model's keyword arguments, got Tensor"),
+    ],
+)
+def test_unusable_data(batches: Any, message: str) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        las_sj.convert(gpt2(), None, batches)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_broken_weights(name: str, bad: float) -> None:
+    model = MODELS[name]()
+    weight_name, weight = next(item for item in model.named_parameters() if "1" in item[0] and item[1].dim() == 2)
+    weight.data[0, 0] = bad
+    with pytest.raises(CalibrationError, match=f"weight {weight_name} has infinite or NaN values"):
+        las_sj.convert(model, None, calibration_batches())
+
+
+def test_activations_that_overflow() -> None:
+    model = gpt2()
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_fc.weight.fill_(3e38)
+    with pytest.raises(CalibrationError, match=r"infinite or NaN at transformer\.h\.0\.mlp\.c_fc"):
+        las_sj.convert(model, None, calibration_batches())
+
+
+def test_activations_that_overflow_in_a_later_batch() -> None:
+    """Token 99, which the first batch lacks, has values whose squares float16 cannot hold."""
+    model = bert().half()
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight[99] = 3e4 * (-1) ** torch.arange(32)
+    batches = [{"input_ids": token_ids() % 99}, {"input_ids": torch.full((1, 4), 99)}]
+    with pytest.raises(CalibrationError, match=r"infinite or NaN activations at embeddings\.LayerNorm"):
+        las_sj.convert(model, None, batches)
+
+
+def test_context_manager_by_itself() -> None:
+    """Calibrating again, on other data, as convert does."""
+    model = las_sj.convert(gpt2(), None, calibration_batches())
+    before = settings_of(model)
+    with Calibration(model, LASConfig()):
+        run(model, "accumulated", input_ids=token_ids(seed=50))
+    assert settings_of(model) == converted(gpt2, [{"input_ids": token_ids(seed=50)}]) != before
+
+
+def test_context_manager_without_a_call() -> None:
+    model = las_sj.convert(gpt2(), None, calibration_batches())
+    before = settings_of(model)
+    with pytest.raises(CalibrationError, match="calibration data is empty"), Calibration(model, LASConfig()):
+        pass
+    assert settings_of(model) == before
+
+
+def test_nothing_changes_where_a_call_fails() -> None:
+    model = las_sj.convert(gpt2(), None, calibration_batches())
+    before, expected = settings_of(model), run(model, "accumulated", input_ids=token_ids()).logits
+
+    def fail() -> None:
+        with Calibration(model, LASConfig()):
+            run(model, "accumulated", input_ids=token_ids(seed=50))
+            raise KeyError("broken off")
+
+    with pytest.raises(KeyError):
+        fail()
+    assert settings_of(model) == before
+    assert torch.equal(run(model, "accumulated", input_ids=token_ids()).logits, expected)
+    assert not any(site.node.bypass or site.node.observer for _, site in named_sites(model))

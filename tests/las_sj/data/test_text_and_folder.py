@@ -1,0 +1,148 @@
+"""Batches from text, and output folders that appear whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from las_sj.checkpoint.loading import default_model
+from las_sj.data.output_folder import REPORT, OutputError, check_output, whole_folder
+from las_sj.data.text import TextError, padded_lines, read_text, split_held_out, token_windows
+
+TEXT = "First Citizen: Before we proceed any further, hear me speak.\n\nAll: Speak, speak.\n" * 20
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(default_model())
+
+
+@pytest.mark.parametrize("tokens", [2, 50, 64, 65, 66, 10_000])
+def test_windows_are_the_text(tokenizer: PreTrainedTokenizerBase, tokens: int) -> None:
+    batches = token_windows(tokenizer, TEXT, tokens, window=16, batch_size=3)
+    assert all(batch["input_ids"].shape == (3, 16) for batch in batches[:-2])
+    assert all(batch["input_ids"].shape[1] >= 2 for batch in batches)
+    found = torch.cat([batch["input_ids"].flatten() for batch in batches])
+    expected = torch.tensor(tokenizer(TEXT)["input_ids"][:tokens])
+    left_out = len(expected) - len(found)  # a single token at the end predicts nothing
+    assert left_out == (1 if len(expected) % 16 == 1 else 0)
+    assert torch.equal(found, expected[: len(found)])
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_too_little_text(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    with pytest.raises(TextError, match="fewer than two tokens"):
+        token_windows(tokenizer, text, 100, 16, 4)
+
+
+def test_lines_are_padded(tokenizer: PreTrainedTokenizerBase) -> None:
+    batches = padded_lines(tokenizer, TEXT, tokens=100, longest=28)
+    assert sum(int(batch["attention_mask"].sum()) for batch in batches[:-1]) < 100
+    for batch in batches:
+        assert batch["input_ids"].shape == batch["attention_mask"].shape
+        assert batch["input_ids"].shape[1] <= 28
+        assert not bool(batch["attention_mask"].all())
+    first = batches[0]["input_ids"][0][batches[0]["attention_mask"][0].bool()]
+    assert first.tolist() == tokenizer(TEXT.splitlines()[0])["input_ids"][:28]
+
+
+@pytest.mark.parametrize("text", ["", "\n \n\t\n"])
+def test_no_lines(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    with pytest.raises(TextError, match="no line"):
+        padded_lines(tokenizer, text, 100, 16)
+
+
+def test_split() -> None:
+    first, second = split_held_out(TEXT)
+    assert first + second == TEXT
+    assert first.endswith(" ")
+    assert len(second) == pytest.approx(0.2 * len(TEXT), rel=0.05)
+    assert split_held_out("nospaces") == ("", "nospaces")
+
+
+def test_read(tmp_path: Path) -> None:
+    good, blank, binary = (tmp_path / name for name in ("good", "blank", "binary"))
+    good.write_text("häh", encoding="utf-8")
+    blank.write_text(" \n")
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert read_text(good) == "häh"
+    for path, message in ((blank, "is empty"), (binary, "cannot read"), (tmp_path, "cannot read")):
+        with pytest.raises(TextError, match=message) as raised:
+            read_text(path)
+        assert str(path) in str(raised.value)
+    with pytest.raises(TextError, match="cannot read text"):
+        read_text(tmp_path / "missing")
+
+
+class TestWholeFolder:
+    def test_appears_at_the_end(self, tmp_path: Path) -> None:
+        target = tmp_path / "deep" / "out"
+        with whole_folder(target, overwrite=False) as folder:
+            (folder / "file").write_text("content")
+            assert not target.exists()
+            assert folder.parent == target.parent  # one file system, so that renaming is one step
+        assert (target / "file").read_text() == "content"
+        assert [path.name for path in target.parent.iterdir()] == ["out"]
+
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_nothing_is_left(self, tmp_path: Path, error: type[BaseException], overwrite: bool) -> None:
+        target = tmp_path / "out"
+        if overwrite:
+            target.mkdir()
+            (target / REPORT).write_text("old")
+
+        def write() -> None:
+            with whole_folder(target, overwrite) as folder:
+                (folder / "file").write_text("content")
+                raise error
+
+        with pytest.raises(error):
+            write()
+        left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+        assert left == (["out", f"out/{REPORT}"] if overwrite else [])
+
+    def test_overwrite_replaces(self, tmp_path: Path) -> None:
+        target = tmp_path / "out"
+        target.mkdir()
+        (target / REPORT).write_text("old")
+        with whole_folder(target, overwrite=True) as folder:
+            (folder / "new").write_text("new")
+        assert [path.name for path in target.iterdir()] == ["new"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_old_folder_outlives_a_failed_rename(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        target = tmp_path / "out"
+        target.mkdir()
+        (target / REPORT).write_text("old")
+        rename = Path.rename
+
+        def broken(path: Path, other: Path) -> Path:
+            if other == target and "partial" in path.name:
+                raise OSError(5, "Input/output error")
+            return rename(path, other)
+
+        def write() -> None:
+            with whole_folder(target, overwrite=True) as folder:
+                (folder / "new").write_text("new")
+
+        monkeypatch.setattr(Path, "rename", broken)
+        with pytest.raises(OSError, match="Input/output error"):
+            write()
+        assert [path.name for path in target.iterdir()] == [REPORT]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_refused(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.write_text("")
+        for overwrite in (False, True):
+            with pytest.raises(OutputError, match="is a file"):
+                check_output(file, overwrite)
+        with pytest.raises(OutputError, match="exists: give another folder, or --overwrite"):
+            check_output(tmp_path, overwrite=False)
+        with pytest.raises(OutputError, match="not the output of a conversion"):
+            check_output(tmp_path, overwrite=True)
+        (tmp_path / REPORT).write_text("{}")
+        check_output(tmp_path, overwrite=True)
+        check_output(tmp_path / "new", overwrite=False)

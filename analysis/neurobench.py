@@ -26,9 +26,8 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from las_sj.conversion.convert import set_execution
 from las_sj.extras import MissingExtraError
-from las_sj.models import named_sites
+from las_sj.models import named_sites, set_execution
 from las_sj.models.layers.linear import FedLinear, SpikingLinear
 from las_sj.neurons import WindowNode
 

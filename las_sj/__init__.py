@@ -9,9 +9,9 @@ Importing this package also teaches transformers to load converted models.
 from las_sj.checkpoint.quantizer import LASQuantizationConfig, LASQuantizer
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration import Calibration, CalibrationError
-from las_sj.conversion.convert import convert, set_execution
+from las_sj.conversion.convert import convert
 from las_sj.conversion.structure import StructureError
-from las_sj.models import UnsupportedModelError
+from las_sj.models import UnsupportedModelError, set_execution
 
 __version__ = "0.1.0"
 

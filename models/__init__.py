@@ -1,7 +1,6 @@
 """Spiking layers, the temporal call, and one adapter per model family."""
 
-from las_sj.models.calls import parts_of
-from las_sj.models.execution import Execution
+from las_sj.models.execution import Execution, execution_of, running, set_execution
 from las_sj.models.families import (
     bert,
     clip,
@@ -40,6 +39,7 @@ __all__ = [
     "clip",
     "distilbert",
     "electra",
+    "execution_of",
     "family_of_config",
     "gemma2",
     "gpt2",
@@ -49,13 +49,14 @@ __all__ = [
     "mistral",
     "named_sites",
     "opt",
-    "parts_of",
     "phi3",
     "qwen2",
     "qwen2_vl",
     "qwen3",
     "register_family",
     "roberta",
+    "running",
+    "set_execution",
     "swap_modules",
     "vit",
 ]

@@ -13,14 +13,12 @@ from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.utils import ModelOutput
 
 from las_sj.models.encoded_images import repeat_encoded, sum_encoded
-from las_sj.models.execution import Call, Execution
+from las_sj.models.execution import EXECUTION, Call, Execution
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import NAME
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.registry import Family
-
-EXECUTION = "las_execution"  # the attribute of a converted model that holds its `Execution`
 
 # Float inputs enter as constant currents. The vision tower of Qwen2-VL calls its pixels hidden_states.
 VALUES = ("inputs_embeds", "pixel_values", "pixel_values_videos", "hidden_states")
@@ -217,15 +215,3 @@ def _with_loss(output: Any, call: Call) -> Any:
         return (ForSequenceClassificationLoss(labels, output[0], call.caller.config), *output)
     loss = ForSequenceClassificationLoss(labels, output.logits, call.caller.config)
     return type(output)(**{**output, "loss": loss})
-
-
-def parts_of(model: PreTrainedModel) -> Execution:
-    """The `Execution` of a converted model.
-
-    Raises:
-        ValueError: `model` is not converted.
-    """
-    execution = getattr(model, EXECUTION, None)
-    if not isinstance(execution, Execution):
-        raise ValueError(f"{type(model).__name__} is not a converted model: call las_sj.convert first")
-    return execution

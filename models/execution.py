@@ -1,12 +1,17 @@
 """What all spiking layers of one model share: whether a call is under way, and in which execution."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from spikingjelly.activation_based import base
+from spikingjelly.activation_based import base, functional
 from torch import Tensor, nn
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
+
+EXECUTION = "las_execution"  # the attribute of a converted model that holds its `Execution`
+EXECUTIONS = {"temporal": "m", "accumulated": "s"}  # and SpikingJelly's step modes
 
 
 @dataclass
@@ -56,6 +61,11 @@ class Execution(nn.Module, base.StepModule):
         self.batch_state: list[tuple[nn.Module, str]] = []
 
     @property
+    def name(self) -> str:
+        """The execution that is set, "temporal" or "accumulated"."""
+        return next(name for name, mode in EXECUTIONS.items() if mode == self.step_mode)
+
+    @property
     def temporal(self) -> bool:
         """Whether a temporal call is under way."""
         return bool(self.calls) and self.step_mode == "m"
@@ -83,3 +93,51 @@ class Execution(nn.Module, base.StepModule):
     def merge_time(x_seq: Tensor) -> Tensor:
         """[T, B, ...] to [T·B, ...]."""
         return x_seq.flatten(0, 1)
+
+
+def execution_of(model: nn.Module) -> Execution:
+    """The `Execution` of a converted model.
+
+    Raises:
+        ValueError: `model` is not converted.
+    """
+    execution = getattr(model, EXECUTION, None)
+    if not isinstance(execution, Execution):
+        raise ValueError(f"{type(model).__name__} is not a converted model: call las_sj.convert first")
+    return execution
+
+
+def is_converted(model: nn.Module) -> bool:
+    """Whether `model` is a converted one."""
+    return isinstance(getattr(model, EXECUTION, None), Execution)
+
+
+def set_execution(model: PreTrainedModel, execution: str) -> None:
+    """Choose how a converted model runs: SpikingJelly's `set_step_mode` by name.
+
+    Args:
+        model: a converted model.
+        execution: "temporal", T steps with a spike train between any two layers, or "accumulated", the same
+            network with every window summed up.
+
+    Raises:
+        ValueError: another execution, or a model that is not converted.
+    """
+    if execution not in EXECUTIONS:
+        raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}")
+    execution_of(model)  # raises where it is not converted
+    functional.set_step_mode(model, EXECUTIONS[execution])
+
+
+@contextmanager
+def running(model: PreTrainedModel, execution: str) -> Iterator[None]:
+    """Within this context a converted model runs in one execution; afterwards it is in the one that it was in before.
+
+    Arguments and errors are those of `set_execution`.
+    """
+    before = execution_of(model).name
+    set_execution(model, execution)
+    try:
+        yield
+    finally:
+        set_execution(model, before)

@@ -1,12 +1,11 @@
 """Is a network really spike-driven? Run it, watch every operation, and list what multiplies what."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
@@ -25,8 +24,9 @@ from las_sj.analysis.auditing.operators import (
 )
 from las_sj.analysis.auditing.provenance import Origin, Provenance, is_spikes, tensors_in, train_origin
 from las_sj.analysis.tables import Cell, Table, markdown_table
-from las_sj.models import parts_of
-from las_sj.models.calls import EXECUTION, TARGETS
+from las_sj.models import execution_of, running
+from las_sj.models.calls import TARGETS
+from las_sj.models.execution import is_converted
 from las_sj.neurons import WindowNode
 
 SPIKE_WEIGHT = "spike × weight"
@@ -170,27 +170,14 @@ def audit(model: PreTrainedModel, batch: Mapping[str, Any]) -> Audit:
         mode.provenance.mark(constant, None)
     for source in sources:
         mode.provenance.mark(source, Origin(index=not source.is_floating_point()))
+    temporal = running(model, "temporal") if is_converted(model) else nullcontext()
     # In inference mode composite operators would arrive whole.
-    with torch.inference_mode(False), torch.no_grad(), _temporal(model), _module_stack(mode), mode:
+    with torch.inference_mode(False), torch.no_grad(), temporal, _module_stack(mode), mode:
         output = model(**batch)
     depths = [origin.depth for origin in map(mode.provenance.of, tensors_in(output)) if origin is not None]
-    time_steps = parts_of(model).time_steps if hasattr(model, EXECUTION) else None
+    time_steps = execution_of(model).time_steps if is_converted(model) else None
     rows = [AuditRow(*key, count) for key, count in mode.counts.items() if count]
     return Audit(rows, time_steps, max(depths, default=0))
-
-
-@contextmanager
-def _temporal(model: PreTrainedModel) -> Iterator[None]:
-    """The temporal execution, and back."""
-    if not hasattr(model, EXECUTION):
-        yield
-        return
-    before = parts_of(model).step_mode
-    functional.set_step_mode(model, "m")
-    try:
-        yield
-    finally:
-        functional.set_step_mode(model, before)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, lege
 from las_sj.analysis.plots.picture import Picture
 from las_sj.analysis.plots.raster import MAX_PANELS
 from las_sj.analysis.spikes.windows import choose_sites, reached, recorders, threshold_nodes
-from las_sj.models import Execution, parts_of
+from las_sj.models import Execution, execution_of
 from las_sj.neurons import WindowNode
 from las_sj.neurons.mt import ThresholdNode
 from las_sj.neurons.thresholds import BINS, BINS_PER_OCTAVE, magnitude_histogram
@@ -91,7 +91,7 @@ def plot_activation_histogram(
         ValueError: the model is not converted, a site does not exist or is not reached, or a potential is infinite or
             NaN.
     """
-    execution = parts_of(model)
+    execution = execution_of(model)
     nodes = threshold_nodes(model, choose_sites(model, sites))
     seen = {name: _Magnitudes(name, node, execution) for name, node in nodes.items()}
     with recorders(model, seen):

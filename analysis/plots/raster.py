@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, legend_above, row_height, wrap
 from las_sj.analysis.plots.picture import Picture
 from las_sj.analysis.spikes.windows import Window, choose_sites, sample_windows
-from las_sj.models import parts_of
+from las_sj.models import execution_of
 
 SHOWN_NEURONS = 48  # per site
 MAX_PANELS = 12  # more sites than that share one axis, as bands
@@ -69,7 +69,7 @@ def plot_raster(
     Raises:
         ValueError: the model is not in the temporal execution, or a site or neuron does not exist.
     """
-    execution = parts_of(model)
+    execution = execution_of(model)
     chosen = choose_sites(model, sites)
     in_panels = len(chosen) <= MAX_PANELS
     if neurons is None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from las_sj.analysis.spikes.site_spikes import Live, SiteSpikes
 from las_sj.analysis.spikes.train_sample import TrainSample
-from las_sj.models import AnalogIsland, named_sites, parts_of
+from las_sj.models import AnalogIsland, execution_of, named_sites
 from las_sj.models.layers.analog import IslandTally
 from las_sj.neurons import WindowNode
 
@@ -46,7 +46,7 @@ class SpikeMonitor:
     """
 
     def __init__(self, model: PreTrainedModel, sample: int | None = SAMPLE, keep_trains: int = 0) -> None:
-        self._execution = parts_of(model)
+        self._execution = execution_of(model)
         self._hooks: list[Any] = []
         self._size = (0, 0)  # of the call under way
         self._live: dict[int, tuple[Tensor, Live]] = {}

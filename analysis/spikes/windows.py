@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from las_sj.analysis.labels import thin
-from las_sj.models import named_sites, parts_of
+from las_sj.models import execution_of, named_sites
 from las_sj.neurons import HGNode, WindowNode
 from las_sj.neurons.mt import ThresholdNode
 
@@ -141,7 +141,7 @@ def sample_windows(
         ValueError: the model is not in the temporal execution, the call does not reach a site, or a site does not have
             the token or any of the neurons.
     """
-    if parts_of(model).step_mode != "m":
+    if execution_of(model).step_mode != "m":
         raise ValueError('spike trains exist in the temporal execution: call las_sj.set_execution(model, "temporal")')
     check_neurons(neurons)
     samplers = {name: _Sampler(name, neurons, token) for name in sites}

@@ -10,7 +10,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from las_sj.checkpoint.placement import is_stored
 from las_sj.config import LASConfig
-from las_sj.models import Coverage, named_sites, swap_modules
+from las_sj.models import Coverage, named_sites, set_execution, swap_modules
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import NAME
 from las_sj.models.swap import stayed_analog
@@ -112,8 +112,6 @@ class LASQuantizer(HfQuantizer):
         return model
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
-        from las_sj.conversion.convert import set_execution
-
         nodes = {site.node for _, site in named_sites(model)}
         for module_name, module in model.named_modules():
             for name, tensor in module.state_dict(keep_vars=True).items():

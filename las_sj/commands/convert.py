@@ -20,10 +20,11 @@ from las_sj.checkpoint.sample import save_sample
 from las_sj.commands.command_line import OneLineParser, add_settings, config_of
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration import generated_batches, to_device
-from las_sj.conversion.convert import check_weights, convert, set_execution
+from las_sj.conversion.convert import check_weights, convert
 from las_sj.conversion.quality import Quality, compare, is_language_model
 from las_sj.data.output_folder import REPORT, check_output, whole_folder
 from las_sj.data.text import TextBatch, TextError, padded_lines, read_text, split_held_out, token_windows
+from las_sj.models import set_execution
 from las_sj.reports.conversion_report import build_report, to_markdown
 
 RASTER_TOKENS = 24

@@ -15,7 +15,7 @@ from las_sj.checkpoint.placement import input_device
 from las_sj.checkpoint.sample import SampleError, load_sample
 from las_sj.commands.command_line import OneLineParser
 from las_sj.conversion.calibration import Batch, to_device
-from las_sj.conversion.convert import set_execution
+from las_sj.models import set_execution
 from las_sj.reports.model_report import shortened
 
 AUDIT_TOKENS = 2

@@ -11,7 +11,7 @@ from transformers import GenerationMixin, PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.config import LASConfig
-from las_sj.models import Execution, Site, named_sites, parts_of
+from las_sj.models import Execution, Site, execution_of, named_sites
 from las_sj.neurons import HGNode, MTNode, OATNode
 from las_sj.neurons.thresholds import BINS, magnitude_histogram, solve_thresholds
 
@@ -61,7 +61,7 @@ class Calibration:
         self.model = model
         self.config = config
         self.sites = dict(named_sites(model))
-        execution = parts_of(model)
+        execution = execution_of(model)
         self.statistics = {name: _SiteStatistics(name, execution) for name in self.sites}
 
     def __enter__(self) -> "Calibration":

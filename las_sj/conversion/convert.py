@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -14,10 +12,8 @@ from las_sj.checkpoint.quantizer import mark, quantization_config_of
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration import Batch, CalibrationError, calibrate, generated_batches, to_device
 from las_sj.conversion.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
-from las_sj.models import Coverage, UnsupportedModelError, named_sites, parts_of, swap_modules
+from las_sj.models import Coverage, UnsupportedModelError, named_sites, set_execution, swap_modules
 from las_sj.models.registry import family_of
-
-EXECUTIONS = {"temporal": "m", "accumulated": "s"}
 
 
 def convert(
@@ -79,23 +75,6 @@ def set_coverage(model: PreTrainedModel, coverage: Coverage) -> None:
     model.__dict__["las_coverage"] = coverage
 
 
-def set_execution(model: PreTrainedModel, execution: str) -> None:
-    """Choose how a converted model runs: SpikingJelly's `set_step_mode` by name.
-
-    Args:
-        model: a converted model.
-        execution: "temporal", T steps with a spike train between any two layers, or "accumulated", the same
-            network with every window summed up.
-
-    Raises:
-        ValueError: another execution, or a model that is not converted.
-    """
-    if execution not in EXECUTIONS:
-        raise ValueError(f"execution must be one of {', '.join(EXECUTIONS)}, got {execution!r}")
-    parts_of(model)  # raises where it is not converted
-    functional.set_step_mode(model, EXECUTIONS[execution])
-
-
 def _check_padding_token(model: PreTrainedModel) -> None:
     """A decoder that classifies looks for the last token that is no padding; a temporal call is a batch of T."""
     classifies = hasattr(model, "score") and type(model).__name__.endswith("ForSequenceClassification")
@@ -131,6 +110,3 @@ def check_weights(model: PreTrainedModel) -> None:
             continue
         if not all(torch.isfinite(extreme) for extreme in torch.aminmax(parameter.detach())):  # without a copy of it
             raise CalibrationError(f"weight {name} has infinite or NaN values: the checkpoint is broken")
-
-
-__all__: list[Any] = ["convert", "set_execution"]

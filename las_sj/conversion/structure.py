@@ -10,7 +10,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from las_sj.models import named_sites, parts_of
+from las_sj.models import execution_of, named_sites
 from las_sj.models.layers.embedding import SpikingEmbedding
 from las_sj.neurons import WindowNode
 
@@ -123,7 +123,7 @@ def check_structure(model: PreTrainedModel, probe: dict[str, Any], expected: Out
         _look_at_outputs(model, probe, accumulated.compare)
         functional.set_step_mode(model, "m")
         try:
-            temporal = _Comparison(model, expected, mask, parts_of(model).time_steps)
+            temporal = _Comparison(model, expected, mask, execution_of(model).time_steps)
             _look_at_outputs(model, probe, temporal.compare)
         finally:
             functional.set_step_mode(model, "s")

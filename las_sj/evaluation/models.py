@@ -13,8 +13,9 @@ from las_sj.checkpoint.loading import load_converted, load_model, load_original,
 from las_sj.checkpoint.quantizer import METHOD
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration import Batch, generated_batches
-from las_sj.conversion.convert import check_weights, convert, set_execution
+from las_sj.conversion.convert import check_weights, convert
 from las_sj.evaluation.paired import Pair
+from las_sj.models import set_execution
 
 
 class SourceError(ValueError):

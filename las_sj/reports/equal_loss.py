@@ -10,9 +10,8 @@ from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.conversion.calibration import Batch, to_device
-from las_sj.conversion.convert import set_execution
 from las_sj.conversion.structure import bypassed_coding
-from las_sj.models import Site, named_sites, parts_of
+from las_sj.models import Site, named_sites, running
 
 MOST_BITS = 24
 _MATRIX_PRODUCTS = ("scores", "values")
@@ -73,9 +72,7 @@ def fewest_bits(model: PreTrainedModel, batches: Iterable[Batch]) -> int | None:
         2 … 24, or None where 24 do not reach it.
     """
     batches = [to_device(batch, input_device(model)) for batch in batches]
-    before = "temporal" if parts_of(model).step_mode == "m" else "accumulated"
-    set_execution(model, "accumulated")
-    try:
+    with running(model, "accumulated"):
         spiking = _outputs(model, batches)
         with quantised_ann(model, None):
             exact = _outputs(model, batches)
@@ -90,8 +87,6 @@ def fewest_bits(model: PreTrainedModel, batches: Iterable[Batch]) -> int | None:
             else:
                 few = middle + 1
         return few
-    finally:
-        set_execution(model, before)
 
 
 def _quantised_error(model: PreTrainedModel, batches: list[Batch], exact: list[Tensor], bits: int) -> float:

@@ -29,9 +29,8 @@ from las_sj.analysis import (
 )
 from las_sj.checkpoint.placement import input_device
 from las_sj.conversion.calibration import Batch, to_device
-from las_sj.conversion.convert import set_execution
 from las_sj.data.output_folder import REPORT
-from las_sj.models import named_sites
+from las_sj.models import named_sites, set_execution
 from las_sj.neurons import HGNode
 from las_sj.reports.equal_loss import fewest_bits
 

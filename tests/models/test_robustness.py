@@ -30,7 +30,7 @@ from transformers import (
 
 import las_sj
 from las_sj import UnsupportedModelError
-from las_sj.models import FAMILIES, Family, SpikingLayer, parts_of, register_family
+from las_sj.models import FAMILIES, Family, SpikingLayer, execution_of, register_family
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ class TestDeepCopy:
     def test_independent(self, snn: Model) -> None:
         clone = copy.deepcopy(snn)
         las_sj.set_execution(clone, "accumulated")
-        assert parts_of(snn).step_mode == "m"
-        assert parts_of(clone).step_mode == "s"
+        assert execution_of(snn).step_mode == "m"
+        assert execution_of(clone).step_mode == "s"
         expected = run(snn, "temporal", input_ids=token_ids()).logits
         with torch.no_grad():
             for parameter in clone.parameters():
@@ -60,9 +60,9 @@ class TestDeepCopy:
         clone = copy.deepcopy(snn)
         layers = [module for module in clone.modules() if isinstance(module, SpikingLayer)]
         assert len(layers) > 10
-        assert all(layer.execution is parts_of(clone) for layer in layers)
-        assert parts_of(clone.base_model) is parts_of(clone)
-        assert parts_of(clone) is not parts_of(snn)
+        assert all(layer.execution is execution_of(clone) for layer in layers)
+        assert execution_of(clone.base_model) is execution_of(clone)
+        assert execution_of(clone) is not execution_of(snn)
 
 
 def break_off(model: nn.Module, error: BaseException) -> Callable[[], None]:
@@ -153,7 +153,7 @@ def test_unknown_execution(snn: Model, execution: Any) -> None:
 
 def test_not_converted() -> None:
     ann = gpt2()
-    for call in (lambda: las_sj.set_execution(ann, "temporal"), lambda: parts_of(ann)):
+    for call in (lambda: las_sj.set_execution(ann, "temporal"), lambda: execution_of(ann)):
         with pytest.raises(ValueError, match="GPT2LMHeadModel is not a converted model"):
             call()
 

@@ -21,7 +21,7 @@ from las_sj.analysis.auditing.audit import (
 )
 from las_sj.analysis.auditing.provenance import Origin, is_spikes
 from las_sj.analysis.energies.operations import count_operations
-from las_sj.models import named_sites, parts_of
+from las_sj.models import execution_of, named_sites
 from las_sj.neurons import MTNode, OATNode
 
 T = 5
@@ -305,7 +305,7 @@ def test_nothing_is_left_behind() -> None:
     las_sj.set_execution(snn, "accumulated")
     before = snn(**BATCH).logits
     audit(snn, BATCH)
-    assert parts_of(snn).step_mode == "s"
+    assert execution_of(snn).step_mode == "s"
     assert all(site.node.step_mode == "s" for _, site in named_sites(snn))
     assert torch.equal(snn(**BATCH).logits, before)
     with pytest.raises(IndexError):

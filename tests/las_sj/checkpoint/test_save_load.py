@@ -26,7 +26,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AUTO_
 
 import las_sj
 from las_sj import LASConfig
-from las_sj.models import SpikingLayer, named_sites, parts_of
+from las_sj.models import SpikingLayer, execution_of, named_sites
 from las_sj.neurons import HGNode
 
 AUTO: dict[str, Any] = {
@@ -57,7 +57,7 @@ def test_bit_identical(name: str, tmp_path: Path) -> None:
     snn = convert_tiny(MODELS[name]())
     snn.save_pretrained(tmp_path)
     loaded = AUTO[name].from_pretrained(tmp_path)
-    assert parts_of(loaded).step_mode == "m"  # temporal, as convert leaves it
+    assert execution_of(loaded).step_mode == "m"  # temporal, as convert leaves it
     assert loaded.las_coverage == snn.las_coverage
     assert type(loaded).__name__ == type(snn).__name__
     assert not any(p.requires_grad for _, site in named_sites(loaded) for p in site.node.parameters())

@@ -8,7 +8,7 @@ from tiny_models import MODELS, convert_tiny, relative_error, run, token_ids
 from torch import Tensor
 
 import las_sj
-from las_sj.models import named_sites, parts_of
+from las_sj.models import execution_of, named_sites
 from las_sj.reports.equal_loss import fewest_bits, quantised_ann
 
 BATCHES = [{"input_ids": token_ids(seed=seed)} for seed in (1, 2)]
@@ -83,6 +83,6 @@ def test_nothing_is_left_behind() -> None:
     snn = convert_tiny(MODELS["gpt2"](), time_steps=6)
     before = run(snn, "temporal", **BATCHES[0])[0]
     fewest_bits(snn, BATCHES)
-    assert parts_of(snn).step_mode == "m"
+    assert execution_of(snn).step_mode == "m"
     assert not any(site.node.bypass or site.node._forward_hooks for _, site in named_sites(snn))
     assert torch.equal(run(snn, "temporal", **BATCHES[0])[0], before)

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from las_sj.checkpoint.loading import default_model
-from las_sj.models import parts_of
+from las_sj.models import execution_of
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_default_model_loads(converted: tuple[Path, Finished], report: dict[str,
     folder = converted[0] / "out"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     ann = AutoModelForCausalLM.from_pretrained(default_model())
-    assert parts_of(model).step_mode == "m"
+    assert execution_of(model).step_mode == "m"
     batch = tokenizer("First Citizen: We are accounted poor citizens", return_tensors="pt")
     with torch.no_grad():
         expected = ann(**batch).logits
@@ -127,7 +127,7 @@ def test_options_reach_the_network(call: Call, source: Path, text: Path, tmp_pat
     }
     assert set(report["coverage"]["analog"]) == {f"transformer.h.0.mlp.{name}" for name in ("c_fc", "c_proj", "act")}
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert parts_of(model).time_steps == 9
+    assert execution_of(model).time_steps == 9
 
 
 def test_same_run_same_files(call: Call, source: Path, text: Path, tmp_path: Path) -> None:

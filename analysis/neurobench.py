@@ -27,7 +27,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from transformers.pytorch_utils import Conv1D
 
 from las_sj.extras import MissingExtraError
-from las_sj.models import named_sites, set_execution
+from las_sj.models import execution_of, named_sites, set_execution
 from las_sj.models.layers.linear import FedLinear, SpikingLinear
 from las_sj.neurons import WindowNode
 
@@ -54,7 +54,7 @@ class ConvertedClassifier(NeuroBenchModel):
     def __init__(self, model: PreTrainedModel, columns: Sequence[str] = ("input_ids", "attention_mask")) -> None:
         super().__init__()
         set_execution(model, "temporal")
-        analog = model.__dict__["las_coverage"].analog
+        analog = execution_of(model).coverage.analog
         if analog:
             raise ValueError(f"{min(analog)} stayed analog, where there are no spikes to show: convert it too")
         if any(isinstance(module, Conv1D) for module in model.modules()):

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers.utils import logging
 
 import las_sj
-from las_sj.analysis.auditing import audit
+from las_sj.analysis import audit
 
 HEADER = (
     "architecture",

@@ -1,5 +1,6 @@
 """Spiking layers, the temporal call, and one adapter per model family."""
 
+from las_sj.models.coverage import Coverage
 from las_sj.models.execution import Execution, execution_of, running, set_execution
 from las_sj.models.families import (
     bert,
@@ -20,20 +21,26 @@ from las_sj.models.families import (
     roberta,
     vit,
 )
+from las_sj.models.layers.activation import register_activation
 from las_sj.models.layers.analog import AnalogIsland
-from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer
+from las_sj.models.layers.site import Dense, Site, Synapses
+from las_sj.models.layers.spiking_forms import spiking_form_of
+from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.registry import FAMILIES, Family, UnsupportedModelError, family_of_config, register_family
-from las_sj.models.swap import Coverage, named_sites, swap_modules
+from las_sj.models.swap import named_sites, swap_modules
 
 __all__ = [
     "FAMILIES",
     "AnalogIsland",
     "Coverage",
+    "Dense",
     "Execution",
     "Family",
     "NeuronFactory",
     "Site",
     "SpikingLayer",
+    "Synapses",
     "UnsupportedModelError",
     "bert",
     "clip",
@@ -53,10 +60,12 @@ __all__ = [
     "qwen2",
     "qwen2_vl",
     "qwen3",
+    "register_activation",
     "register_family",
     "roberta",
     "running",
     "set_execution",
+    "spiking_form_of",
     "swap_modules",
     "vit",
 ]

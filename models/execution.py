@@ -1,64 +1,40 @@
-"""What all spiking layers of one model share: whether a call is under way, and in which execution."""
+"""What all spiking layers of one model share, and the choice of its execution."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
+import torch
 from spikingjelly.activation_based import base, functional
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
+
+from las_sj.models.call import Call, innermost
+from las_sj.models.coverage import Coverage
+from las_sj.neurons import watching
 
 EXECUTION = "las_execution"  # the attribute of a converted model that holds its `Execution`
 EXECUTIONS = {"temporal": "m", "accumulated": "s"}  # and SpikingJelly's step modes
 
 
-@dataclass
-class Call:
-    """A forward call that is under way.
-
-    Attributes:
-        caller: the model that was called.
-        token_mask: bool [B, S], False on padding; None without padding, or where the model takes no tokens.
-        labels: what a loss is computed from at the end of the call.
-        options: values of the config's options that are hidden during the call.
-    """
-
-    caller: nn.Module
-    token_mask: Tensor | None
-    labels: Tensor | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def flat_mask(self) -> Tensor | None:
-        """The same for tokens in one row, bool [B·S]."""
-        return None if self.token_mask is None else self.token_mask.flatten()
-
-
 class Execution(nn.Module, base.StepModule):
-    """State of a converted model, a submodule of it without parameters.
+    """How a converted model runs; a submodule of it without parameters.
 
     SpikingJelly's `set_step_mode` reaches it like every neuron: "m" is the temporal execution, in which tensors
     are [T·B, ...], t-major, and carry currents; "s" is the accumulated one, with tensors [B, ...].
+    Outside a call, layers treat what they are given as accumulated values.
 
     Attributes:
         time_steps: T.
-        calls: the calls under way, outermost first; outside a call, layers treat what they are given as accumulated
-            values.
+        coverage: what became of the model's modules.
         layers: where the spiking layers are: the module around each, its name there, and its full name.
-        hidden_options: configs and their options that are None during calls, because a layer does their work.
-        batch_state: modules and their attributes that keep a tensor with one row for each sequence between calls.
     """
 
     def __init__(self, time_steps: int) -> None:
         super().__init__()
         self.time_steps = time_steps
         self.step_mode = "s"
-        self.calls: list[Call] = []
+        self.coverage = Coverage({}, {})
         self.layers: list[tuple[nn.Module, str, str]] = []
-        self.hidden_options: list[tuple[PretrainedConfig, str]] = []
-        self.batch_state: list[tuple[nn.Module, str]] = []
 
     @property
     def name(self) -> str:
@@ -66,24 +42,47 @@ class Execution(nn.Module, base.StepModule):
         return next(name for name, mode in EXECUTIONS.items() if mode == self.step_mode)
 
     @property
-    def temporal(self) -> bool:
-        """Whether a temporal call is under way."""
-        return bool(self.calls) and self.step_mode == "m"
+    def call(self) -> Call | None:
+        """The innermost call of this model that is under way in this thread."""
+        call = innermost()
+        while call is not None and call.execution is not self:
+            call = call.outer
+        return call
 
     @property
-    def token_mask(self) -> Tensor | None:
-        """Of the innermost call: bool [B, S], False on padding; None without padding."""
-        return self.calls[-1].token_mask if self.calls else None
+    def temporal(self) -> bool:
+        """Whether a temporal call is under way.
+
+        Raises:
+            RuntimeError: a layer is computed again in a backward pass, and nobody knows of which call.
+        """
+        call = self.call
+        if call is not None:
+            return call.temporal
+        if self.step_mode == "m" and watching.in_backward():
+            raise RuntimeError(
+                "a layer of a temporal call is computed again in backward by a checkpoint that las_sj does not know: "
+                'use model.gradient_checkpointing_enable(), or las_sj.set_execution(model, "accumulated")'
+            )
+        return False
+
+    def live_of(self, shape: torch.Size) -> Tensor | None:
+        """Which neurons of a window [B, S, C], or of tokens in one row [B·S, C], belong to tokens and not to padding.
+
+        Returns:
+            bool, [B, S, 1] or [B·S, 1]; None without padding, and for heads and pooled tokens.
+        """
+        call = self.call
+        if call is None or call.token_mask is None:
+            return None
+        if len(shape) == 2 and shape[0] == call.token_mask.numel():
+            return call.live_rows
+        return call.live_tokens if len(shape) == 3 and shape[:2] == call.token_mask.shape else None
 
     def mask_of(self, v: Tensor) -> Tensor | None:
-        """`token_mask` if `v` has one row of channels per token, [B, S, C], or flattened [B·S, C] (the mask is then
-        [B·S]); None for heads and pooled tokens."""
-        mask = self.token_mask
-        if mask is None:
-            return None
-        if v.dim() == 2 and len(v) == mask.numel():
-            return self.calls[-1].flat_mask
-        return mask if v.dim() == 3 and v.shape[:2] == mask.shape else None
+        """Which rows of channels of `v`, [B, S, C] or [B·S, C], belong to tokens: bool [B, S] or [B·S], or None."""
+        live = self.live_of(v.shape)
+        return None if live is None else live.squeeze(-1)
 
     def split_time(self, x: Tensor) -> Tensor:
         """[T·B, ...] to [T, B, ...]."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.heads import chooses_answers
+from las_sj.models.layers.spiking_layer import KnowsCalls, SpikingLayer
 
 Check = Callable[[PretrainedConfig], str | None]
 Names = Mapping[str, tuple[str, ...]]
@@ -23,7 +24,7 @@ class Family:
         layers: class name → spiking layer, for modules whose forward method computes more than the modules in them.
         named_layers: name of a module (pattern) → spiking layer, likewise.
         constants: class name → parameters that its forward method adds to currents.
-        batch_state: class name → attributes that keep a tensor with one row for each sequence between calls.
+        batch_state: class name → mixin with `RowsOfSequences`, for modules that keep such tensors between calls.
         unsupported: tells from a config which of its options the family's conversion does not know, or None.
     """
 
@@ -33,7 +34,7 @@ class Family:
     layers: Mapping[str, type[SpikingLayer]] = field(default_factory=dict)
     named_layers: Mapping[str, type[SpikingLayer]] = field(default_factory=dict)
     constants: Names = field(default_factory=dict)
-    batch_state: Names = field(default_factory=dict)
+    batch_state: Mapping[str, type[KnowsCalls]] = field(default_factory=dict)
     unsupported: Check = field(default=lambda config: None)
 
     def __or__(self, other: "Family") -> "Family":
@@ -93,7 +94,7 @@ def family_of(model: PreTrainedModel) -> Family:
     Raises:
         UnsupportedModelError: an unknown family, an option or a head that its conversion does not know.
     """
-    if type(model).__name__.endswith("ForMultipleChoice"):
+    if chooses_answers(model):
         raise UnsupportedModelError(f"{model.config.model_type} with a multiple-choice head is not supported")
     return family_of_config(model.config)
 

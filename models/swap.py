@@ -1,43 +1,27 @@
 """Turn the modules of a Hugging Face model into spiking layers, in place, without touching its modelling code."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatch
 
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from las_sj.models import calls
-from las_sj.models.execution import Execution
+from las_sj.models.coverage import Coverage
+from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers import attention
-from las_sj.models.layers.activation import SpikingActivation, hg_function
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import SpikingAttention
 from las_sj.models.layers.constants import ConstantCurrents
-from las_sj.models.layers.convolution import SpikingPatchEmbedding, divides_into_patches
 from las_sj.models.layers.embedding import SpikingEmbedding
-from las_sj.models.layers.gated_mlp import PARTS, SpikingGatedMLP
+from las_sj.models.layers.gated_mlp import SpikingGatedMLP
 from las_sj.models.layers.linear import FedLinear, SpikingLinear, SpikingReadout
-from las_sj.models.layers.norm import SpikingLayerNorm, SpikingRMSNorm
-from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer, become
+from las_sj.models.layers.site import Site
+from las_sj.models.layers.spiking_forms import spiking_form
+from las_sj.models.layers.spiking_layer import SpikingLayer, become
+from las_sj.models.neuron_factory import NeuronFactory
+from las_sj.models.passive import is_passive, makes_constants, moves_data
 from las_sj.models.registry import Family, UnsupportedModelError, family_of
-
-# Modules without arithmetic of their own, or that only move data.
-_PASSIVE = (nn.Dropout, nn.Identity, nn.ModuleList, nn.Sequential, nn.CrossEntropyLoss)  # the last: DistilBERT's
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What became of the modules of a model.
-
-    Args:
-        spiking: how many modules of each original type became spiking layers.
-        analog: names of the modules that compute and stayed as they were, with the reason.
-    """
-
-    spiking: dict[str, int]
-    analog: dict[str, str]
 
 
 def swap_modules(
@@ -61,6 +45,26 @@ def swap_modules(
     if all(layer in (SpikingEmbedding, ConstantCurrents, AnalogIsland) for layer in layers.values()):
         raise UnsupportedModelError(f"{type(model).__name__} has no layer that can be converted")
     execution = Execution(factory.code.time_steps)
+    spiking = _become_all(model, layers, family, factory, execution)
+    model.set_attn_implementation(attention.NAME)
+    calls.attach(model, execution, family)
+    return keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))
+
+
+def keep_coverage(model: PreTrainedModel, coverage: Coverage) -> Coverage:
+    """Keep what became of the modules: with the model's execution, and as `model.las_coverage` for its users."""
+    execution_of(model).coverage = model.__dict__["las_coverage"] = coverage
+    return coverage
+
+
+def _become_all(
+    model: PreTrainedModel,
+    layers: dict[str, type[SpikingLayer]],
+    family: Family,
+    factory: NeuronFactory,
+    execution: Execution,
+) -> dict[str, int]:
+    """Make modules spiking layers, as chosen; how many of each original type."""
     spiking: dict[str, int] = {}
     for name, layer in layers.items():
         module = model.get_submodule(name)
@@ -74,9 +78,7 @@ def swap_modules(
         if issubclass(layer, ConstantCurrents):
             module.__dict__["constants"] = family.constants[kind]
         become(module, layer, factory, execution, model.config)
-    model.set_attn_implementation(attention.NAME)
-    calls.attach(model, execution, family)
-    return Coverage(spiking, dict(stayed_analog(model)))
+    return spiking
 
 
 def _mark_analog(island: nn.Module) -> None:
@@ -127,7 +129,7 @@ def _refuse_island(model: nn.Module, name: str, layer: type[SpikingLayer] | None
 def _can_stay(model: nn.Module, name: str, layers: dict[str, type[SpikingLayer]]) -> bool:
     """Whether a module can be an island: it computes, and its output is a current."""
     module = model.get_submodule(name)
-    if isinstance(module, _PASSIVE) or layers.get(name) is SpikingEmbedding or "Rotary" in type(module).__name__:
+    if is_passive(module) or layers.get(name) is SpikingEmbedding:
         return False
     return bool(any(other == name or other.startswith(f"{name}.") for other in layers)) or _is_leaf(module)
 
@@ -139,27 +141,37 @@ def _is_leaf(module: nn.Module) -> bool:
 def _choose_layers(model: PreTrainedModel, family: Family) -> Iterator[tuple[str, type[SpikingLayer]]]:
     """The spiking layer that each module becomes; outer modules first."""
     fed: set[str] = set()
-    readout = model.get_output_embeddings()
     for name, module in model.named_modules():
-        kind = type(module).__name__
-        special = next((layer for pattern, layer in family.named_layers.items() if fnmatch(name, pattern)), None)
-        if special is not None:
-            yield name, special
-        elif kind in family.layers:
-            yield name, family.layers[kind]
-        elif kind in family.constants:
-            yield name, ConstantCurrents
-        elif kind in family.attention:
-            fed |= {f"{name}.{projection}" for projection in family.attention[kind]}
-            yield name, SpikingAttention
-        elif all(hasattr(module, part) for part in PARTS):
+        layer = _layer_of(model, family, name, module)
+        if layer is None:
+            continue
+        if issubclass(layer, SpikingAttention):
+            fed |= {f"{name}.{projection}" for projection in family.attention.get(type(module).__name__, ())}
+        if issubclass(layer, SpikingGatedMLP):
             fed |= {f"{name}.gate_proj", f"{name}.up_proj"}
-            yield name, SpikingGatedMLP
-        elif isinstance(module, nn.Linear | Conv1D):
-            is_readout = module is readout or any(fnmatch(name, pattern) for pattern in family.readouts)
-            yield name, FedLinear if name in fed else SpikingReadout if is_readout else SpikingLinear
-        elif (layer := _layer_by_type(module)) is not None:
-            yield name, layer
+        yield name, FedLinear if layer is SpikingLinear and name in fed else layer
+
+
+def _layer_of(model: PreTrainedModel, family: Family, name: str, module: nn.Module) -> type[SpikingLayer] | None:
+    """What the family says of a module, or else its type."""
+    kind = type(module).__name__
+    special = next((layer for pattern, layer in family.named_layers.items() if fnmatch(name, pattern)), None)
+    if special is not None:
+        return special
+    if kind in family.layers:
+        return family.layers[kind]
+    if kind in family.constants:
+        return ConstantCurrents
+    if kind in family.attention:
+        return SpikingAttention
+    layer = spiking_form(module)
+    if layer is SpikingLinear and _is_readout(model, family, name, module):
+        return SpikingReadout
+    return layer
+
+
+def _is_readout(model: PreTrainedModel, family: Family, name: str, module: nn.Module) -> bool:
+    return module is model.get_output_embeddings() or any(fnmatch(name, pattern) for pattern in family.readouts)
 
 
 def _refuse_unknown(model: nn.Module, layers: dict[str, type[SpikingLayer]]) -> None:
@@ -174,21 +186,8 @@ def _refuse_unknown(model: nn.Module, layers: dict[str, type[SpikingLayer]]) -> 
 def _unknown_leaves(model: nn.Module) -> Iterator[str]:
     """Names of modules without children that no spiking layer is known for, and that do not just move data."""
     for name, module in model.named_modules():
-        known = isinstance(module, (nn.Linear, Conv1D, *_PASSIVE)) or "Rotary" in type(module).__name__
-        if name and _is_leaf(module) and not known and _layer_by_type(module) is None:
+        if name and _is_leaf(module) and not is_passive(module) and spiking_form(module) is None:
             yield name
-
-
-def _layer_by_type(module: nn.Module) -> type[SpikingLayer] | None:
-    if isinstance(module, nn.Embedding):
-        return SpikingEmbedding
-    if divides_into_patches(module):
-        return SpikingPatchEmbedding
-    if isinstance(module, nn.LayerNorm):
-        return SpikingLayerNorm
-    if type(module).__name__.endswith("RMSNorm") and hasattr(module, "weight"):
-        return SpikingRMSNorm
-    return SpikingActivation if hg_function(module) is not None else None
 
 
 def stayed_analog(model: nn.Module) -> Iterator[tuple[str, str]]:
@@ -202,11 +201,11 @@ def stayed_analog(model: nn.Module) -> Iterator[tuple[str, str]]:
             yield name, "kept analog by request"
         if name.startswith(tuple(islands)):
             continue
-        if isinstance(module, (SpikingLayer, Execution, *_PASSIVE)) or _inside_layer(model, name):
+        if isinstance(module, SpikingLayer | Execution) or moves_data(module) or _inside_layer(model, name):
             continue
         if any(id(parameter) not in used for parameter in module.parameters(recurse=False)):
             yield name, "parameters of its own that no spiking layer uses"
-        elif not any(True for _ in module.children()) and "Rotary" not in type(module).__name__:
+        elif _is_leaf(module) and not makes_constants(module):
             yield name, f"no spiking form of {type(module).__name__} is known"
 
 

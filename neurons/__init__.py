@@ -1,20 +1,30 @@
 """Spiking neurons of LAS as SpikingJelly stateful nodes."""
 
 from las_sj.neurons.code import MAX_TIME_STEPS, MultiThresholdCode
+from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.fs import FSNode
-from las_sj.neurons.functions import FUNCTIONS
+from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail, register_function
 from las_sj.neurons.hg import HGNode
 from las_sj.neurons.mt import MTNode
 from las_sj.neurons.oat import OATNode
+from las_sj.neurons.record import WindowRecord
+from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
 
 __all__ = [
     "FUNCTIONS",
     "MAX_TIME_STEPS",
     "FSNode",
+    "FanOut",
+    "GridFunction",
     "HGNode",
     "MTNode",
     "MultiThresholdCode",
     "OATNode",
+    "OctaveFunction",
+    "Tail",
+    "ThresholdNode",
     "WindowNode",
+    "WindowRecord",
+    "register_function",
 ]

@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from las_sj.neurons.tally import WindowCounts
+from las_sj.neurons.counts import WindowCounts
 
 MAX_TIME_STEPS = 24  # the mantissa of fp32
 ROUNDINGS = ("nearest", "floor")

@@ -5,12 +5,12 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from torch import nn
 
-HOOK = "_hf_hook"  # what accelerate attaches to a module whose tensors it moves
+from las_sj.neurons.watching import offload_hook
 
 
 def fetched(modules: Iterable[nn.Module]) -> AbstractContextManager[object]:
     """Within this context the tensors of `modules` are where they are computed with."""
-    hooked = [module for module in modules if HOOK in module.__dict__]
+    hooked = [module for module in modules if offload_hook(module) is not None]
     if not hooked:
         return nullcontext()
     from accelerate.utils import align_module_device

@@ -7,12 +7,12 @@ from spikingjelly.activation_based import surrogate
 from spikingjelly.activation_based.neuron import FewSpikeTable
 from torch import Tensor
 
-from las_sj.neurons.tally import WindowCounts
+from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.window import WindowNode
 
 
 class FSNode(WindowNode):
-    """v(1) = Σ_t x(t);  s(t) = Θ(v(t) − θ(t));  v(t+1) = v(t) − h(t)·s(t);  output d(t)·s(t).
+    """Few-spikes neuron: v(1) = Σ_t x(t);  s(t) = Θ(v(t) − θ(t));  v(t+1) = v(t) − h(t)·s(t);  output d(t)·s(t).
 
     Args:
         table: thresholds θ, resets h and output weights d, one each per step.
@@ -33,35 +33,38 @@ class FSNode(WindowNode):
 
     @property
     def supported_backends(self) -> tuple[str, ...]:
+        """Torch alone: tables are of any kind."""
         return ("torch",)
 
-    def _kernels(self, x: Tensor) -> None:
-        """Tables of any kind are run by torch."""
-
-    def _exact(self, v: Tensor) -> Tensor:
+    def exact(self, v: Tensor) -> Tensor:
+        """The membrane potential, which is what a table of a coding neuron stands for."""
         return v
 
-    def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    def with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """encode(v): its steps have the surrogate's gradient."""
         return encode(v)
 
-    def _steps(self, v: Tensor, counts: WindowCounts | None) -> Iterator[Tensor]:
+    def _steps(self, v: Tensor, counts: WindowCounts) -> Iterator[Tensor]:
         for theta, h, d in zip(self.theta, self.h, self.d, strict=True):
             spike = self.surrogate_function(v - theta)
             v = v - h * spike
-            if counts is not None:
+            if counts.counts_spikes:
                 counts.add_fired((spike.detach() != 0).to(v.dtype))
             yield d * spike
 
-    def _fire(self, v: Tensor, train: Tensor, counts: WindowCounts | None) -> None:
+    def write_train(self, v: Tensor, train: Tensor, counts: WindowCounts) -> None:
+        """Write d(t)·s(t) for membrane potential `v` ([...]) to `train`, [T, ...]."""
         for t, step in enumerate(self._steps(v, counts)):
             train[t] = step
 
-    def _accumulate(self, v: Tensor, total: Tensor, counts: WindowCounts | None) -> None:
+    def write_sum(self, v: Tensor, total: Tensor, counts: WindowCounts) -> None:
+        """Write Σ_t d(t)·s(t) for membrane potential `v` ([...]) to `total`, of its shape."""
         total.zero_()
         for step in self._steps(v, counts):
             total += step
 
     def spikes_of(self, v: Tensor) -> Tensor:
+        """The spikes s(t) for membrane potential `v` ([B, ...]), 0 or 1, int16 [T, B, ...]."""
         spikes = v.new_zeros((self.time_steps, *v.shape), dtype=torch.int16)
         remaining = v.detach()
         for t, (theta, h) in enumerate(zip(self.theta, self.h, strict=True)):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Unary = Callable[[Tensor], Tensor]
+_LEAST = 2.0**-60  # of arguments of powers
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class GridFunction:
     above: Tail | None = Tail(slope=1.0)
     relative: bool = False
 
+    def range_for(self, low: float, high: float, headroom: float) -> tuple[float | None, float | None]:
+        """The range to give a neuron for inputs from `low` to `high`: both ends grow by the factor `headroom`."""
+        return low * headroom, high * headroom
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _function_named, (self.name,)
 
@@ -68,11 +73,31 @@ class OctaveFunction:
     gain: int
     even: bool = False
 
+    def range_for(self, low: float, high: float, headroom: float) -> tuple[float | None, float | None]:
+        """The octaves to give a neuron for inputs from `low` to `high`; None leaves an end open.
+
+        Arguments of powers are squares or their sums, which grow with the square of what they are made of.
+        """
+        largest = max(abs(low), abs(high)) * headroom**2
+        return max(low, _LEAST) / headroom**2 if low > 0 else None, min(largest or 1.0, 1 / _LEAST)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _function_named, (self.name,)
 
 
 HGFunction = GridFunction | OctaveFunction
+
+
+def register_function(function: HGFunction) -> HGFunction:
+    """Make a function known under its name, for HG neurons of models and checkpoints.
+
+    Raises:
+        ValueError: another function has that name.
+    """
+    if FUNCTIONS.get(function.name, function) is not function:
+        raise ValueError(f"there is another function named {function.name!r}: choose another name")
+    FUNCTIONS[function.name] = function
+    return function
 
 
 def _function_named(name: str) -> HGFunction:

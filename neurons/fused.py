@@ -11,8 +11,9 @@ from ctypes import pointer
 
 import torch
 from torch import Tensor
-from torch.nn.modules import module as torch_modules
 
+from las_sj.neurons import watching
+from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.hg import HGNode
 from las_sj.neurons.kernels import host
@@ -23,9 +24,7 @@ from las_sj.neurons.window import WindowNode
 
 def fusable(nodes: Sequence[WindowNode], x: Tensor, as_train: bool) -> bool:
     """Whether kernels can run these populations on `x` together, and nobody watches one of them."""
-    if torch_modules._global_forward_hooks or torch_modules._global_forward_pre_hooks or x.numel() == 0:
-        return False
-    if torch._C._len_torch_dispatch_stack():
+    if watching.operations_are_followed() or x.numel() == 0:
         return False
     mode = "m" if as_train else "s"
     for node in nodes:
@@ -39,21 +38,25 @@ def fusable(nodes: Sequence[WindowNode], x: Tensor, as_train: bool) -> bool:
 def norm(
     nodes: tuple[WindowNode, HGNode, HGNode, WindowNode, WindowNode],
     x: Tensor,
-    as_train: bool,
-    centres: bool,
-    epsilon: float,
     gains: Tensor | None,
     bias: Tensor | None,
+    epsilon: float,
+    *,
+    centres: bool,
+    as_train: bool,
 ) -> Tensor | None:
     """RMSNorm, or LayerNorm (`centres`).
 
     Args:
         nodes: of centred values, squares, 1/√·, scale and output.
         x: currents [S, ..., C].
-        as_train: whether trains [T, ..., C] are returned, or their sums [..., C].
-        centres: whether the mean is subtracted.
+        gains, bias: γ and β, [C], or None.
         epsilon: ε.
-        gains, bias: γ and β, [C].
+        centres: whether the mean is subtracted.
+        as_train: whether trains [T, ..., C] are returned, or their sums [..., C].
+
+    Returns:
+        The layer's output, or None where its populations must run one by one.
     """
     channels = x.shape[-1]
     fits = all(end is None or (end.shape == (channels,) and end.is_contiguous()) for end in (gains, bias))
@@ -63,7 +66,7 @@ def norm(
     window, x = host.described(x)
     shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
     with fetched(nodes):
-        centred, square, rsqrt, scale, output = (node.kernel_neurons(x) for node in nodes)
+        centred, square, rsqrt, scale, output = (node.population.structure(x) for node in nodes)
         layer = Norm(*map(pointer, (centred, scale, output, square, rsqrt)), channels, centres, epsilon, *ends)
         y, counts = host.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
     _tell(nodes, counts)
@@ -71,15 +74,22 @@ def norm(
 
 
 def softmax(
-    nodes: tuple[HGNode, WindowNode, HGNode, WindowNode, WindowNode], x: Tensor, as_train: bool, mask: Tensor | None
+    nodes: tuple[HGNode, WindowNode, HGNode, WindowNode, WindowNode],
+    x: Tensor,
+    mask: Tensor | None,
+    *,
+    as_train: bool,
 ) -> Tensor | None:
     """softmax(x + mask), coded.
 
     Args:
         nodes: of exponentials, weights, reciprocals, scale and probabilities.
         x: currents of scores [S, a, b, c, S_q, S_k], or with fewer dimensions before S_q.
-        as_train: whether trains [T, ...] are returned, or their sums.
         mask: additive, broadcastable to x without its steps, or None.
+        as_train: whether trains [T, ...] are returned, or their sums.
+
+    Returns:
+        The layer's output, or None where its populations must run one by one.
     """
     if not fusable(nodes, x, as_train) or not _of_type(x, mask):
         return None
@@ -91,7 +101,7 @@ def softmax(
     shape = (nodes[-1].time_steps, *rows, keys) if as_train else (*rows, keys)
     covering, mask = _mask_of(mask, (*rows, keys))
     with fetched(nodes):
-        exponential, weight, reciprocal, scale, probability = (node.kernel_neurons(x) for node in nodes)
+        exponential, weight, reciprocal, scale, probability = (node.population.structure(x) for node in nodes)
         layer = Softmax(*map(pointer, (exponential, reciprocal, weight, scale, probability)))
         y, counts = host.emit_layer("las_softmax", (layer, window, covering), shape, x, as_train, len(nodes))
     _tell(nodes, counts)
@@ -99,7 +109,7 @@ def softmax(
 
 
 def gated_product(
-    nodes: tuple[HGNode, WindowNode, WindowNode], gate: Tensor, up: Tensor, as_train: bool
+    nodes: tuple[HGNode, WindowNode, WindowNode], gate: Tensor, up: Tensor, *, as_train: bool
 ) -> Tensor | None:
     """activation(gate) ∘ up, both coded.
 
@@ -107,13 +117,16 @@ def gated_product(
         nodes: of the activation, of gates and of ups.
         gate, up: currents [S, ..., C].
         as_train: whether trains [T, ..., C] are returned, or their sums.
+
+    Returns:
+        The layer's output, or None where its populations must run one by one.
     """
     if gate.shape != up.shape or not _of_type(gate, up) or not fusable(nodes, gate, as_train):
         return None
     (first, gate), (second, up) = host.described(gate), host.described(up)
     shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
     with fetched(nodes):
-        neurons = [node.kernel_neurons(gate) for node in nodes]
+        neurons = [node.population.structure(gate) for node in nodes]
         y, counts = host.emit_layer("las_gated", (*neurons, first, second), shape, gate, as_train, len(nodes))
     _tell(nodes, counts)
     return y
@@ -145,5 +158,4 @@ def _mask_of(mask: Tensor | None, shape: Sequence[int]) -> tuple[Mask, Tensor | 
 
 def _tell(nodes: Sequence[WindowNode], counts: Sequence[Counts]) -> None:
     for node, count in zip(nodes, counts, strict=True):
-        node.tally.raw = None
-        node.tally.out_of_range += count.beyond
+        node.counts.take(WindowCounts(out_of_range=count.beyond))

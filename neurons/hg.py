@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from las_sj.neurons.counting import count_ones
+from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fitting import SHIFT, GridFit, OctaveFit, fit_grid, fit_octaves, tail_bound, tail_width
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
 from las_sj.neurons.kernels.structures import FLAT, HELD, SLOPED, Gates
+from las_sj.neurons.seen_values import SeenValues
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
-from las_sj.neurons.tally import WindowCounts
 from las_sj.neurons.window import WindowNode
 
 _LAYOUT = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
@@ -79,6 +80,15 @@ class HGNode(WindowNode):
             else:
                 self._set_octaves(self.function, low, high)
 
+    def cover(self, low: float, high: float, headroom: float) -> None:
+        """Set the range for inputs from `low` to `high`; the function knows how it grows with headroom."""
+        self.set_range(*self.function.range_for(low, high, headroom))
+
+    def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
+        """Cover the values that calibration has seen, if there were any."""
+        if not seen.nothing:
+            self.cover(seen.low, seen.high, headroom)
+
     def _set_grid_range(self, function: GridFunction, low: float | None, high: float | None) -> None:
         assert isinstance(self._fit, GridFit)
         core_low, core_high = function.core
@@ -122,14 +132,17 @@ class HGNode(WindowNode):
         self.register_buffer("bias", self._fit.lines.bias.float())
         self.register_buffer("amplitude", self._fit.lines.amplitude.float())
 
-    def _kernel_tables(self) -> list[Tensor]:
+    def kernel_tables(self, x: Tensor) -> list[Tensor] | None:
+        """The tables of the fit."""
         of_grid = [self.start, self.inverse_width, self.cells] if isinstance(self.function, GridFunction) else []
         return [self.bias, self.amplitude, *of_grid]
 
-    def _kernel_settings(self, x: Tensor) -> tuple[float, ...]:
+    def kernel_settings(self, x: Tensor) -> tuple[float, ...]:
+        """The range."""
         return self.low, self.high
 
-    def _describe(self, tables: list[Tensor], channels: int) -> Structure:
+    def describe(self, tables: list[Tensor], channels: int) -> Structure:
+        """Tables, range and tails, for the kernels."""
         gates = Gates(time_steps=self.time_steps, low=self.low, high=self.high)
         addresses = [table.data_ptr() for table in tables]
         gates.bias, gates.amplitude = addresses[:2]
@@ -160,40 +173,44 @@ class HGNode(WindowNode):
         gates.period, gates.gain, gates.even = function.period, function.gain, function.even
         gates.octave_shift = SHIFT
 
-    def _exact(self, v: Tensor) -> Tensor:
+    def exact(self, v: Tensor) -> Tensor:
+        """The function itself at `v`."""
         return self.function.exact(v)
 
-    def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        if self._keeps_gradient(v):
-            return SlopeOfSubNeuron.apply(v, self._slope(v), encode)
-        return encode(v)
+    def with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """encode(v), with the slope of the open sub-neuron as the gradient."""
+        return SlopeOfSubNeuron.apply(v, self._slope(v), encode)
 
-    def _accumulate(self, v: Tensor, total: Tensor, counts: WindowCounts | None) -> None:
-        share, bias, amplitude = self._select(v)
+    def write_sum(self, v: Tensor, total: Tensor, counts: WindowCounts) -> None:
+        """Write the value of the open sub-neuron's line at the coded `v` ([...]) to `total`, of its shape."""
+        share, bias, amplitude = self._select(v, counts)
         code = self._digits(share)
-        if counts is not None:
+        if counts.counts_spikes:
             counts.add_counts(count_ones(code.nan_to_num(0.0).to(torch.int32), self.time_steps))
         # Not addcmul, which rounds once where it can: kernels round the product too.
         torch.add(bias, code.mul_(2.0**-self.time_steps).mul_(amplitude), out=total)
 
-    def _fire(self, v: Tensor, train: Tensor, counts: WindowCounts | None) -> None:
-        """Binary digits of the membrane potential of the open sub-neuron in units of its width, largest first."""
-        share, bias, amplitude = self._select(v)
+    def write_train(self, v: Tensor, train: Tensor, counts: WindowCounts) -> None:
+        """Write the open sub-neuron's train for `v` ([...]) to `train`, [T, ...].
+
+        It spells the binary digits of the membrane potential in units of the sub-neuron's width, largest first.
+        """
+        share, bias, amplitude = self._select(v, counts)
         spike = torch.empty_like(share)
         not_a_number = share - share  # 0, or NaN, which reaches no threshold
         for t in range(1, self.time_steps + 1):
             torch.ge(share, 2.0**-t, out=spike)
             share.sub_(spike, alpha=2.0**-t)
-            if counts is not None:
+            if counts.counts_spikes:
                 counts.add_fired(spike)
             torch.where(spike > 0, amplitude.mul_(0.5), amplitude.new_zeros(()), out=train[t - 1])
         train[0] += bias.add_(not_a_number)
 
-    def _select(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _select(self, v: Tensor, counts: WindowCounts) -> tuple[Tensor, Tensor, Tensor]:
         """The open sub-neuron of each element: coded share of its width, bias, amplitude, each [...]; counts."""
         v = v.detach()
         lowest, highest = (float(extreme) for extreme in torch.aminmax(v))
-        self.tally.out_of_range += self._count_beyond(v, lowest, highest)
+        counts.out_of_range += self._count_beyond(v, lowest, highest)
         return self._select_between(v, lowest, highest)
 
     def _select_between(self, v: Tensor, lowest: float, highest: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -203,7 +220,8 @@ class HGNode(WindowNode):
         return self._select_octave(v, self.function)[:3]
 
     def spikes_of(self, v: Tensor) -> Tensor:
-        by_kernel = self._spikes_by_kernel(v)
+        """The spikes of the open sub-neurons for `v` ([B, ...]), 0 or 1, int16 [T, B, ...]."""
+        by_kernel = self.population.spikes_by_kernel(v)
         if by_kernel is not None:
             return by_kernel
         if v.numel() == 0:
@@ -215,6 +233,7 @@ class HGNode(WindowNode):
         return torch.stack(steps).view(self.time_steps, *v.shape).to(torch.int16)
 
     def spike_scale(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Amplitude α of the open sub-neuron of each element of `v` ([B, ...]), and its bias."""
         working = v.detach().to(torch.promote_types(v.dtype, torch.float32))
         _, bias, amplitude = self._select_between(working, *(float(extreme) for extreme in torch.aminmax(working)))
         return amplitude, bias
@@ -323,6 +342,7 @@ class HGNode(WindowNode):
         return int(((v < low) | (v > high)).sum())
 
     def extra_repr(self) -> str:
+        """Function, sub-neurons and range."""
         return (
             f"{self.function.name}, {super().extra_repr()}, sub_neurons={self.sub_neurons}, "
             f"range=({self.low:g}, {self.high:g})"

@@ -1,176 +1,19 @@
 """The multi-threshold neuron: an FS neuron with binary thresholds, n levels and signed input."""
 
-from collections.abc import Callable
-from ctypes import Structure
-from types import ModuleType
-
-import torch
 from torch import Tensor, nn
 
-from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, write_train
-from las_sj.neurons.counting import can_look_up, count_spikes, most_spikes
-from las_sj.neurons.kernels.structures import Code, Thresholds
-from las_sj.neurons.surrogate import StraightThroughCode
-from las_sj.neurons.tally import WindowCounts
-from las_sj.neurons.window import WindowNode
-
-_ROUNDING_ALLOWANCE = 2.0**-10  # an input so little above the range is coded as its end, not lost
-
-
-def as_threshold(name: str, value: float | Tensor) -> nn.Parameter:
-    """A threshold as a fp32 parameter without gradient, scalar or per channel ([C]).
-
-    Raises:
-        ValueError: a value is not finite and positive.
-    """
-    tensor = torch.as_tensor(value, dtype=torch.float32).detach().clone()
-    if not tensor.is_meta and not bool((torch.isfinite(tensor) & (tensor > 0)).all()):
-        raise ValueError(f"{name} must be finite and positive, got {value}")
-    return nn.Parameter(tensor, requires_grad=False)
-
-
-class ThresholdNode(WindowNode):
-    """What MTNode and OATNode share: coding a membrane potential with a threshold α for each element."""
-
-    def __init__(self, code: MultiThresholdCode, step_mode: str, backend: str) -> None:
-        super().__init__(code.time_steps, step_mode, backend)
-        self.code = code
-
-    @property
-    def per_channel(self) -> bool:
-        """Whether a threshold has one value per channel."""
-        return any(parameter.dim() > 0 for parameter in self.parameters())
-
-    @property
-    def thresholds(self) -> tuple[nn.Parameter, ...]:
-        """θ of the normal and of the outlier sub-neuron; of one alone, twice the same."""
-        raise NotImplementedError
-
-    def _kernels(self, x: Tensor) -> ModuleType | None:
-        """None also for thresholds that torch would broadcast in another way than one per channel."""
-        for theta in self.thresholds:
-            if theta.dim() and (theta.shape != x.shape[-1:] or not theta.is_contiguous()):
-                return None
-        return super()._kernels(x)
-
-    def _kernel_tables(self) -> list[Tensor]:
-        return list(self.thresholds)
-
-    def _kernel_settings(self, x: Tensor) -> tuple[float, ...]:
-        return (x.shape[-1],) if any(theta.dim() for theta in self.thresholds) else ()
-
-    def _describe(self, tables: list[Tensor], channels: int) -> Structure:
-        code = self.code
-        settings = Code(code.time_steps, code.levels, code.nearest, code.max_spikes or 0, code.spike_bound)
-        addresses = [table.data_ptr() for table in tables]
-        per_channel = [table.dim() > 0 for table in tables]
-        return Thresholds(*addresses, channels if any(per_channel) else 0, *per_channel, settings)
-
-    def alpha(self, v: Tensor) -> Tensor:
-        """The base threshold α of the sub-neuron that each element of `v` goes to, broadcastable to `v`."""
-        return self._alpha_of(v.detach().abs(), 1.0)
-
-    def _alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
-        """α times `factor` for elements of that magnitude, broadcastable to it; counts outliers."""
-        raise NotImplementedError
-
-    def limit(self, v: Tensor) -> Tensor:
-        """The largest |v| in range, broadcastable to `v`."""
-        raise NotImplementedError
-
-    def _exact(self, v: Tensor) -> Tensor:
-        return v
-
-    def _rows(self, v: Tensor) -> Tensor:
-        return v.reshape(-1, v.shape[-1]) if self.per_channel else v.reshape(-1)
-
-    def _with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        if self._keeps_gradient(v):
-            return StraightThroughCode.apply(v, self.alpha(v), encode)
-        return encode(v)
-
-    def _fire(self, v: Tensor, train: Tensor, counts: WindowCounts | None) -> None:
-        magnitude, unit = self._prepare(v, counts)
-        w = v / unit
-        saturated = self._saturated(magnitude)
-        steps = self._steps_of(w, saturated, counts)
-        write_train(w, unit, train, self.code, counts)
-        if saturated is not None and steps is not None:
-            train[:, saturated] = steps * unit.expand_as(v)[saturated]
-
-    def _accumulate(self, v: Tensor, total: Tensor, counts: WindowCounts | None) -> None:
-        magnitude, unit = self._prepare(v, counts)
-        w = v / unit
-        saturated = self._saturated(magnitude)
-        steps = self._steps_of(w, saturated, counts)
-        if counts is not None and can_look_up(self.code):
-            counts.add_counts(count_spikes(w, self.code))
-            torch.mul(accumulate(w, self.code), unit, out=total)
-        else:
-            torch.mul(accumulate(w, self.code, counts), unit, out=total)
-        if saturated is not None and steps is not None:
-            total[saturated] = steps.sum(0) * unit.expand_as(v)[saturated]
-
-    def _steps_of(self, w: Tensor, saturated: Tensor | None, counts: WindowCounts | None) -> Tensor | None:
-        """The trains [T, N] of the elements that the fast forms do not know; puts zeros in their place in `w`."""
-        if saturated is None:
-            return None
-        steps = torch.stack(list(emit_steps(w[saturated], self.code)))
-        w[saturated] = 0.0
-        if counts is not None:
-            counts.add_at(saturated, (steps != 0).sum(0))
-        return steps
-
-    def _prepare(self, v: Tensor, counts: WindowCounts | None) -> tuple[Tensor, Tensor]:
-        """|v|, and θ(1)/n of the sub-neuron of each element; counts outliers."""
-        magnitude = v.abs()
-        return magnitude, self._alpha_of(magnitude, 0.5 / self.code.levels, counts)
-
-    def _saturated(self, magnitude: Tensor) -> Tensor | None:
-        """Where |v| lies beyond the range or is NaN, if anywhere; counts the former."""
-        limit = self.limit(magnitude) * (1 + _ROUNDING_ALLOWANCE)
-        if self.code.nearest and float(magnitude.amax()) <= float(limit.amin()):
-            return None
-        self.tally.out_of_range += int((magnitude > limit).sum())
-        if self.code.nearest:
-            return ~(magnitude <= limit)
-        # "floor" never emits 2θ(1), so the top of a normal sub-neuron's range needs the dynamics too
-        return ~(magnitude < self._alpha_of(magnitude, 1 - _ROUNDING_ALLOWANCE))
-
-    def count_out_of_range(self, v: Tensor) -> int:
-        limit = self.limit(v) * (1 + _ROUNDING_ALLOWANCE)
-        if v.numel() == 0 or max(abs(float(extreme)) for extreme in torch.aminmax(v)) <= float(limit.amin()):
-            return 0
-        return int((v.abs() > limit).sum())
-
-    def spike_scale(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = self.alpha(v).expand(v.shape).clone()
-        return alpha, torch.zeros_like(alpha)
-
-    @property
-    def most_spikes(self) -> int:
-        return most_spikes(self.code)
-
-    @property
-    def largest_level(self) -> int:
-        return 2 * self.code.levels
-
-    def spikes_of(self, v: Tensor) -> Tensor:
-        by_kernel = self._spikes_by_kernel(v)
-        if by_kernel is not None:
-            return by_kernel
-        working = v.detach().to(torch.promote_types(v.dtype, torch.float32))
-        unit = self._alpha_of(working.abs(), 0.5 / self.code.levels)
-        steps = [step.mul_(2.0**t) for t, step in enumerate(emit_steps(working / unit, self.code))]
-        return torch.stack(steps).nan_to_num_(0.0).to(torch.int16)
-
-    def extra_repr(self) -> str:
-        code = self.code
-        return f"{super().extra_repr()}, levels={code.levels}, {code.rounding}, max_spikes={code.max_spikes}"
+from las_sj.neurons.code import MultiThresholdCode
+from las_sj.neurons.counts import WindowCounts
+from las_sj.neurons.seen_values import SeenValues
+from las_sj.neurons.threshold_node import ThresholdNode, as_threshold
 
 
 class MTNode(ThresholdNode):
-    """Multi-threshold neuron (LAS, arXiv 2505.09659): thresholds θ(t) = theta·2^-t, t = 1 … T.
+    """Multi-threshold neuron (LAS, arXiv 2505.09659).
+
+    Thresholds θ(t) = θ·2^-t, t = 1 … T, each with the amplitudes a_j(t) = θ(t)·(1 + j/n), j = 0 … n−1:
+
+        v(1) = Σ_t x(t);  s(t) = sgn(v(t))·a_j(t), the amplitude that `rounding` chooses, or 0;  v(t+1) = v(t) − s(t)
 
     Step mode "s": [B, ..., C] to [B, ..., C]; "m": [T_in, B, ..., C] to [T, B, ..., C].
 
@@ -199,10 +42,17 @@ class MTNode(ThresholdNode):
 
     @property
     def thresholds(self) -> tuple[nn.Parameter, ...]:
+        """θ twice: a neuron without an outlier sub-neuron is its own."""
         return self.theta, self.theta
 
-    def _alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
+    def alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
+        """θ times `factor`, for elements of any magnitude."""
         return self.theta.to(magnitude.dtype) * factor
 
     def limit(self, v: Tensor) -> Tensor:
+        """θ, the largest |v| in range."""
         return self.theta.to(v.dtype)
+
+    def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
+        """Set θ to the largest magnitude that can occur, or that was seen, with headroom."""
+        self.theta.data.fill_(upper_bound or seen.largest * headroom or 1.0)

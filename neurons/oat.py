@@ -4,12 +4,18 @@ import torch
 from torch import Tensor, nn
 
 from las_sj.neurons.code import MultiThresholdCode
-from las_sj.neurons.mt import ThresholdNode, as_threshold
-from las_sj.neurons.tally import WindowCounts
+from las_sj.neurons.counts import WindowCounts
+from las_sj.neurons.seen_values import SeenValues
+from las_sj.neurons.threshold_node import ThresholdNode, as_threshold
+from las_sj.neurons.thresholds import solve_thresholds
 
 
 class OATNode(ThresholdNode):
     """Outlier-aware threshold neuron (LAS, arXiv 2505.09659).
+
+    Two MT neurons, of which each input goes to one:
+
+        M = [|v(1)| > θ_normal];  s = MT(v; θ = θ_outlier) where M = 1, MT(v; θ = θ_normal) where M = 0
 
     Inputs with |v| ≤ θ_normal go to the sub-neuron with base threshold θ_normal (a tie is normal, as in
     SpikingJelly's OutlierAwareThresholdNode), all others to the one with θ_outlier.
@@ -43,9 +49,11 @@ class OATNode(ThresholdNode):
 
     @property
     def thresholds(self) -> tuple[nn.Parameter, ...]:
+        """θ_normal and θ_outlier."""
         return self.theta_normal, self.theta_outlier
 
-    def _alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
+    def alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
+        """θ_normal or θ_outlier, by magnitude, times `factor`; `counts` takes outliers, if given."""
         normal, outlier = self.theta_normal.to(magnitude.dtype), self.theta_outlier.to(magnitude.dtype)
         is_outlier = magnitude > normal
         if counts is not None:
@@ -53,7 +61,15 @@ class OATNode(ThresholdNode):
         return torch.where(is_outlier, outlier * factor, normal * factor)
 
     def limit(self, v: Tensor) -> Tensor:
+        """θ_outlier, the largest |v| in range."""
         return self.theta_outlier.to(v.dtype)
+
+    def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
+        """Set θ_outlier to the largest magnitude, with headroom, and θ_normal for the least squared error."""
+        limit = upper_bound or seen.largest * headroom or 1.0
+        normal, outlier = solve_thresholds(seen.histogram, limit, self.code, True)
+        self.theta_normal.data.fill_(normal)
+        self.theta_outlier.data.fill_(outlier)
 
     def outliers(self, v: Tensor) -> Tensor:
         """Which elements of the membrane potential `v` the outlier sub-neuron codes, bool [...]."""

@@ -25,8 +25,8 @@ from las_sj.analysis.auditing.operators import (
 from las_sj.analysis.auditing.provenance import Origin, Provenance, is_spikes, tensors_in, train_origin
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import execution_of, running
-from las_sj.models.calls import TARGETS
 from las_sj.models.execution import is_converted
+from las_sj.models.inputs import SOURCES, TARGETS
 from las_sj.neurons import WindowNode
 
 SPIKE_WEIGHT = "spike × weight"
@@ -46,7 +46,6 @@ CLASSES = (
     ANALOG_PRODUCT,
 )
 Event = tuple[str, str, int | None]
-_INPUTS = ("input_ids", "inputs_embeds", "pixel_values")
 
 
 @dataclass(frozen=True)
@@ -159,11 +158,11 @@ def audit(model: PreTrainedModel, batch: Mapping[str, Any]) -> Audit:
         batch: the call's keyword arguments.
 
     Raises:
-        ValueError: the batch has none of input_ids, inputs_embeds and pixel_values.
+        ValueError: the batch has no tokens, embeddings or pixels.
     """
-    sources = [batch[name] for name in _INPUTS if isinstance(batch.get(name), Tensor)]
+    sources = [batch[name] for name in SOURCES if isinstance(batch.get(name), Tensor)]
     if not sources:
-        raise ValueError(f"the batch must have one of {', '.join(_INPUTS)}, got {', '.join(batch) or 'nothing'}")
+        raise ValueError(f"the batch must have one of {', '.join(SOURCES)}, got {', '.join(batch) or 'nothing'}")
     batch = {name: value for name, value in batch.items() if name not in TARGETS}  # a loss is not part of the network
     mode = _AuditMode(model)
     for constant in (*model.parameters(), *model.buffers(), *tensors_in(dict(batch))):

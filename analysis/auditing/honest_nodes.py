@@ -12,12 +12,7 @@ def expected_train(node: WindowNode, currents: Tensor) -> Tensor | None:
     """The train [T, B, ...] for currents [T_in, B, ...]; None where the node passes values through uncoded."""
     if node.bypass:
         return None
-    recorder, beyond = node.recorder, node.tally.out_of_range
-    node.recorder = None
-    try:
-        return type(node).train_from(node, currents)[1]
-    finally:
-        node.recorder, node.tally.out_of_range = recorder, beyond
+    return type(node).expected_train(node, currents)
 
 
 def same_train(expected: Tensor | None, emitted: Any) -> bool:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from las_sj.neurons import HGNode, WindowNode
-from las_sj.neurons.mt import ThresholdNode
+from las_sj.neurons import HGNode, ThresholdNode, WindowNode
 
 _PURGE_ABOVE = 20_000  # storages remembered
 

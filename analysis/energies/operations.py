@@ -8,9 +8,8 @@ from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.models.layers.embedding import SpikingEmbedding
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.norm import SpikingRMSNorm
-from las_sj.models.layers.spiking_layer import Site
-from las_sj.neurons import HGNode
-from las_sj.neurons.mt import ThresholdNode
+from las_sj.models.layers.site import Site
+from las_sj.neurons import HGNode, ThresholdNode
 
 CORE = "las_attention"
 KINDS = (
@@ -98,8 +97,8 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
             rows[name] = Operations(name, "embedding", lookups=lookups)
     for name, counts in monitor.sites.items():
         _add_site(rows, monitor, name.rpartition(".")[0], counts)
-    for name, tally in monitor.islands.items():
-        rows[name] = Operations(name, "analog", macs=tally.macs, analog_macs=tally.macs)
+    for name, island in monitor.islands.items():
+        rows[name] = Operations(name, "analog", macs=island.macs, analog_macs=island.macs)
     return list(rows.values())
 
 

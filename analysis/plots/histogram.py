@@ -11,7 +11,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, legend_above, row_height, wrap
@@ -19,8 +18,7 @@ from las_sj.analysis.plots.picture import Picture
 from las_sj.analysis.plots.raster import MAX_PANELS
 from las_sj.analysis.spikes.windows import choose_sites, reached, recorders, threshold_nodes
 from las_sj.models import Execution, execution_of
-from las_sj.neurons import WindowNode
-from las_sj.neurons.mt import ThresholdNode
+from las_sj.neurons import ThresholdNode, WindowNode, WindowRecord
 from las_sj.neurons.thresholds import BINS, BINS_PER_OCTAVE, magnitude_histogram
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +48,8 @@ class _Magnitudes:
         self.thresholds = {name: p.detach() for name, p in node.named_parameters() if name.startswith("theta")}
         self.beyond = dict.fromkeys(self.thresholds, 0)
 
-    def __call__(self, node: WindowNode, v: Tensor, emitted: Tensor) -> None:
+    def __call__(self, node: WindowNode, record: WindowRecord) -> None:
+        v = record.potential
         mask = self.execution.mask_of(v)
         if mask is not None:
             v = v[mask]

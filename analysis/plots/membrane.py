@@ -13,8 +13,7 @@ from transformers import PreTrainedModel
 from las_sj.analysis.labels import NORMAL, SMALL
 from las_sj.analysis.plots.picture import Picture
 from las_sj.analysis.spikes.windows import Window, choose_sites, sample_windows, threshold_nodes
-from las_sj.neurons import MultiThresholdCode
-from las_sj.neurons.mt import ThresholdNode
+from las_sj.neurons import MultiThresholdCode, ThresholdNode
 
 MAX_NEURONS = 12
 Array = np.ndarray[Any, Any]

@@ -6,8 +6,7 @@ from typing import Any
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
-from las_sj.neurons import HGNode, OATNode
-from las_sj.neurons.mt import ThresholdNode
+from las_sj.neurons import HGNode, OATNode, ThresholdNode
 
 
 @dataclass(frozen=True)

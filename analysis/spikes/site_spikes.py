@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from las_sj.models import Site
-from las_sj.neurons import HGNode, WindowNode
-from las_sj.neurons.mt import ThresholdNode
-from las_sj.neurons.tally import OUTLIER_FLAG, split_counts
+from las_sj.neurons import HGNode, ThresholdNode, WindowNode, WindowRecord
+from las_sj.neurons.counts import OUTLIER_FLAG, split_counts
 
 Array = np.ndarray[Any, Any]
 Number = Tensor | float
@@ -41,40 +40,40 @@ class SiteSpikes:
         self._totals = dict.fromkeys(_TOTALS, 0)
         self._pending: list[tuple[Number, ...]] = []
 
-    def add(self, v: Tensor, live: "Live | None") -> None:
+    def add(self, record: WindowRecord, live: "Live | None") -> None:
         """Count one window.
 
         Args:
-            v: membrane potentials [B, ...].
+            record: of the window.
             live: which neurons count; None: all.
         """
-        tally = self.site.node.tally
-        raw, synapses = tally.raw, tally.synapses
-        if raw is not None and live is not None:
-            raw = raw * live.mask
+        v, kept = record.potential.detach(), record.counts.kept
+        synapses = None if record.fan_out is None else record.fan_out.synapses
+        if kept is not None and live is not None:
+            kept = kept * live.mask
         fired: Number
         outliers: Number
-        fired, outliers = split_counts(raw) if raw is not None else tally.total
+        fired, outliers = record.counts.totals() if kept is None else split_counts(kept)
         neurons = v.numel() if live is None else live.neurons(v)
         if isinstance(synapses, Tensor):
-            assert raw is not None
+            assert kept is not None
             whole = synapses if live is None else live.mask * synapses
             partners: Number = whole.sum() * (v.numel() // max(whole.numel(), 1))
-            operations: Number = (_total_per_part(raw & (OUTLIER_FLAG - 1), whole.shape) * whole).sum()
+            operations: Number = (_total_per_part(kept & (OUTLIER_FLAG - 1), whole.shape) * whole).sum()
         else:
             partners, operations = neurons * (synapses or 0), fired * (synapses or 0)
-        beyond = self._out_of_range(v, live)
+        out_of_range = self._out_of_range(v, int(record.counts.out_of_range), live)
         rows = neurons // (v.shape[-1] if v.dim() else 1)
-        self._pending.append((neurons, rows, fired, partners, operations, outliers, beyond))
-        tally.out_of_range = 0
+        self._pending.append((neurons, rows, fired, partners, operations, outliers, out_of_range))
         self.trains.add(v, live)
         if len(self._pending) >= _PENDING:
             self._flush()
 
-    def _out_of_range(self, v: Tensor, live: "Live | None") -> int:
+    def _out_of_range(self, v: Tensor, found: int, live: "Live | None") -> int:
+        """How many of the `found` inputs out of range belong to neurons that count."""
+        if found == 0 or live is None:
+            return found
         node = self.site.node
-        if node.out_of_range == 0 or live is None:
-            return node.out_of_range
         inside = (node.low + node.high) / 2 if isinstance(node, HGNode) else 0.0
         return node.count_out_of_range(v.masked_fill(~live.mask, inside))
 

@@ -1,20 +1,20 @@
 """Count the spikes of a converted model, site by site, while it runs."""
 
-import inspect
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from las_sj.analysis.spikes.site_spikes import Live, SiteSpikes
 from las_sj.analysis.spikes.train_sample import TrainSample
 from las_sj.models import AnalogIsland, execution_of, named_sites
-from las_sj.models.layers.analog import IslandTally
-from las_sj.neurons import WindowNode
+from las_sj.models.layers.analog import IslandCounts
+from las_sj.neurons import WindowNode, WindowRecord
 
 SAMPLE = 256
-INPUTS = ("input_ids", "inputs_embeds", "pixel_values")
+_COUNTING = Lock()  # threads may call a monitored model at once
 
 
 class SpikeMonitor:
@@ -48,12 +48,10 @@ class SpikeMonitor:
     def __init__(self, model: PreTrainedModel, sample: int | None = SAMPLE, keep_trains: int = 0) -> None:
         self._execution = execution_of(model)
         self._hooks: list[Any] = []
-        self._size = (0, 0)  # of the call under way
-        self._live: dict[int, tuple[Tensor, Live]] = {}
         self.model = model
         self.sites = {name: SiteSpikes(site, sample) for name, site in named_sites(model)}
         self._islands = {name: part for name, part in model.named_modules() if isinstance(part, AnalogIsland)}
-        self.islands = {name: IslandTally() for name in self._islands}
+        self.islands = {name: IslandCounts() for name in self._islands}
         self.tokens = self.samples = 0
         self.train_sample = TrainSample(keep_trains) if keep_trains else None
 
@@ -64,11 +62,11 @@ class SpikeMonitor:
             counts.site.node.count_spikes = True
             counts.site.node.recorder = _Recorder(self, name, counts)
         for name, island in self._islands.items():
-            island.tally = self.islands[name]
+            island.counts = self.islands[name]
         for module in self.model.modules():
             if isinstance(module, PreTrainedModel):  # calls may go to a model inside of the model
-                self._hooks.append(module.register_forward_pre_hook(self._begin_call, with_kwargs=True, prepend=True))
-                self._hooks.append(module.register_forward_hook(self._end_call))
+                # Before the call's own hook, at whose end the call is over.
+                self._hooks.append(module.register_forward_hook(self._count_call, prepend=True))
         return self
 
     def __exit__(
@@ -77,39 +75,37 @@ class SpikeMonitor:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        self._live.clear()
         for island in self._islands.values():
-            island.tally = None
+            island.counts = None
         for counts in self.sites.values():
             counts.site.node.count_spikes = False
             counts.site.node.recorder = None
             counts.site.node.reset_counts()
 
-    def _begin_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._execution.calls:  # a model inside of the one that was called
-            return
-        named = dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
-        self._live.clear()
-        mask = named.get("attention_mask")
-        padded = isinstance(mask, Tensor) and not bool(mask.all())
-        for counts in self.sites.values():
-            counts.site.node.tally.each = padded  # without padding totals will do
-        self._size = _size_of(named)
+    def _count_call(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        call = self._execution.call
+        if call is None or call.caller is not module or call.outer is not None:
+            return  # a model inside of the one that was called
+        with _COUNTING:
+            self.tokens, self.samples = self.tokens + call.size.tokens, self.samples + call.size.samples
 
-    def _end_call(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if not self._execution.calls:
-            self.tokens, self.samples = self.tokens + self._size[0], self.samples + self._size[1]
-
-    def live_of(self, node: WindowNode, v: Tensor) -> Live | None:
+    def live_of(self, record: WindowRecord) -> Live | None:
         """Which neurons of a window [B, ...] take part; None: all."""
-        mask = self._execution.mask_of(v) if node.tally.live is None else node.tally.live
-        if mask is None:
-            return None
-        if id(mask) not in self._live:
-            # Layers share the mask of a call; it is kept with what is computed of it, so that its id stays its own.
-            whole = mask if node.tally.live is not None else mask.unsqueeze(-1)
-            self._live[id(mask)] = (mask, Live(whole))
-        return self._live[id(mask)][1]
+        call, fan_out = self._execution.call, record.fan_out
+        live = self._execution.live_of(record.potential.shape) if fan_out is None else fan_out.live
+        if live is None or call is None:
+            return None if live is None else Live(live)
+        # Layers share the mask of a call; it is kept with what is computed of it, so that its id stays its own.
+        known = call.notes.setdefault(self, {})
+        if id(live) not in known:
+            known[id(live)] = (live, Live(live))
+        found: Live = known[id(live)][1]
+        return found
+
+    def is_recomputed(self) -> bool:
+        """Whether gradient checkpointing runs layers again whose windows were counted before."""
+        call = self._execution.call
+        return call is not None and call.recomputed
 
     @property
     def time_steps(self) -> int:
@@ -130,17 +126,6 @@ class SpikeMonitor:
         return {name: counts.trains.firing_rate for name, counts in self.sites.items()}
 
 
-def _size_of(named: dict[str, Any]) -> tuple[int, int]:
-    """Tokens and samples of a call's arguments; a mask that is not [B, S] does not tell padding."""
-    source = next((named[name] for name in INPUTS if isinstance(named.get(name), Tensor)), None)
-    if source is None:
-        return 0, 0
-    mask = named.get("attention_mask")
-    if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == source.shape[:2]:
-        return int(mask.bool().sum()), len(source)
-    return source.shape[0] * source.shape[1] if source.dim() < 4 else 0, len(source)
-
-
 class _Recorder:
     """Adds one window of one site to its counts."""
 
@@ -149,9 +134,12 @@ class _Recorder:
         self.name = name
         self.counts = counts
 
-    def __call__(self, node: WindowNode, v: Tensor, emitted: Tensor) -> None:
-        v = v.detach()
-        live = self.monitor.live_of(node, v)
-        self.counts.add(v, live)
-        if self.monitor.train_sample is not None:
-            self.monitor.train_sample.add(self.name, node, v, None if live is None else live.mask)
+    def __call__(self, node: WindowNode, record: WindowRecord) -> None:
+        if self.monitor.is_recomputed():
+            return
+        live = self.monitor.live_of(record)
+        with _COUNTING:
+            self.counts.add(record, live)
+            if self.monitor.train_sample is not None:
+                mask = None if live is None else live.mask
+                self.monitor.train_sample.add(self.name, node, record.potential.detach(), mask)

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from las_sj.neurons import WindowNode
-from las_sj.neurons.mt import ThresholdNode
+from las_sj.neurons import ThresholdNode, WindowNode
 
 FORMAT_VERSION = 1
 _PER_WINDOW = 64

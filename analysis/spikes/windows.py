@@ -1,6 +1,6 @@
 """What chosen neurons did in one window of a call, for pictures."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,12 +11,11 @@ from transformers import PreTrainedModel
 
 from las_sj.analysis.labels import thin
 from las_sj.models import execution_of, named_sites
-from las_sj.neurons import HGNode, WindowNode
-from las_sj.neurons.mt import ThresholdNode
+from las_sj.neurons import HGNode, ThresholdNode, WindowNode, WindowRecord
+from las_sj.neurons.window import Recorder
 
 SHOWN_SITES = 8
 
-Recorder = Callable[[WindowNode, Tensor, Tensor], None]
 Seen = TypeVar("Seen")
 
 
@@ -50,7 +49,8 @@ class _Sampler:
         self.token = token
         self.window: Window | None = None
 
-    def __call__(self, node: WindowNode, v: Tensor, emitted: Tensor) -> None:
+    def __call__(self, node: WindowNode, record: WindowRecord) -> None:
+        v, emitted = record.potential, record.emitted
         if self.window is not None:
             return
         tokens, width = v.shape[-2] if v.dim() > 2 else 1, v.shape[-1]
@@ -141,7 +141,7 @@ def sample_windows(
         ValueError: the model is not in the temporal execution, the call does not reach a site, or a site does not have
             the token or any of the neurons.
     """
-    if execution_of(model).step_mode != "m":
+    if execution_of(model).name != "temporal":
         raise ValueError('spike trains exist in the temporal execution: call las_sj.set_execution(model, "temporal")')
     check_neurons(neurons)
     samplers = {name: _Sampler(name, neurons, token) for name in sites}
@@ -152,10 +152,7 @@ def sample_windows(
 
 @contextmanager
 def recorders(model: PreTrainedModel, by_site: Mapping[str, Recorder]) -> Iterator[None]:
-    """Within this context the nodes of some sites have these recorders instead of their own.
-
-    Its end also forgets what attention tells recorders, which is as large as its mask.
-    """
+    """Within this context the nodes of some sites have these recorders instead of their own."""
     nodes = coding_nodes(model)
     before = {name: nodes[name].recorder for name in by_site}
     try:
@@ -165,8 +162,6 @@ def recorders(model: PreTrainedModel, by_site: Mapping[str, Recorder]) -> Iterat
     finally:
         for name, previous in before.items():
             nodes[name].recorder = previous
-        for _, site in named_sites(model):
-            site.node.tally.live = site.node.tally.synapses = None
 
 
 def reached(site: str, seen: Seen | None) -> Seen:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from las_sj.neurons.fetching import HOOK, fetched
+from las_sj.neurons.fetching import fetched
+from las_sj.neurons.watching import offload_hook
 
 DEVICE_MAPS = ("auto", "balanced", "sequential", "disk")
 
@@ -53,7 +54,7 @@ def input_device(model: PreTrainedModel) -> torch.device:
 def execution_device(module: nn.Module) -> torch.device | None:
     """Where a module computes, or None if nothing in it tells."""
     for part in module.modules():
-        device = getattr(getattr(part, HOOK, None), "execution_device", None)
+        device = getattr(offload_hook(part), "execution_device", None)
         if device is not None:
             return torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
         tensor = next(part.parameters(recurse=False), None)
@@ -77,7 +78,7 @@ def weights_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def is_stored(module: nn.Module, name: str) -> bool:
     """Whether accelerate can fetch an offloaded tensor of a module; True where nothing was offloaded, only left out."""
-    hook = getattr(module, HOOK, None)
+    hook = offload_hook(module)
     hooks = getattr(hook, "hooks", (hook,))  # several in one
     stores = [store for store in (getattr(one, "weights_map", None) for one in hooks) if store is not None]
     # The names alone: asking the store itself would read the tensor.

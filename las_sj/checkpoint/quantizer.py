@@ -10,10 +10,10 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from las_sj.checkpoint.placement import is_stored
 from las_sj.config import LASConfig
-from las_sj.models import Coverage, named_sites, set_execution, swap_modules
+from las_sj.models import Coverage, execution_of, named_sites, set_execution, swap_modules
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import NAME
-from las_sj.models.swap import stayed_analog
+from las_sj.models.swap import keep_coverage, stayed_analog
 from las_sj.neurons import HGNode
 
 METHOD = "las"
@@ -98,7 +98,7 @@ class LASQuantizer(HfQuantizer):
         names = {name for name, _ in model.named_modules()}
         islands = entry.settings.keep_analog if entry.islands is None else entry.islands
         islands = [name if name in names else name.removeprefix(prefix) for name in islands]
-        coverage = swap_modules(model, entry.settings.factory(), islands, all_must_match=False)
+        swap_modules(model, entry.settings.factory(), islands, all_must_match=False)
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode):
                 bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)
@@ -108,7 +108,6 @@ class LASQuantizer(HfQuantizer):
                         "the model again"
                     )
                 site.node.set_range(*bounds)
-        model.__dict__["las_coverage"] = coverage
         return model
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
@@ -125,8 +124,8 @@ class LASQuantizer(HfQuantizer):
                     )
                 if module in nodes:
                     tensor.requires_grad_(False)
-        spiking = model.__dict__["las_coverage"].spiking
-        model.__dict__["las_coverage"] = Coverage(spiking, dict(stayed_analog(model)))  # weights are tied by now
+        spiking = execution_of(model).coverage.spiking
+        keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))  # weights are tied by now
         mark(model)
         set_execution(model, "temporal")
         return model

@@ -11,9 +11,8 @@ from transformers import GenerationMixin, PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.config import LASConfig
-from las_sj.models import Execution, Site, execution_of, named_sites
-from las_sj.neurons import HGNode, MTNode, OATNode
-from las_sj.neurons.thresholds import BINS, magnitude_histogram, solve_thresholds
+from las_sj.models import Execution, execution_of, named_sites
+from las_sj.neurons.seen_values import SeenValues
 
 Batch = Mapping[str, Any]
 
@@ -23,27 +22,19 @@ class CalibrationError(ValueError):
 
 
 class _SiteStatistics:
-    """Histogram and extremes of what one site receives, padding excluded; constant in memory."""
+    """What one site has received, padding excluded; constant in memory."""
 
     def __init__(self, name: str, execution: Execution) -> None:
         self.name = name
         self.execution = execution
-        self.histogram = torch.zeros(BINS, dtype=torch.int64)
-        self.low, self.high, self.largest = float("inf"), float("-inf"), 0.0
+        self.seen = SeenValues()
 
     def __call__(self, v: Tensor) -> None:
         mask = self.execution.mask_of(v)
-        if mask is not None:
-            v = v[mask]
-        if v.numel() == 0:
-            return
-        low, high = (float(extreme) for extreme in torch.aminmax(v))
         try:
-            self.histogram += magnitude_histogram(v)
+            self.seen.add(v if mask is None else v[mask])
         except ValueError as error:
             raise CalibrationError(f"{error} at {self.name}: check the model's weights") from None
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        self.largest = max(self.largest, abs(low), abs(high))
 
 
 class Calibration:
@@ -78,35 +69,10 @@ class Calibration:
             site.node.observer = None
         if kind is not None:
             return
-        if not any(int(statistics.histogram.sum()) for statistics in self.statistics.values()):
+        if all(statistics.seen.nothing for statistics in self.statistics.values()):
             raise CalibrationError("the calibration data is empty: give at least one batch with a token")
         for name, site in tqdm(self.sites.items(), desc="setting thresholds", unit="site", leave=False):
-            _set_neurons(site, self.statistics[name], self.config)
-
-
-def _set_neurons(site: Site, statistics: _SiteStatistics, config: LASConfig) -> None:
-    node, largest = site.node, statistics.largest
-    if isinstance(node, HGNode):
-        _set_range(node, statistics, config.headroom)
-        return
-    limit = site.upper_bound or largest * config.headroom or 1.0
-    normal, outlier = solve_thresholds(statistics.histogram, limit, config.code, config.outlier_aware)
-    if isinstance(node, OATNode):
-        node.theta_normal.data.fill_(normal)
-        node.theta_outlier.data.fill_(outlier)
-    elif isinstance(node, MTNode):
-        node.theta.data.fill_(outlier)
-
-
-def _set_range(node: HGNode, statistics: _SiteStatistics, headroom: float) -> None:
-    low, high = statistics.low, statistics.high
-    if low > high:  # never reached by a call
-        return
-    if node.function.name in ("gelu", "gelu_tanh", "gelu_10", "quick_gelu", "silu", "relu", "tanh", "exp"):
-        node.set_range(low * headroom, high * headroom)
-        return
-    powers = statistics.largest * headroom**2
-    node.set_range(max(low, 2.0**-60) / headroom**2 if low > 0 else None, min(powers or 1.0, 2.0**60))
+            site.node.calibrate(self.statistics[name].seen, self.config.headroom, site.upper_bound)
 
 
 def calibrate(model: PreTrainedModel, config: LASConfig, batches: Iterable[Batch]) -> int:

@@ -12,7 +12,9 @@ from las_sj.checkpoint.quantizer import mark, quantization_config_of
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration import Batch, CalibrationError, calibrate, generated_batches, to_device
 from las_sj.conversion.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
-from las_sj.models import Coverage, UnsupportedModelError, named_sites, set_execution, swap_modules
+from las_sj.models import UnsupportedModelError, named_sites, set_execution, swap_modules
+from las_sj.models.execution import is_converted
+from las_sj.models.heads import classifies_sequences
 from las_sj.models.registry import family_of
 
 
@@ -40,7 +42,7 @@ def convert(
         StructureError: the network is not equivalent to the ANN. The model must not be used then.
     """
     config = config or LASConfig()
-    if hasattr(model, "las_coverage"):
+    if is_converted(model):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
     family_of(model)  # raises before anything runs
     _check_padding_token(model)
@@ -51,7 +53,7 @@ def convert(
     probe = probe_of(to_device(first, input_device(model)))
     expected = record_outputs(model, probe)
     _check_activations(expected)
-    coverage = swap_modules(model, config.factory(), config.keep_analog)
+    swap_modules(model, config.factory(), config.keep_analog)
     _place_neurons(model)
     try:
         check_structure(model, probe, expected)
@@ -65,19 +67,13 @@ def convert(
     calibrate(model, config, chain([first], batches))
     model.config.quantization_config = quantization_config_of(model, config)
     mark(model)
-    set_coverage(model, coverage)
     set_execution(model, "temporal")
     return model
 
 
-def set_coverage(model: PreTrainedModel, coverage: Coverage) -> None:
-    """Keep on the model what became spiking."""
-    model.__dict__["las_coverage"] = coverage
-
-
 def _check_padding_token(model: PreTrainedModel) -> None:
     """A decoder that classifies looks for the last token that is no padding; a temporal call is a batch of T."""
-    classifies = hasattr(model, "score") and type(model).__name__.endswith("ForSequenceClassification")
+    classifies = hasattr(model, "score") and classifies_sequences(model)
     if classifies and model.config.get_text_config().pad_token_id is None:
         raise UnsupportedModelError(f"{type(model).__name__} needs a padding token: set model.config.pad_token_id")
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from las_sj.models import execution_of, named_sites
 from las_sj.models.layers.embedding import SpikingEmbedding
+from las_sj.models.passive import makes_constants
 from las_sj.neurons import WindowNode
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -68,7 +69,7 @@ def _look_at_outputs(model: PreTrainedModel, probe: dict[str, Any], look: Callab
     handles = [
         module.register_forward_hook(watch(name))
         for name, module in model.named_modules()
-        if not isinstance(module, WindowNode) and "Rotary" not in type(module).__name__  # constants, no currents
+        if not isinstance(module, WindowNode) and not makes_constants(module)
     ]
     try:
         model(**probe)

@@ -10,7 +10,7 @@ from las_sj.analysis import SpikeMonitor, energy_report
 from las_sj.analysis.tables import markdown_table
 from las_sj.config import LASConfig
 from las_sj.conversion.quality import Quality
-from las_sj.models import Coverage
+from las_sj.models import Coverage, execution_of
 from las_sj.neurons import HGNode
 
 
@@ -37,7 +37,7 @@ def build_report(
     """
     import las_sj
 
-    coverage: Coverage = model.__dict__["las_coverage"]
+    coverage: Coverage = execution_of(model).coverage
     sites = {name: _site_entry(counts) for name, counts in monitor.sites.items()}
     return {
         "model": source,

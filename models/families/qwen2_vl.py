@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from transformers.models.qwen2_vl.modeling_qwen2_vl import rotate_half
 
+from las_sj.models.batch_state import RowsOfSequences
 from las_sj.models.layers.attention import SpikingAttention
+from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.models.registry import Family, register_family
 
 
@@ -44,6 +46,12 @@ class VisionAttention(SpikingAttention):
         return self.proj(torch.cat(outputs, 1).flatten(2).flatten(0, 1))  # type: ignore[no-any-return]
 
 
+class KeepsRopeDeltas(KnowsCalls):
+    """A model that keeps the offset of each sequence's positions for the tokens that follow, [B, 1]."""
+
+    rope_deltas = RowsOfSequences()
+
+
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions, at least in single precision."""
     dtype = torch.promote_types(x.dtype, torch.float32)
@@ -62,6 +70,6 @@ QWEN2_VL = register_family(
         model_types=("qwen2_vl", "qwen2_vl_text", "qwen2_vl_vision"),
         attention={"Qwen2VLAttention": ("q_proj", "k_proj", "v_proj")},
         layers={"VisionAttention": VisionAttention},
-        batch_state={"Qwen2VLModel": ("rope_deltas",)},
+        batch_state={"Qwen2VLModel": KeepsRopeDeltas},
     )
 )

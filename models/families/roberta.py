@@ -6,7 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from las_sj.models.families.bert import refuse_decoder
-from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
+from las_sj.models.layers.site import Site, Synapses
+from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.registry import Family, register_family
 from las_sj.neurons import HGNode
 

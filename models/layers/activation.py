@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from transformers import activations
 
-from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
-from las_sj.neurons import HGNode
+from las_sj.models.layers.site import Site, Synapses
+from las_sj.models.layers.spiking_forms import spiking_form_of
+from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.neuron_factory import NeuronFactory
+from las_sj.neurons import FUNCTIONS, HGNode
 
 _FUNCTIONS: dict[type[nn.Module], str] = {
     nn.GELU: "gelu",
@@ -25,7 +28,7 @@ _FUNCTIONS: dict[type[nn.Module], str] = {
 
 
 def hg_function(module: nn.Module) -> str | None:
-    """The key in `FUNCTIONS` of an activation module (also of one that is spiking already), or None."""
+    """The key in `FUNCTIONS` of an activation module, also of one that is spiking already; else None."""
     for kind in type(module).__mro__:
         if kind in _FUNCTIONS:
             tanh_form = kind is nn.GELU and getattr(module, "approximate", "none") == "tanh"
@@ -35,6 +38,28 @@ def hg_function(module: nn.Module) -> str | None:
     return None
 
 
+def is_activation(module: nn.Module) -> bool:
+    """Whether the HG function of an activation module is known."""
+    return hg_function(module) is not None
+
+
+def register_activation(kind: type[nn.Module], function: str) -> None:
+    """Have modules of a type become HG neurons of a function.
+
+    Args:
+        kind: the type of an activation module, [...] to [...] element by element.
+        function: its key in `las_sj.neurons.FUNCTIONS`; see `las_sj.neurons.register_function`.
+
+    Raises:
+        ValueError: there is no such function.
+    """
+    if function not in FUNCTIONS:
+        raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
+    _FUNCTIONS[kind] = function
+    spiking_form_of(kind, when=is_activation)(SpikingActivation)
+
+
+@spiking_form_of(*_FUNCTIONS, when=is_activation)
 class SpikingActivation(SpikingLayer):
     """An activation module as one population of HG neurons, [T·B, ...] to [T·B, ...]."""
 

@@ -7,14 +7,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.utils import ModelOutput
 
+from las_sj.models.inputs import OF_IMAGES
 from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.neurons.counts import add_safely
 
-_OF_IMAGES = ("grid_thw",)  # arguments with one row for each image, not for each row of the current
 _BOUNDS = ("cu_seqlens",)  # where images begin, and where the last one ends
 
 
-@dataclass
-class IslandTally:
+@dataclass(eq=False)
+class IslandCounts:
     """Multiply-accumulates that an analog part ran, padding among them."""
 
     macs: int = 0
@@ -27,11 +28,11 @@ class AnalogIsland(SpikingLayer):
     its outputs at each step; of other arguments (tokens, masks), which were repeated T times, it takes the first share.
 
     Attributes:
-        tally: if set, counts the multiply-accumulates of matrix products and convolutions in it.
+        counts: if set, takes the multiply-accumulates of matrix products and convolutions in it.
     """
 
     prefix = ""  # transformers knows by the names of classes what a model can return
-    tally: IslandTally | None = None
+    counts: IslandCounts | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.execution.temporal:
@@ -42,11 +43,12 @@ class AnalogIsland(SpikingLayer):
         return self._emit(self._run(args, kwargs))
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.tally is None:
+        counts = self.counts
+        if counts is None:
             return super().forward(*args, **kwargs)
         with FlopCounterMode(display=False) as counter:
             output = super().forward(*args, **kwargs)
-        self.tally.macs += counter.get_total_flops() // 2
+        add_safely(counts, "macs", counter.get_total_flops() // 2)
         return output
 
     def _emit(self, output: Any) -> Any:
@@ -80,6 +82,6 @@ class _Collector:
                 return value.unflatten(0, (self.time_steps, -1)).sum(0)
             if name in _BOUNDS:
                 return value[: (len(value) - 1) // self.time_steps + 1]
-            repeated = len(value) == self.rows or name in _OF_IMAGES
+            repeated = len(value) == self.rows or name in OF_IMAGES
             return value[: len(value) // self.time_steps] if repeated else value
         return tuple(self._of(name, item) for item in value) if isinstance(value, tuple) else value

@@ -8,6 +8,7 @@ values that a cache holds are coded sums, and act as weights.
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from las_sj.models.layers.cache import Arrival, catch_arrivals
+from las_sj.models.layers.cache import CacheWrite, catch_write, pending, take_pending
 from las_sj.models.layers.linear import synapses_of
-from las_sj.models.layers.pairs import Pairs, ScorePairs, live_pairs
+from las_sj.models.layers.pairs import LazyPairs, LazyScores, Pairs, live_pairs
 from las_sj.models.layers.products import spiking_matmul, spiking_product, subtract_running_max
-from las_sj.models.layers.spiking_layer import Dense, NeuronFactory, Site, SpikingLayer, Synapses
+from las_sj.models.layers.site import Dense, Site, Synapses
+from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import HGNode, WindowNode, fused
 
 NAME = "las_sj"
@@ -33,13 +36,12 @@ class SpikingAttentionCore(SpikingLayer):
     """softmax(Q·Kᵀ·scaling + mask)·V with spikes as one operand of every product.
 
     The layer around it says whether queries and keys are rotated by their positions (`rotary`: the share of their
-    channels) and whether scores are soft-capped (`softcap`: c·tanh(score/c), Gemma 2), and hands over the cache of a
-    call (`arrival`).
+    channels) and whether scores are soft-capped (`softcap`: c·tanh(score/c), Gemma 2), and announces the cache that
+    coded keys and values are written to.
     """
 
     rotary: float = 0.0
     softcap: float | None = None
-    arrival: Arrival | None = None
     cap_node: HGNode
 
     def equip(self, factory: NeuronFactory) -> None:
@@ -86,30 +88,43 @@ class SpikingAttentionCore(SpikingLayer):
         Returns:
             [T·B, H, S_q, D], currents in a temporal call.
         """
-        arrival, self.arrival = self.arrival, None
+        write = take_pending()
         groups = query.shape[1] // key.shape[1]
-        pairs = None
-        if self.query_node.recorder is not None:
-            pairs = self._tell_partners(query, key, mask, arrival)
-        query, key, value = (
-            self.fire(node, x)
-            for node, x in ((self.query_node, query * scaling), (self.key_node, key), (self.value_node, value))
+        pairs = LazyPairs(lambda: self._pairs(query.shape, key.shape, mask, write))
+        new = key.shape[2]
+        keys = partial(pairs.of_keys, write, new)
+        coded = (
+            self.fire(self.query_node, query * scaling, pairs.of_queries),
+            self.fire(self.key_node, key, keys),
+            self.fire(self.value_node, value, keys),
         )
-        query = query.unflatten(1, (-1, groups))  # [T·B, H_kv, G, S_q, D]
+        return self._attend_coded(coded, groups, mask, pairs, write).flatten(1, 2)
+
+    def _attend_coded(
+        self,
+        coded: tuple[Tensor, Tensor, Tensor],
+        groups: int,
+        mask: Tensor | None,
+        pairs: LazyPairs,
+        write: CacheWrite | None,
+    ) -> Tensor:
+        """Attend with coded queries [T·B, H, S_q, D], keys and values [T·B, H_kv, S_k, D]; [T·B, H_kv, G, S_q, D]."""
+        query, key, value = coded
+        query = query.unflatten(1, (-1, groups))
         past = None
-        if arrival is not None:
-            key, value, past = self._store(arrival, key, value)
+        if write is not None:
+            if self._is_recorded:
+                _ = pairs.found  # which tells new keys from those that the cache holds, as long as it does
+            key, value, past = self._store(write, key, value)
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, _MASKED[query.dtype])
         if mask is not None:
             mask = _finite(mask.clamp(min=_MASKED[query.dtype]))
         if self.execution.temporal:
-            output = self._attend_in_time(query, key, value, mask, pairs, past)
-        else:
-            output = self._attend(query, key, value, mask, pairs)
-        return output.flatten(1, 2)
+            return self._attend_in_time(query, key, value, mask, pairs, past)
+        return self._attend(query, key, value, mask, pairs)
 
-    def _store(self, arrival: Arrival, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Past]:
+    def _store(self, write: CacheWrite, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Past]:
         """Put coded keys and values into the cache.
 
         Returns:
@@ -117,76 +132,67 @@ class SpikingAttentionCore(SpikingLayer):
             spikes, otherwise all of them, [B, H_kv, S_k, D]; and, in a temporal call, the sums that act as weights.
         """
         if not self.execution.temporal:
-            keys, values, _ = arrival.store(key, value)
+            keys, values, _ = write.store(key, value)
             return keys, values, None
         sums = (self.execution.split_time(x).sum(0) for x in (key, value))
-        keys, values, new = arrival.store(*sums)
+        keys, values, new = write.store(*sums)
         past = keys.shape[2] - new
         if new == 0:  # a static cache: new keys lie anywhere in it, so all of them act as weights
             key, value = key[:, :, :0], value[:, :, :0]
         return key, value, (keys[:, :, :past], values[:, :, :past]) if past else None
 
-    def _tell_partners(self, query: Tensor, key: Tensor, mask: Tensor | None, arrival: Arrival | None) -> ScorePairs:
-        """Tell the nodes which of their neurons take part, and with how many others each is multiplied."""
-        queries, new = query.shape[2], key.shape[2]
-        keys = new if arrival is None else arrival.length(queries)
+    def _pairs(self, query: torch.Size, key: torch.Size, mask: Tensor | None, write: CacheWrite | None) -> Pairs:
+        """Which queries [T·B, H, S_q, D] and keys [T·B, H_kv, S_k, D] meet."""
+        queries, new = query[2], key[2]
+        keys = new if write is None else write.length(queries)
         if mask is not None:
             keys = mask.shape[-1]
             if self.execution.temporal:
-                mask = mask[: len(query) // self.execution.time_steps]
-        live = live_pairs(mask, self.execution.token_mask, (queries, keys), _MASKED[query.dtype] / 2)
-        pairs = Pairs(live, query.shape[1] // key.shape[1], queries, keys)
-        tally = self.query_node.tally
-        tally.live, tally.synapses = pairs.of_queries()
-        first = 0 if arrival is None else arrival.first_slot(keys, new)
-        keys_live, queries_met = pairs.of_keys(first, new)
-        for node in (self.key_node, self.value_node):
-            node.tally.live, node.tally.synapses = keys_live, queries_met
-        self.probability_node.tally.synapses = query.shape[-1]
-        return pairs.of_scores(key.shape[1])
+                mask = mask[: query[0] // self.execution.time_steps]
+        call = self.execution.call
+        token_mask = None if call is None else call.token_mask
+        least = 0.0 if mask is None or mask.dtype == torch.bool else _MASKED[mask.dtype] / 2
+        live = live_pairs(mask, token_mask, (queries, keys), least)
+        return Pairs(live, query[1] // key[1], queries, keys)
 
-    def _tell_score_partners(self, pairs: ScorePairs | None) -> None:
-        """The same for the nodes of the softmax."""
-        if pairs is None:
-            return
-        capping = () if self.softcap is None else (self.cap_node,)
-        for node in (self.exp_node, self.weight_node, self.probability_node, *capping):
-            node.tally.live = pairs.live
-        tally = self.scale_node.tally
-        tally.live, tally.synapses = pairs.per_query()
-        self.reciprocal_node.tally.live = tally.live
-
-    def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: ScorePairs | None
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: LazyPairs) -> Tensor:
         groups = query.shape[2]
-        self._tell_score_partners(pairs)
         scores = torch.matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
+        scoring = pairs.of_scores(key.shape[1])
         if self.softcap is not None:
-            scores = self.fire(self.cap_node, scores / self.softcap) * self.softcap
+            scores = self.fire(self.cap_node, scores / self.softcap, scoring.each) * self.softcap
         if mask is not None:
             mask = _grouped(mask, key.shape[1], groups)
-        probabilities = fused.softmax(self._softmax_nodes, scores.unsqueeze(0), False, mask)
+        probabilities = fused.softmax(self._softmax_nodes, scores.unsqueeze(0), mask, as_train=False)
         if probabilities is None:
-            probabilities = self._softmax(scores if mask is None else scores + mask)
+            masked = scores if mask is None else scores + mask
+            probabilities = self._softmax(masked, scoring, query.shape[-1])
         return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
+
+    @property
+    def _is_recorded(self) -> bool:
+        nodes = (self.query_node, self.key_node, self.value_node, *self._softmax_nodes)
+        return any(node.recorder is not None for node in nodes)
 
     @property
     def _softmax_nodes(self) -> tuple[HGNode, WindowNode, HGNode, WindowNode, WindowNode]:
         return self.exp_node, self.weight_node, self.reciprocal_node, self.scale_node, self.probability_node
 
-    def _softmax(self, scores: Tensor) -> Tensor:
-        """Of accumulated scores [B, H_kv, G, S_q, S_k], population after population."""
+    def _softmax(self, scores: Tensor, scoring: LazyScores, channels: int) -> Tensor:
+        """Softmax of accumulated scores [B, H_kv, G, S_q, S_k], population after population."""
         scores = scores - scores.amax(-1, keepdim=True)
-        weights = self.fire(self.weight_node, self.fire(self.exp_node, scores))
-        scale = self.fire(self.scale_node, self.fire(self.reciprocal_node, weights.sum(-1, keepdim=True)))
-        return self.fire(self.probability_node, weights * scale)
+        weights = self.fire(self.weight_node, self.fire(self.exp_node, scores, scoring.each), scoring.each)
+        scale = self.fire(self.reciprocal_node, weights.sum(-1, keepdim=True), scoring.queries)
+        scale = self.fire(self.scale_node, scale, scoring.per_query)
+        return self.fire(self.probability_node, weights * scale, partial(scoring.each, channels))
 
-    def _softmax_in_time(self, scores: Tensor) -> Tensor:
-        """Of trains [T, N, G, S_q, S_k]."""
-        weights = self.weight_node(self.exp_node(subtract_running_max(scores)))
-        scale = self.scale_node(self.reciprocal_node(weights.sum(-1, keepdim=True)))
-        return self.probability_node(spiking_product(weights, scale))
+    def _softmax_in_time(self, scores: Tensor, scoring: LazyScores, channels: int) -> Tensor:
+        """Softmax of trains of scores, [T, N, G, S_q, S_k], population after population."""
+        exponentials = self.emit(self.exp_node, subtract_running_max(scores), scoring.each)
+        weights = self.emit(self.weight_node, exponentials, scoring.each)
+        scale = self.emit(self.reciprocal_node, weights.sum(-1, keepdim=True), scoring.queries)
+        scale = self.emit(self.scale_node, scale, scoring.per_query)
+        return self.emit(self.probability_node, spiking_product(weights, scale), partial(scoring.each, channels))
 
     def _attend_in_time(
         self,
@@ -194,7 +200,7 @@ class SpikingAttentionCore(SpikingLayer):
         key: Tensor,
         value: Tensor,
         mask: Tensor | None,
-        pairs: ScorePairs | None,
+        pairs: LazyPairs,
         past: Past,
     ) -> Tensor:
         query, key, value = (self.execution.split_time(x) for x in (query, key, value))
@@ -205,22 +211,29 @@ class SpikingAttentionCore(SpikingLayer):
         if mask is not None:
             mask = _grouped(mask[:batch], heads, groups)
             mask = mask.expand(batch, heads, groups, length, -1).flatten(0, 1)
-        pairs = None if pairs is None else pairs.blocks(batch, heads)
         size = max(1, _BLOCK // max(1, groups * length * keys))
         outputs = []
         for part in (slice(start, start + size) for start in range(0, batch * heads, size)):
-            self._tell_score_partners(None if pairs is None else pairs[part])
             mask_part = None if mask is None else mask[part]
             past_part = None if flat_past is None else (flat_past[0][part], flat_past[1][part])
-            block = self._attend_block(
-                flat_query[:, part], flat_key[:, part], flat_value[:, part], mask_part, past_part
-            )
-            outputs.append(block)
+            spikes = (flat_query[:, part], flat_key[:, part], flat_value[:, part])
+            scoring = pairs.of_blocks(batch, heads, part)
+            outputs.append(self._attend_block(spikes, mask_part, past_part, scoring))
         output = torch.cat(outputs, 1).unflatten(1, (batch, heads))  # [T, B, H_kv, G, S_q, D]
         return self.execution.merge_time(output)
 
-    def _attend_block(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, past: Past) -> Tensor:
-        """[T, N, G, S_q, D] queries, [T, N, S_k, D] keys and values, [N, G, S_q, S] mask, [N, S−S_k, D] past."""
+    def _attend_block(
+        self, spikes: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, past: Past, scoring: LazyScores
+    ) -> Tensor:
+        """Attend for N heads of keys.
+
+        Args:
+            spikes: queries [T, N, G, S_q, D], keys and values [T, N, S_k, D].
+            mask: [N, G, S_q, S] or None.
+            past: keys and values [N, S−S_k, D] that act as weights, or None.
+            scoring: which scores take part.
+        """
+        query, key, value = spikes
         groups = query.shape[2]
         flat_query = query.flatten(2, 3)
         scores = spiking_matmul(flat_query, key.transpose(-1, -2))
@@ -228,10 +241,11 @@ class SpikingAttentionCore(SpikingLayer):
             scores = torch.cat([torch.matmul(flat_query, past[0].transpose(-1, -2)), scores], -1)
         scores = scores.unflatten(2, (groups, -1))
         if self.softcap is not None:
-            scores = self.cap_node(scores / self.softcap) * self.softcap
-        probabilities = fused.softmax(self._softmax_nodes, scores, True, mask)
+            scores = self.emit(self.cap_node, scores / self.softcap, scoring.each) * self.softcap
+        probabilities = fused.softmax(self._softmax_nodes, scores, mask, as_train=True)
         if probabilities is None:
-            probabilities = self._softmax_in_time(scores if mask is None else scores + self.per_step(mask))
+            masked = scores if mask is None else scores + self.per_step(mask)
+            probabilities = self._softmax_in_time(masked, scoring, query.shape[-1])
         probabilities = probabilities.flatten(2, 3)
         if past is None:
             return spiking_matmul(probabilities, value).unflatten(2, (groups, -1))
@@ -278,8 +292,9 @@ class SpikingAttention(SpikingLayer):
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.projections:
             hidden_states = self.fire(self.input_node, hidden_states)
-        args, self.las_attention.arrival = catch_arrivals(args, kwargs)
-        return super().forward(hidden_states, *args, **kwargs)
+        args, kwargs, write = catch_write(args, kwargs)
+        with pending(write):
+            return super().forward(hidden_states, *args, **kwargs)
 
 
 def _rotary_share(config: Any) -> float:

@@ -4,6 +4,9 @@ A cache of transformers, dynamic or static, holds [B, H, S, D] in both execution
 weights of later queries and probabilities and never fires again.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor
@@ -11,8 +14,8 @@ from transformers import Cache
 from transformers.cache_utils import StaticLayer
 
 
-class Arrival:
-    """Stands for a cache in one call of an attention module, and notes what the spiking core should store in it.
+class CacheWrite:
+    """Stands for a cache in one call of an attention module, and notes where the spiking core should write.
 
     Modelling code hands keys and values to the cache before attention codes them.
 
@@ -26,7 +29,7 @@ class Arrival:
         self.arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     def update(self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """As `Cache.update`, but nothing is stored yet; returns the new keys and values alone."""
+        """Note where `Cache.update` was asked to write; returns the new keys and values alone, still uncoded."""
         self.layer = layer_idx
         self.arguments = (args, kwargs)
         return key, value
@@ -56,10 +59,33 @@ class Arrival:
         return keys, values, 0 if static else key.shape[2]
 
 
-def catch_arrivals(arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], Arrival | None]:
-    """Put an `Arrival` in the place of the cache among the arguments of an attention module, where there is one."""
-    arrival = next((Arrival(item) for item in (*arguments, *named.values()) if isinstance(item, Cache)), None)
-    if arrival is not None:
-        arguments = tuple(arrival if isinstance(item, Cache) else item for item in arguments)
-        named.update({name: arrival for name, item in named.items() if isinstance(item, Cache)})
-    return arguments, arrival
+def catch_write(
+    arguments: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], CacheWrite | None]:
+    """An attention module's arguments with a `CacheWrite` in the place of the cache, and it, where there is one."""
+    write = next((CacheWrite(item) for item in (*arguments, *named.values()) if isinstance(item, Cache)), None)
+    if write is None:
+        return arguments, named, None
+    arguments = tuple(write if isinstance(item, Cache) else item for item in arguments)
+    return arguments, {name: write if isinstance(item, Cache) else item for name, item in named.items()}, write
+
+
+_PENDING: ContextVar[CacheWrite | None] = ContextVar("las_sj_cache_write", default=None)
+
+
+@contextmanager
+def pending(write: CacheWrite | None) -> Iterator[None]:
+    """Within this context, a call of an attention module, its core finds the cache that it should write to."""
+    before = _PENDING.get()
+    _PENDING.set(write)
+    try:
+        yield
+    finally:
+        _PENDING.set(before)
+
+
+def take_pending() -> CacheWrite | None:
+    """The write that the attention module around the core has announced, once; None without a cache."""
+    write = _PENDING.get()
+    _PENDING.set(None)
+    return write

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
+from las_sj.models.layers.site import Site, Synapses
+from las_sj.models.layers.spiking_forms import spiking_form_of
+from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import WindowNode
 
 
@@ -20,6 +23,7 @@ def divides_into_patches(module: nn.Module) -> bool:
     )
 
 
+@spiking_form_of(nn.Conv2d, nn.Conv3d, when=divides_into_patches)
 class SpikingPatchEmbedding(SpikingLayer):
     """A patch embedding, [T·B, C, ...] currents to [T·B, C_out, ...]: each value of a patch is coded by a neuron, whose
     spikes go to all output channels."""

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from las_sj.models.layers.spiking_forms import spiking_form_of
 from las_sj.models.layers.spiking_layer import SpikingLayer
 
 
+@spiking_form_of(nn.Embedding)
 class SpikingEmbedding(SpikingLayer):
-    """Emits its row as a constant current, 1/T of it per time step. Ids [T·B, S] to currents [T·B, S, C]."""
+    """An embedding that emits its row as a constant current, 1/T per time step: ids [T·B, S] to [T·B, S, C]."""
 
     embedding_dim: int
 

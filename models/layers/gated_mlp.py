@@ -7,21 +7,17 @@ from torch import Tensor, nn
 from las_sj.models.layers.activation import SpikingActivation
 from las_sj.models.layers.linear import synapses_of
 from las_sj.models.layers.products import spiking_product
-from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
-from las_sj.neurons import WindowNode, fused
-from las_sj.neurons.fetching import HOOK
+from las_sj.models.layers.site import Site, Synapses
+from las_sj.models.layers.spiking_forms import spiking_form_of
+from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.neuron_factory import NeuronFactory
+from las_sj.neurons import WindowNode, fused, watching
 
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
-def is_hooked(module: nn.Module) -> bool:
-    """Whether a call of a module does more than its forward method."""
-    wrapped = "forward" in module.__dict__ and HOOK not in module.__dict__
-    return wrapped or bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 class GatedProduct(SpikingLayer):
-    """What gated blocks share: the product of gate and up, each coded."""
+    """The part that gated blocks share: the spike product of gate and up, [T·B, S, C] each, each coded first."""
 
     gate_node: WindowNode
     up_node: WindowNode
@@ -36,9 +32,9 @@ class GatedProduct(SpikingLayer):
 
     def product(self, activation: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
         """Currents, or accumulated values, of activation(gate) ∘ up."""
-        if isinstance(activation, SpikingActivation) and not is_hooked(activation):
+        if isinstance(activation, SpikingActivation) and not watching.is_wrapped(activation):
             nodes = (activation.node, self.gate_node, self.up_node)
-            y = fused.gated_product(nodes, self.window(gate), self.window(up), self.execution.temporal)
+            y = fused.gated_product(nodes, self.window(gate), self.window(up), as_train=self.execution.temporal)
             if y is not None:
                 return self.close_window(y)
         gate, up = self.fire(self.gate_node, activation(gate)), self.fire(self.up_node, up)
@@ -48,6 +44,12 @@ class GatedProduct(SpikingLayer):
         return self.execution.merge_time(spiking_product(split(gate), split(up)))
 
 
+def is_gated_mlp(module: nn.Module) -> bool:
+    """Whether a module has the parts of a gated feed-forward block."""
+    return all(hasattr(module, part) for part in PARTS)
+
+
+@spiking_form_of(nn.Module, when=is_gated_mlp)
 class SpikingGatedMLP(GatedProduct):
     """OAT → (W_gate → HG → OAT) ∘ (W_up → OAT) → OAT → W_down, currents [T·B, S, C] to [T·B, S, C].
 

@@ -7,7 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from las_sj.models.layers.spiking_layer import NeuronFactory, Site, SpikingLayer, Synapses
+from las_sj.models.layers.site import Site, Synapses
+from las_sj.models.layers.spiking_forms import spiking_form_of
+from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import HGNode, WindowNode
 
 
@@ -42,8 +45,9 @@ class FedLinear(SpikingLayer):
         return F.linear(spikes, weight, bias)
 
 
+@spiking_form_of(nn.Linear, Conv1D)
 class SpikingLinear(FedLinear):
-    """A linear layer with a population of coding neurons before it: y = Σ_t W·s(t) + b.
+    """A linear layer with a population of coding neurons before it: y = Σ_t W·s(t) + b, [T·B, ..., C_in] to C_out.
 
     A train that would be larger than `stream_from` bytes is made and used up for some tokens at a time.
     """
@@ -113,7 +117,7 @@ class SpikingReadout(SpikingLinear):
     def forward(self, x: Tensor) -> Tensor:
         if not self.execution.temporal:
             return super().forward(x)
-        train = self.input_node(self.execution.split_time(x))  # [T, B, ..., C]
+        train = self.emit(self.input_node, self.execution.split_time(x))  # [T, B, ..., C]
         weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
         membrane = train.new_zeros((*train.shape[1:-1], weight.shape[0]))  # [B, ..., V]
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):

@@ -8,15 +8,24 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from las_sj.models.layers.products import spiking_product
-from las_sj.models.layers.spiking_layer import Dense, NeuronFactory, Site, SpikingLayer, Synapses
+from las_sj.models.layers.site import Dense, Site, Synapses
+from las_sj.models.layers.spiking_forms import spiking_form_of
+from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import HGNode, WindowNode, fused
 
 
+def is_rms_norm(module: nn.Module) -> bool:
+    """Whether a module is an RMSNorm with gains: each model of transformers has a class of its own for it."""
+    return type(module).__name__.endswith("RMSNorm") and hasattr(module, "weight")
+
+
+@spiking_form_of(nn.Module, when=is_rms_norm)
 class SpikingRMSNorm(SpikingLayer):
-    """x·γ/√(mean(x²) + ε), currents [T·B, ..., C] to [T·B, ..., C]."""
+    """RMSNorm, x·γ/√(mean(x²) + ε), with five populations of neurons: [T·B, ..., C] to [T·B, ..., C]."""
 
     centres: bool = False  # whether the mean is subtracted
     weight: Tensor
@@ -70,7 +79,8 @@ class SpikingRMSNorm(SpikingLayer):
     def forward(self, x: Tensor) -> Tensor:
         nodes = (self.centred_node, self.square_node, self.rsqrt_node, self.scale_node, self.output_node)
         ends = (self.gains, getattr(self, "bias", None))  # RMSNorm has no bias
-        y = fused.norm(nodes, self.window(x), self.execution.temporal, self.centres, self.epsilon, *ends)
+        x_seq, temporal = self.window(x), self.execution.temporal
+        y = fused.norm(nodes, x_seq, *ends, self.epsilon, centres=self.centres, as_train=temporal)
         return self._each_population(x) if y is None else self.close_window(y)
 
     def _each_population(self, x: Tensor) -> Tensor:
@@ -90,8 +100,9 @@ class SpikingRMSNorm(SpikingLayer):
         return output * gains if bias is None else torch.addcmul(self.per_step(bias), output, gains)
 
 
+@spiking_form_of(nn.LayerNorm)
 class SpikingLayerNorm(SpikingRMSNorm):
-    """(x − mean(x))·γ/√(var(x) + ε) + β, currents [T·B, ..., C] to [T·B, ..., C]."""
+    """LayerNorm, (x − mean(x))·γ/√(var(x) + ε) + β, with five populations: [T·B, ..., C] to [T·B, ..., C]."""
 
     centres = True
 

@@ -1,10 +1,14 @@
-"""Which scores of an attention call take part: neither masked nor of padding. Only monitors ask."""
+"""Which scores of an attention call take part: neither masked nor of padding. Only recorders ask."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
-Partners = tuple[Tensor | None, Tensor | int]
+from las_sj.models.layers.cache import CacheWrite
+from las_sj.neurons import FanOut
 
 
 @dataclass(frozen=True)
@@ -22,25 +26,27 @@ class Pairs:
     queries: int
     keys: int
 
-    def of_queries(self) -> Partners:
-        """For neurons [B, H, S_q, D]: which are live, and the keys that each meets."""
+    def of_queries(self) -> FanOut:
+        """Of neurons [B, H, S_q, D]: those with a key, and the keys that each meets."""
         if self.live is None:
-            return None, self.keys
+            return FanOut(None, self.keys)
         keys = self.live.sum(-1, keepdim=True)
-        return keys > 0, keys
+        return FanOut(keys > 0, keys)
 
-    def of_keys(self, first: int, new: int) -> Partners:
-        """For neurons [B, H_kv, S_new, D], which are the keys from `first` on: which are live, and the queries of all
-        heads of the group that each meets."""
+    def of_keys(self, first: int, new: int) -> FanOut:
+        """Of neurons [B, H_kv, S_new, D], keys from `first` on: those with a query, and the queries that each meets.
+
+        Queries of all heads of the group count.
+        """
         if self.live is None:
-            return None, self.queries * self.groups
+            return FanOut(None, self.queries * self.groups)
         queries = self.live[..., first : first + new].sum(-2).unsqueeze(-1)  # [B, 1 or H, S_new, 1]
         shared = queries.shape[1] == 1
         queries = queries * self.groups if shared else queries.unflatten(1, (-1, self.groups)).sum(2)
-        return queries > 0, queries
+        return FanOut(queries > 0, queries)
 
     def of_scores(self, heads: int) -> "ScorePairs":
-        """For scores [B, H_kv, G, S_q, S_k] with H_kv heads of keys."""
+        """The pairs in the layout of scores [B, H_kv, G, S_q, S_k] with H_kv heads of keys."""
         if self.live is None:
             return ScorePairs(None, self.keys)
         shared = self.live.shape[1] == 1
@@ -50,17 +56,26 @@ class Pairs:
 
 @dataclass(frozen=True)
 class ScorePairs:
-    """Live pairs in the layout of the scores: bool [..., S_q, S_k], or None where all are."""
+    """Live pairs in the layout of the scores.
+
+    Attributes:
+        live: bool [..., S_q, S_k], or None where all are.
+        keys: S_k.
+    """
 
     live: Tensor | None
     keys: int
 
-    def per_query(self) -> Partners:
-        """For neurons [..., S_q, 1]: which are live, and the keys that each meets."""
+    def each(self) -> FanOut:
+        """Of neurons [..., S_q, S_k], one for each score."""
+        return FanOut(self.live)
+
+    def per_query(self) -> FanOut:
+        """Of neurons [..., S_q, 1]: those with a key, and the keys that each meets."""
         if self.live is None:
-            return None, self.keys
+            return FanOut(None, self.keys)
         keys = self.live.sum(-1, keepdim=True)
-        return keys > 0, keys
+        return FanOut(keys > 0, keys)
 
     def blocks(self, batch: int, heads: int) -> "ScorePairs":
         """[B, H_kv or 1, G or 1, S_q, S_k] as [B·H_kv, G or 1, S_q, S_k]."""
@@ -72,16 +87,76 @@ class ScorePairs:
         return ScorePairs(None if self.live is None else self.live[part], self.keys)
 
 
+class LazyPairs:
+    """`Pairs` that are worked out when a recorder asks first, and not at all without one.
+
+    Args:
+        find: works them out.
+    """
+
+    def __init__(self, find: Callable[[], Pairs]) -> None:
+        self._find = find
+
+    @cached_property
+    def found(self) -> Pairs:
+        """The pairs."""
+        return self._find()
+
+    def of_queries(self) -> FanOut:
+        """Fan-out of the queries."""
+        return self.found.of_queries()
+
+    def of_keys(self, write: CacheWrite | None, new: int) -> FanOut:
+        """Fan-out of the `new` keys, or values, of this call."""
+        return self.found.of_keys(0 if write is None else write.first_slot(self.found.keys, new), new)
+
+    def of_scores(self, heads: int) -> "LazyScores":
+        """The pairs in the layout of scores with `heads` heads of keys."""
+        return LazyScores(lambda: self.found.of_scores(heads))
+
+    def of_blocks(self, batch: int, heads: int, part: slice) -> "LazyScores":
+        """The pairs in the layout of some of B·H_kv blocks of scores."""
+        return LazyScores(lambda: self.found.of_scores(heads).blocks(batch, heads)[part])
+
+
+class LazyScores:
+    """`ScorePairs` that are worked out when a recorder asks first.
+
+    Args:
+        find: works them out.
+    """
+
+    def __init__(self, find: Callable[[], ScorePairs]) -> None:
+        self._find = find
+
+    @cached_property
+    def found(self) -> ScorePairs:
+        """The pairs."""
+        return self._find()
+
+    def each(self, synapses: int | None = None) -> FanOut:
+        """Fan-out of neurons of single scores: `synapses` for each spike, or the site's own."""
+        return FanOut(self.found.live, synapses)
+
+    def per_query(self) -> FanOut:
+        """Fan-out of neurons that each query has one of, to the keys that it meets."""
+        return self.found.per_query()
+
+    def queries(self) -> FanOut:
+        """Which of the neurons that each query has one of take part; the site's own fan-out."""
+        return FanOut(self.found.per_query().live)
+
+
 def live_pairs(mask: Tensor | None, token_mask: Tensor | None, shape: tuple[int, int], least: float) -> Tensor | None:
     """Pairs that are not masked and whose query is no padding, bool [B, 1 or H, S_q, S_k]; None for all.
 
     Args:
-        mask: additive, [B, 1 or H, S_q, S_k], or None.
+        mask: additive, or bool (True takes part), [B, 1 or H, S_q, S_k]; or None.
         token_mask: bool [B, S], False on padding, or None.
         shape: (S_q, S_k).
-        least: a mask below this hides the pair.
+        least: an additive mask below this hides the pair.
     """
-    live = None if mask is None else mask > least
+    live = mask if mask is None or mask.dtype == torch.bool else mask > least
     queries = shape[0]
     if token_mask is not None and token_mask.shape[1] >= queries:
         rows = token_mask[:, None, -queries:, None]

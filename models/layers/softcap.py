@@ -6,18 +6,30 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from las_sj.models.hidden_option import HiddenOption
 from las_sj.models.layers.linear import SpikingReadout
-from las_sj.models.layers.spiking_layer import Dense, NeuronFactory, Site, Synapses
+from las_sj.models.layers.site import Dense, Site, Synapses
+from las_sj.models.neuron_factory import NeuronFactory
+from las_sj.models.reclassed import Reclassed
 from las_sj.neurons import HGNode
 
 _AT_ONCE = 1 << 22  # logits whose windows are run at a time: [T, B, S, V] would not fit
 
 
+class HidesLogitCap(Reclassed):
+    """A config whose soft-cap of logits is None to modelling code during calls, because the readout caps."""
+
+    final_logit_softcapping = HiddenOption()
+
+
 class SoftcappedReadout(SpikingReadout):
-    """A readout whose membranes are read through HG neurons. Modelling code must not cap again (`hidden_options`)."""
+    """A readout [T·B, ..., C] to [B, ..., V] whose membranes are read through HG neurons.
+
+    Modelling code must not cap again: `config_mixin` hides the option from it.
+    """
 
     absorbs = True
-    hidden_options = ("final_logit_softcapping",)
+    config_mixin = HidesLogitCap
     cap: float | None
     cap_node: HGNode
 
@@ -46,6 +58,6 @@ class SoftcappedReadout(SpikingReadout):
 
     def _read(self, membrane: Tensor) -> Tensor:
         """[N, V] to the sum of the trains of the neurons that read it."""
-        return (
-            self.cap_node(membrane.unsqueeze(0)).sum(0) if self.cap_node.step_mode == "m" else self.cap_node(membrane)
-        )
+        if self.cap_node.step_mode == "m":
+            return self.emit(self.cap_node, membrane.unsqueeze(0)).sum(0)
+        return self.emit(self.cap_node, membrane)

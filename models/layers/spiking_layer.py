@@ -1,112 +1,39 @@
 """The common part of all spiking layers, and how a module becomes one."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from las_sj.models.execution import Execution
-from las_sj.neurons import HGNode, MTNode, MultiThresholdCode, OATNode, WindowNode
+from las_sj.models.layers.site import Site
+from las_sj.models.neuron_factory import NeuronFactory
+from las_sj.models.reclassed import Reclassed, reclass
+from las_sj.neurons import FanOut, WindowNode, watching
 
 Constant = TypeVar("Constant", Tensor, float)
 
 
-@dataclass(frozen=True)
-class NeuronFactory:
-    """Makes the neurons of a network, all with the same settings; thresholds are set by calibration.
+class KnowsCalls(Reclassed, nn.Module):
+    """Mixin of modules that ask for the call that is under way.
 
-    Args:
-        code: time steps, levels, rounding and spike limit.
-        hg_tolerance: error that HG neurons are fitted to.
-        outlier_aware: OAT neurons; otherwise one MT neuron each (the paper's ablation).
+    Attributes:
+        execution: of the model, shared by all its layers, so not a submodule of each.
     """
-
-    code: MultiThresholdCode
-    hg_tolerance: float = 1e-5
-    outlier_aware: bool = True
-
-    def coder(self) -> OATNode | MTNode:
-        """A neuron that codes values as spikes, thresholds 1."""
-        code = (self.code.time_steps, self.code.levels, self.code.rounding, self.code.max_spikes)
-        return OATNode(1.0, 1.0, *code) if self.outlier_aware else MTNode(1.0, *code)
-
-    def non_linearity(self, function: str) -> HGNode:
-        """An HG neuron."""
-        return HGNode(function, self.code.time_steps, tolerance=self.hg_tolerance)
-
-
-@dataclass(frozen=True)
-class Synapses:
-    """Where the spikes of a population go, and what the original network does there.
-
-    Args:
-        operator: name of the operator within the layer; "" for the layer itself.
-        fan_out: synaptic operations that a spike causes; None where each window has its own (`node.tally`).
-        is_mac: whether each synapse stands for one multiply-accumulate of the ANN (of a product, one operand's do).
-        bias: whether a constant current is added to each of the operator's outputs.
-    """
-
-    operator: str
-    fan_out: int | None
-    is_mac: bool = False
-    bias: bool = False
-
-
-@dataclass(frozen=True)
-class Dense:
-    """Operations on currents at each neuron of a population and each time step, spike or not.
-
-    Args:
-        operator: name of the operator within the layer.
-        additions, scalings: additions or comparisons, and multiplications by constants, per neuron and time step.
-        native: whether the ANN's native operation at this site contains them already.
-        share: of the neurons, where not all of them have these operations.
-    """
-
-    operator: str
-    additions: int = 0
-    scalings: int = 0
-    native: bool = False
-    share: float = 1.0
-
-
-@dataclass(frozen=True)
-class Site:
-    """A population of neurons within a layer.
-
-    Args:
-        name: attribute of the layer that holds the node.
-        node: the neurons.
-        feeds: what their spikes go into: "weights", "product" (SAA or Hadamard) or "neuron".
-        synapses: the same in detail, one entry for each operator.
-        dense: operations on the currents that come in.
-        native: the ANN's operation on the value that each neuron takes ("norm", "softmax", a function), once a site.
-        upper_bound: largest magnitude that can occur, where it is known beforehand.
-    """
-
-    name: str
-    node: WindowNode
-    feeds: str
-    synapses: tuple[Synapses, ...] = ()
-    dense: tuple[Dense, ...] = ()
-    native: str = ""
-    upper_bound: float | None = None
-
-    @property
-    def fan_out(self) -> int:
-        """Synapses per neuron where they feed weights, else 0."""
-        return sum(synapses.fan_out or 0 for synapses in self.synapses) if self.feeds == "weights" else 0
-
-
-class SpikingLayer(nn.Module):
-    """Mixin of every spiking layer. `equip` is called once, on a module that has become one."""
 
     execution: Execution
-    prefix: str = "Spiking"  # of the name of the class that a module gets
+
+
+class SpikingLayer(KnowsCalls):
+    """Mixin of every spiking layer. `equip` is called once, on a module that has become one.
+
+    Layers take and return currents [T·B, ...] in a temporal call, t-major, and accumulated values [B, ...] otherwise.
+    """
+
+    prefix = "Spiking"
     absorbs: bool = False  # whether it also does what modelling code does to the original module's output
-    hidden_options: tuple[str, ...] = ()  # of the model's config: None during calls, because the layer does their work
+    config_mixin: type[Reclassed] | None = None  # of the model's config, where the layer changes what it shows
 
     def configure(self, config: PretrainedConfig) -> None:
         """Take from the model's config what the layer needs; called before `equip`."""
@@ -118,13 +45,39 @@ class SpikingLayer(nn.Module):
         """The populations of neurons that belong to this layer and not to a layer inside it."""
         return iter(())
 
-    def fire(self, node: WindowNode, x: Tensor) -> Tensor:
-        """Pass currents [T·B, ...], or accumulated values [B, ...] outside a temporal call, through neurons."""
+    def fire(self, node: WindowNode, x: Tensor, fan_out: Callable[[], FanOut] | None = None) -> Tensor:
+        """Pass currents [T·B, ...], or accumulated values [B, ...] outside a temporal call, through neurons.
+
+        Args:
+            node: the neurons.
+            x: what they receive.
+            fan_out: tells a recorder which neurons take part, and where their spikes go; tokens without padding, and
+                the site's fan-out, if None.
+
+        Raises:
+            RuntimeError: the execution was changed while a call was under way.
+        """
         if self.execution.temporal:
-            return self.execution.merge_time(node(self.execution.split_time(x)))
+            return self.execution.merge_time(self.emit(node, self.execution.split_time(x), fan_out))
         if node.step_mode == "m":
-            return node(x.unsqueeze(0)).sum(0)
-        return node(x)
+            return self.emit(node, x.unsqueeze(0), fan_out).sum(0)
+        return self.emit(node, x, fan_out)
+
+    def emit(self, node: WindowNode, window: Tensor, fan_out: Callable[[], FanOut] | None = None) -> Tensor:
+        """Pass one window through neurons: currents [T, B, ...] in step mode "m", accumulated values [B, ...] in "s".
+
+        Arguments and errors are those of `fire`.
+        """
+        if node.step_mode != "m" and self.execution.temporal:
+            raise RuntimeError(
+                "the execution of the model was changed while a temporal call was under way: change it between calls"
+            )
+        if node.recorder is None:
+            return node(window)
+        if fan_out is not None:
+            return node(window, fan_out=fan_out())
+        live = self.execution.live_of(window.shape[1:] if node.step_mode == "m" else window.shape)
+        return node(window, fan_out=FanOut(live))
 
     def window(self, x: Tensor) -> Tensor:
         """Currents [T·B, ...] as [T, B, ...]; accumulated values [B, ...] as a window of one step, [1, B, ...]."""
@@ -137,18 +90,6 @@ class SpikingLayer(nn.Module):
     def per_step(self, constant: Constant) -> Constant:
         """A constant as a current: its share of one time step in a temporal call."""
         return constant / self.execution.time_steps if self.execution.temporal else constant
-
-
-_CLASSES: dict[tuple[type, type], type] = {}
-
-
-def _spiking_class(mixin: type[SpikingLayer], original: type[nn.Module]) -> type[nn.Module]:
-    """One class for each pair, so that modules of one type stay of one type."""
-    if (mixin, original) not in _CLASSES:
-        _CLASSES[mixin, original] = type(
-            f"{mixin.prefix}{original.__name__}", (mixin, original), {"__module__": original.__module__}
-        )
-    return _CLASSES[mixin, original]
 
 
 def become(
@@ -167,11 +108,15 @@ def become(
         execution: shared by all layers of the model.
         config: of the model.
     """
-    module.__class__ = _spiking_class(mixin, type(module))
+    join(module, mixin, execution)
     assert isinstance(module, SpikingLayer)
-    module.__dict__["execution"] = execution  # shared by all layers, so not a submodule of each
-    if "_old_forward" in module.__dict__:  # accelerate calls what it found when it was told to offload the module
-        module.__dict__["_old_forward"] = type(module).forward.__get__(module)
     module.configure(config)
     module.equip(factory)
     module.train(module.training)
+
+
+def join(module: nn.Module, mixin: type[KnowsCalls], execution: Execution) -> None:
+    """Give `module` a mixin that knows the calls of a model."""
+    reclass(module, mixin)
+    module.__dict__["execution"] = execution
+    watching.rebind_forward(module)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 import las_sj
-from las_sj.analysis.auditing import audit
+from las_sj.analysis import audit
 from las_sj.models import named_sites
 from las_sj.models.layers.activation import hg_function
 

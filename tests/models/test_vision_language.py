@@ -14,8 +14,7 @@ from tiny_vision_language import IMAGES, build, photographs, processor_of
 from torch import Tensor
 
 import las_sj
-from las_sj.analysis import SpikeMonitor, energy_report
-from las_sj.analysis.auditing import audit
+from las_sj.analysis import SpikeMonitor, audit, energy_report
 
 TEXTS = ("<image> What is in the picture?", "The second picture: <image> It shows")
 TOWERS = {"llava": "model.vision_tower", "qwen2_vl": "model.visual"}

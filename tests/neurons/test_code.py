@@ -10,7 +10,7 @@ from torch import Tensor
 
 from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, write_train
 from las_sj.neurons.counting import can_look_up, count_ones, count_spikes, most_spikes
-from las_sj.neurons.tally import WindowCounts
+from las_sj.neurons.counts import WindowCounts
 
 DTYPES = (torch.float32, torch.float64)
 LEVELS = (1, 2, 3, 7, 15)
@@ -67,10 +67,10 @@ def check_fast_forms(w: Tensor, code: MultiThresholdCode) -> None:
     spikes = (train != 0).sum(0)
     exact = train.double().sum(0).to(w.dtype)  # fp64 holds the sum of 24 steps exactly
     counts = torch.zeros(w.shape, dtype=torch.int8)
-    total = WindowCounts(None)
+    total = WindowCounts(True)
     accumulate(w, code, total)
     assert int(total.spikes) == int(spikes.sum())
-    for y in (accumulate(w, code), accumulate(w, code, WindowCounts(counts))):
+    for y in (accumulate(w, code), accumulate(w, code, WindowCounts(True, counts))):
         assert y.dtype == w.dtype
         assert torch.equal(y, exact)
         assert torch.equal(w, before)
@@ -80,7 +80,9 @@ def check_fast_forms(w: Tensor, code: MultiThresholdCode) -> None:
         assert torch.equal(w, before)
     for counter in (None, counts.zero_()):
         remainder, written = w.clone(), torch.full_like(train, torch.nan)
-        write_train(remainder, w.new_tensor(4.0), written, code, None if counter is None else WindowCounts(counter))
+        write_train(
+            remainder, w.new_tensor(4.0), written, code, None if counter is None else WindowCounts(True, counter)
+        )
         assert torch.equal(written, 4 * train)
     assert torch.equal(counts, spikes)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from las_sj.neurons import FUNCTIONS, HGNode
 from las_sj.neurons.fitting import OctaveFit
 from las_sj.neurons.functions import GridFunction, OctaveFunction
-from las_sj.neurons.window import _CHUNK
+from las_sj.neurons.population import CHUNK
 
 DTYPES = (torch.float32, torch.float64)
 HALF = (torch.float16, torch.bfloat16)
@@ -318,7 +318,7 @@ def test_nan_stays_in_its_element(name: str, dtype: torch.dtype, sign: int) -> N
 
 def test_chunks_are_invisible() -> None:
     node = HGNode("gelu", 8)
-    x = draw_inputs(node, [_CHUNK + 4_465], 0, torch.float32)
+    x = draw_inputs(node, [CHUNK + 4_465], 0, torch.float32)
     y, counted = node(x), node.out_of_range
     node.reset_counts()
     assert torch.equal(y, torch.cat([node(piece) for piece in x.split(30_000)]))

@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from las_sj.neurons import FUNCTIONS, HGNode, MTNode, OATNode, WindowNode
+from las_sj.neurons import FUNCTIONS, FanOut, HGNode, MTNode, OATNode, WindowNode
 from las_sj.neurons.functions import GridFunction
 from las_sj.neurons.kernels import cuda, host
 
@@ -74,25 +74,26 @@ def run_on(engine: str, node: WindowNode, currents: Tensor, as_train: bool) -> R
     node = copy.deepcopy(node)
     node.count_spikes = True
     membranes: list[Tensor] = []
-    node.recorder = lambda _, v, y: membranes.append(v)
-    emitted = [_emitted(engine, node, currents, as_train)]
-    kept, beyond = node.tally.raw, node.out_of_range
+    node.recorder = lambda _, record: membranes.append(record.potential)
+    emitted = [_emitted(engine, node, currents, None, as_train=as_train)]
+    assert node.counts.last is not None
+    kept, beyond = node.counts.last.kept, node.out_of_range
     assert kept is not None
-    node.tally.each = False
-    emitted.append(_emitted(engine, node, currents, as_train))
+    emitted.append(_emitted(engine, node, currents, FanOut(), as_train=as_train))
     assert same(*emitted)
-    spikes, outliers = node.tally.total
+    assert node.counts.last.kept is None
+    spikes, outliers = node.counts.last.totals()
     return Ran(emitted[0], membranes[0], kept, beyond, (int(spikes), int(outliers)))
 
 
-def _emitted(engine: str, node: WindowNode, currents: Tensor, as_train: bool) -> Tensor:
+def _emitted(engine: str, node: WindowNode, currents: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor:
     if engine != "torch":
-        return node._emit(host if engine == "host" else cuda, currents, as_train)[1]
+        return node._emit_by_kernels(host if engine == "host" else cuda, currents, fan_out, as_train=as_train)[1]
     v = currents[0].clone()
     for step in currents[1:]:
         v += step
     node.backend = "torch"
-    return node._code_train(v) if as_train else node._code_sum(v)
+    return node._emit(v, fan_out=fan_out, as_train=as_train)
 
 
 def assert_same(found: Ran, expected: Ran) -> None:
@@ -180,7 +181,7 @@ def test_levels_as_small_integers(dtype: torch.dtype, seed: int, size: int) -> N
     """Trains of int8, by the kernel that writes them."""
     v = draw(size, seed, torch.float32).to(dtype)
     for node in (OATNode(NORMAL, OUTLIER, 12, 15), MTNode(NORMAL, 5, 63, "floor"), HGNode("tanh", 9)):
-        levels = cuda.spikes(node.kernel_neurons(v), v, node.time_steps)
+        levels = cuda.spikes(node.population.structure(v), v, node.time_steps)
         assert levels.dtype == torch.int8
         assert torch.equal(levels.to(torch.int16), node.spikes_of(v.to(torch.promote_types(dtype, torch.float32))))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from las_sj.neurons import MTNode, OATNode
 from las_sj.neurons.code import emit_steps
-from las_sj.neurons.window import _CHUNK
+from las_sj.neurons.population import CHUNK
 
 Node: TypeAlias = MTNode | OATNode
 DTYPES = (torch.float32, torch.float64)
@@ -177,7 +177,7 @@ def test_any_memory_layout(kind: str, layout: str) -> None:
 def test_chunks_are_invisible(kind: str) -> None:
     """The node works through more elements than a chunk holds piece by piece."""
     settings: dict[str, object] = {"time_steps": 6, "levels": 3}
-    x = draw_inputs(kind, [_CHUNK + 4_465], 4, torch.float32)
+    x = draw_inputs(kind, [CHUNK + 4_465], 4, torch.float32)
     single, y, multi, train = both_modes(kind, settings, x)
     pieces = [both_modes(kind, settings, piece) for piece in x.split(30_000)]
     assert torch.equal(y, torch.cat([piece[1] for piece in pieces]))

@@ -11,7 +11,7 @@ from spikingjelly.activation_based import base, functional, monitor
 from spikingjelly.activation_based.neuron import FewSpikeTable
 from torch import Tensor, nn
 
-from las_sj.neurons import FSNode, HGNode, MTNode, OATNode, WindowNode
+from las_sj.neurons import FSNode, HGNode, MTNode, OATNode, WindowNode, WindowRecord
 
 T = 8
 TABLE = 2.0 ** -torch.arange(1, T + 1)
@@ -239,15 +239,15 @@ def test_observer_sees_the_window(node: WindowNode, x: Tensor, currents: Tensor,
 
 
 def test_recorder_sees_what_was_emitted(node: WindowNode, x: Tensor) -> None:
-    seen: list[tuple[WindowNode, Tensor, Tensor]] = []
-    node.recorder = lambda *record: seen.append(record)
+    seen: list[tuple[WindowNode, WindowRecord]] = []
+    node.recorder = lambda *told: seen.append(told)
     y = node(x)
     node.step_mode = "m"
     train = node(x[None])
-    assert [record[0] for record in seen] == [node, node]
-    assert all(torch.equal(record[1], x) for record in seen)
-    assert torch.equal(seen[0][2], y)
-    assert torch.equal(seen[1][2], train)
+    assert [told[0] for told in seen] == [node, node]
+    assert all(torch.equal(record.potential, x) for _, record in seen)
+    assert torch.equal(seen[0][1].emitted, y)
+    assert torch.equal(seen[1][1].emitted, train)
 
 
 @pytest.mark.parametrize("time_steps", [0, -1, 1.5, True, "8"])

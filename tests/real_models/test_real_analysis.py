@@ -10,8 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import las_sj
-from las_sj.analysis import SpikeMonitor, energy_report
-from las_sj.analysis.auditing import audit
+from las_sj.analysis import SpikeMonitor, audit, energy_report
 
 Batches = list[dict[str, Tensor]]
 

@@ -10,8 +10,7 @@ from tiny_models import MODELS, convert_tiny, run, token_ids
 from torch import Tensor, nn
 
 import las_sj
-from las_sj.analysis import SpikeMonitor
-from las_sj.analysis.auditing import audit
+from las_sj.analysis import SpikeMonitor, audit
 from las_sj.analysis.auditing.audit import (
     CLASSES,
     CONSTANT_SCALING,

@@ -10,8 +10,7 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpC
 from tiny_models import EXECUTIONS, convert_tiny, gpt2, llama, run, token_ids
 from transformers import PreTrainedModel
 
-from las_sj.analysis import SpikeMonitor
-from las_sj.analysis.auditing import audit
+from las_sj.analysis import SpikeMonitor, audit
 from las_sj.analysis.energies.operations import Operations, count_operations
 from las_sj.models import named_sites
 from las_sj.neurons import HGNode

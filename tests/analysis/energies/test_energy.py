@@ -13,8 +13,7 @@ from spikingjelly.activation_based.op_counter.base import ModuleCounterMode
 from tiny_models import MODELS, convert_tiny, padding_mask, run, token_ids
 from torch import nn
 
-from las_sj.analysis import EnergyCosts, EnergyReport, SpikeMonitor, energy_report
-from las_sj.analysis.auditing import audit
+from las_sj.analysis import EnergyCosts, EnergyReport, SpikeMonitor, audit, energy_report
 from las_sj.analysis.energies.energy import ACCOUNTINGS, EQUAL_LOSS
 from las_sj.analysis.energies.operations import KINDS, Operations, count_operations, level_factor
 

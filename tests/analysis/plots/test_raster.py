@@ -108,7 +108,7 @@ def test_nothing_stays(snn: PreTrainedModel) -> None:
         plot_raster(snn, {"input_ids": token_ids() + 1000})
     assert all(site.node.recorder is None for _, site in named_sites(snn))
     plot_raster(snn, BATCH | {"attention_mask": padding_mask("right")}, "all")
-    assert all(site.node.tally.live is None and site.node.tally.synapses is None for _, site in named_sites(snn))
+    assert all(site.node.counts.last is None for _, site in named_sites(snn))
     assert torch.equal(run(snn, "temporal", **BATCH).logits, expected)
 
 

@@ -5,8 +5,7 @@ import json
 import pytest
 from tiny_models import MODELS, convert_tiny, run, token_ids
 
-from las_sj.analysis import SpikeMonitor, describe_network
-from las_sj.analysis.auditing import audit
+from las_sj.analysis import SpikeMonitor, audit, describe_network
 from las_sj.models import named_sites
 from las_sj.neurons import HGNode
 

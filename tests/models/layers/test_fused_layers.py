@@ -17,13 +17,15 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 import las_sj
 from las_sj.models import named_sites
-from las_sj.models.execution import Call, Execution
+from las_sj.models.call import Call, begin
+from las_sj.models.execution import Execution
 from las_sj.models.layers.activation import SpikingActivation
 from las_sj.models.layers.attention import SpikingAttentionCore
 from las_sj.models.layers.gated_mlp import SpikingGatedMLP
 from las_sj.models.layers.linear import FedLinear, SpikingLinear
 from las_sj.models.layers.norm import SpikingLayerNorm, SpikingRMSNorm
-from las_sj.models.layers.spiking_layer import NeuronFactory, SpikingLayer, become
+from las_sj.models.layers.spiking_layer import SpikingLayer, become
+from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import MultiThresholdCode, OATNode, WindowNode, fused
 from las_sj.neurons.kernels import host
 
@@ -122,7 +124,7 @@ def test_layers(kind: str, options: dict[str, Any], rows: int, temporal: bool, s
     layer = LAYERS[kind](options, execution)
     execution.step_mode = "m" if temporal else "s"
     functional.set_step_mode(layer, execution.step_mode)
-    execution.calls.append(Call(layer, None))
+    begin(Call(execution, layer, temporal=execution.step_mode == "m"))
     x = currents((T * 2 if temporal else 2, rows, CHANNELS), seed)
     watched = layer.gate_node if kind == "gated" else layer.rsqrt_node
     with torch.no_grad():
@@ -148,7 +150,7 @@ def test_attention(options: dict[str, Any], masked: str, length: int, temporal: 
     core.double()
     execution.step_mode = "m" if temporal else "s"
     functional.set_step_mode(core, execution.step_mode)
-    execution.calls.append(Call(core, None))
+    begin(Call(execution, core, temporal=execution.step_mode == "m"))
     steps = T if temporal else 1
     query = currents((steps * 2, 4, length, 6), seed)
     key, value = currents((steps * 2, 2, length, 6), seed + 1), currents((steps * 2, 2, length, 6), seed + 2)
@@ -181,7 +183,7 @@ def test_not_finite_values_stay_in_their_row(spoilt: float, temporal: bool) -> N
     layer = LAYERS["LayerNorm"]({"levels": 15}, execution)
     execution.step_mode = "m" if temporal else "s"
     functional.set_step_mode(layer, execution.step_mode)
-    execution.calls.append(Call(layer, None))
+    begin(Call(execution, layer, temporal=execution.step_mode == "m"))
     x = currents((T * 2 if temporal else 2, 3, CHANNELS), 0)
     x[0, 1, 4] = spoilt
     with torch.no_grad():
@@ -239,7 +241,7 @@ def test_linear_layers_stream(shape: tuple[int, ...], stream_from: int) -> None:
     layer = spiking(nn.Linear(CHANNELS, 9), SpikingLinear, {"levels": 15}, execution)
     execution.step_mode = "m"
     functional.set_step_mode(layer, "m")
-    execution.calls.append(Call(layer, None))
+    begin(Call(execution, layer, temporal=execution.step_mode == "m"))
     x = currents((T * shape[0], *shape[1:]), 0)
     with torch.no_grad():
         expected = layer(x)

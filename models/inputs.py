@@ -1,0 +1,60 @@
+"""The arguments of models of transformers: which hold the batch, and how large it is."""
+
+import inspect
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+TOKENS = ("input_ids", "inputs_embeds")
+# Float inputs enter as constant currents. The vision tower of Qwen2-VL calls its pixels hidden_states.
+VALUES = ("inputs_embeds", "pixel_values", "pixel_values_videos", "hidden_states")
+SOURCES = ("input_ids", *VALUES)
+OF_IMAGES = ("image_grid_thw", "video_grid_thw", "grid_thw", "image_sizes")  # one row for each image or video
+TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")
+
+
+class Size(NamedTuple):
+    """How much goes into a call: tokens, padding excluded, and sequences or images."""
+
+    tokens: int
+    samples: int
+
+
+def arguments_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a forward call by name."""
+    return dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
+
+
+def takes_tokens(module: nn.Module) -> bool:
+    """Whether a model takes tokens, or their embeddings."""
+    parameters = inspect.signature(module.forward).parameters
+    return any(name in parameters for name in TOKENS)
+
+
+def source_of(named: dict[str, Any]) -> Tensor | None:
+    """The input that tells the size of the batch."""
+    return next((named[name] for name in SOURCES if isinstance(named.get(name), Tensor)), None)
+
+
+def size_of(named: dict[str, Any]) -> Size:
+    """How much goes into a call with these arguments; a mask that is not [B, S] does not tell padding."""
+    tokens = next((named[name] for name in TOKENS if isinstance(named.get(name), Tensor)), None)
+    if tokens is not None:
+        mask = named.get("attention_mask")
+        if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == tokens.shape[:2]:
+            return Size(int(mask.bool().sum()), len(tokens))
+        return Size(tokens.shape[:2].numel(), len(tokens))
+    images = next((named[name] for name in (*OF_IMAGES, *VALUES) if isinstance(named.get(name), Tensor)), None)
+    return Size(0, 0 if images is None else len(images))
+
+
+def padding_of(named: dict[str, Any]) -> Tensor | None:
+    """Padding among the tokens of this call, bool [B, S], or None without any.
+
+    Those that a cache holds are masked too, but not run.
+    """
+    mask, source = named.get("attention_mask"), source_of(named)
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or source is None or source.dim() < 2:
+        return None
+    mask = mask[:, -source.shape[1] :]
+    return None if bool(mask.all()) else mask.bool()

@@ -1,0 +1,29 @@
+"""Makes the neurons of a network, all with the same settings."""
+
+from dataclasses import dataclass
+
+from las_sj.neurons import HGNode, MTNode, MultiThresholdCode, OATNode
+
+
+@dataclass(frozen=True)
+class NeuronFactory:
+    """Makes the neurons of a network, all with the same settings; thresholds are set by calibration.
+
+    Args:
+        code: time steps, levels, rounding and spike limit.
+        hg_tolerance: error that HG neurons are fitted to.
+        outlier_aware: OAT neurons; otherwise one MT neuron each (the paper's ablation).
+    """
+
+    code: MultiThresholdCode
+    hg_tolerance: float = 1e-5
+    outlier_aware: bool = True
+
+    def coder(self) -> OATNode | MTNode:
+        """A neuron that codes values as spikes, thresholds 1."""
+        code = (self.code.time_steps, self.code.levels, self.code.rounding, self.code.max_spikes)
+        return OATNode(1.0, 1.0, *code) if self.outlier_aware else MTNode(1.0, *code)
+
+    def non_linearity(self, function: str) -> HGNode:
+        """An HG neuron."""
+        return HGNode(function, self.code.time_steps, tolerance=self.hg_tolerance)

@@ -1,0 +1,52 @@
+"""Objects that get a class of las_sj in place: their own class with a mixin before it.
+
+Names, ties, hooks, PEFT and isinstance survive. Such classes are made at run time, so copies and pickles tell what they
+are made of.
+"""
+
+from functools import cache
+from typing import Any, ClassVar
+
+
+class Reclassed:
+    """Mixin of every object whose class was changed in place.
+
+    Attributes:
+        prefix: of the name of the class that an object gets; "" where others know it by its name.
+        las_parts: the mixins, outermost first, and the class that the object had.
+    """
+
+    prefix: ClassVar[str] = ""
+    las_parts: ClassVar[tuple[tuple[type[Any], ...], type]]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """How copy and pickle make the object anew: by the parts of its class, which no module holds."""
+        reduced = super().__reduce_ex__(max(protocol, 2))
+        parts = getattr(type(self), "las_parts", None)
+        return reduced if parts is None else (_new, parts, *reduced[2:])  # None: a class that a module holds
+
+
+def reclass(thing: Any, mixin: type[Reclassed]) -> None:
+    """Put `mixin` before the class of an object, in place."""
+    parts: tuple[tuple[type[Reclassed], ...], type] = getattr(type(thing), "las_parts", ((), type(thing)))
+    mixins, original = parts
+    kind: Any = class_of((mixin, *mixins), original)
+    thing.__class__ = kind
+
+
+@cache
+def class_of(mixins: tuple[type[Reclassed], ...], original: type) -> type:
+    """One class for each combination, so that objects of one type stay of one type.
+
+    A class with a name of its own says that it is where its mixin is, which inspect.getsource then shows.
+    """
+    mixin, *others = mixins
+    base = class_of(tuple(others), original) if others else original
+    named = mixin if mixin.prefix else base
+    names = {"__module__": named.__module__, "__qualname__": named.__qualname__, "las_parts": (mixins, original)}
+    return type(f"{mixin.prefix}{base.__name__}", (mixin, base), names)
+
+
+def _new(mixins: tuple[type[Reclassed], ...], original: type) -> Any:
+    kind: Any = class_of(mixins, original)
+    return kind.__new__(kind)

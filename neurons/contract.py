@@ -1,0 +1,92 @@
+"""What the author of a neuron defines; `WindowNode` does the rest: windows, step modes, kernels, counts, monitors."""
+
+from collections.abc import Callable
+from ctypes import Structure
+
+from torch import Tensor
+
+from las_sj.neurons.counts import WindowCounts
+from las_sj.neurons.seen_values import SeenValues
+
+
+class NeuronContract:
+    """The methods that make a neuron: of a subclass of `WindowNode`, which mixes this in.
+
+    `exact`, `write_sum`, `write_train` and `spikes_of` must be defined, and `with_gradient` where the neuron is
+    trained through; the others have defaults. All take membrane potentials, the sum of a window's input.
+
+    Attributes:
+        time_steps: T.
+        backend: what the neurons run on.
+    """
+
+    time_steps: int
+    backend: str
+
+    def exact(self, v: Tensor) -> Tensor:
+        """The value that a neuron with membrane potential `v` stands for, [...] to [...]."""
+        raise NotImplementedError
+
+    def write_sum(self, v: Tensor, total: Tensor, counts: WindowCounts) -> None:
+        """Write the sum of the spike train for membrane potential `v` ([...]) to `total`, of its shape.
+
+        `counts` takes spikes, where `counts.counts_spikes`, and inputs out of range.
+        """
+        raise NotImplementedError
+
+    def write_train(self, v: Tensor, train: Tensor, counts: WindowCounts) -> None:
+        """Write the spike train for membrane potential `v` ([...]) to `train`, [T, ...]; counts as `write_sum` does."""
+        raise NotImplementedError
+
+    def spikes_of(self, v: Tensor) -> Tensor:
+        """The spikes of neurons with membrane potential `v` ([B, ...]), as signed amplitudes: int16 [T, B, ...].
+
+        0 is no spike. Binary spikes are 1; a spike of level j of a code with n levels, amplitude θ(t)(1 + j/n), is
+        ±(n + j).
+        """
+        raise NotImplementedError
+
+    def with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """encode(v), with the neuron's surrogate gradient; without one, unless a subclass has it."""
+        return encode(v.detach())
+
+    def spike_scale(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """What a spike carries: α and a bias for each membrane potential `v` ([B, ...]).
+
+        A spike at step t carries α·2^-t, or its multiple by the spike's level; the bias comes with step 1.
+        """
+        raise NotImplementedError
+
+    def count_out_of_range(self, v: Tensor) -> int:
+        """How many of the membrane potentials `v` ([B, ...]) lie outside the range; none, unless there is one."""
+        return 0
+
+    def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
+        """Set thresholds or a range for the values that calibration has seen; nothing, unless the neuron has some.
+
+        Args:
+            seen: statistics of the membrane potentials.
+            headroom: ranges are this much larger than the largest value seen.
+            upper_bound: the largest magnitude that can occur, where it is known beforehand.
+        """
+
+    def rows(self, v: Tensor) -> Tensor:
+        """`v` as one row of elements; as rows of channels where a neuron's parameters are per channel."""
+        return v.reshape(-1)
+
+    @property
+    def largest_level(self) -> int:
+        """The largest magnitude that `spikes_of` returns."""
+        return 1
+
+    def kernel_tables(self, x: Tensor) -> list[Tensor] | None:
+        """The tensors that compiled kernels read for inputs like `x`; None where torch runs the neuron."""
+        return None
+
+    def kernel_settings(self, x: Tensor) -> tuple[float, ...]:
+        """What else the structure for the kernels depends on that may change."""
+        return ()
+
+    def describe(self, tables: list[Tensor], channels: int) -> Structure:
+        """The structure of `kernels.structures` for the neuron, with these tables."""
+        raise NotImplementedError

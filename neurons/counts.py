@@ -1,0 +1,128 @@
+"""What is counted of a window, and what a node keeps of it."""
+
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+OUTLIER_BIT = 6
+OUTLIER_FLAG = 1 << OUTLIER_BIT  # above any number of spikes in a window
+_EXACT_IN_FP32 = 1 << 24
+_ADDING = Lock()  # of numbers that several threads add to; one for all, since modules with locks cannot be copied
+
+
+@dataclass(slots=True)
+class WindowCounts:
+    """Counts of one window, or a part of one.
+
+    Attributes:
+        counts_spikes: whether spikes are counted, or only inputs out of range.
+        kept: spikes of each neuron, plus `OUTLIER_FLAG` where the outlier sub-neuron coded, int8, in the shape of the
+            membrane potentials; None where only sums are wanted.
+        spikes, outliers: sums over the neurons, made while the numbers are in the cache; where not each is kept.
+        out_of_range: inputs outside the neuron's range; a tensor stays on its device.
+    """
+
+    counts_spikes: bool = False
+    kept: Tensor | None = None
+    spikes: Tensor | float = 0
+    outliers: Tensor | float = 0
+    out_of_range: Tensor | int = 0
+
+    @classmethod
+    def of_each(cls, rows: Tensor) -> "WindowCounts":
+        """Counts that keep the spikes of each neuron, for membrane potentials `rows`."""
+        return cls(True, torch.zeros(rows.shape, dtype=torch.int8, device=rows.device))
+
+    @property
+    def each(self) -> Tensor | None:
+        """Spikes of each neuron, int8 [B, ...], if they were kept."""
+        return None if self.kept is None else self.kept & (OUTLIER_FLAG - 1)
+
+    def totals(self) -> tuple[Tensor | float, Tensor | float]:
+        """Spikes and outliers of all neurons."""
+        return (self.spikes, self.outliers) if self.kept is None else split_counts(self.kept)
+
+    def part(self, place: slice) -> "WindowCounts":
+        """Counts for one part of the rows; its sums must be added."""
+        return WindowCounts(self.counts_spikes, None if self.kept is None else self.kept[place])
+
+    def add(self, part: "WindowCounts") -> None:
+        """Take the sums of a part."""
+        self.spikes, self.outliers = self.spikes + part.spikes, self.outliers + part.outliers
+        self.out_of_range = self.out_of_range + part.out_of_range
+
+    def add_fired(self, fired: Tensor) -> None:
+        """Count a spike wherever `fired` (float [...]) is 1 and not 0."""
+        if self.kept is None:
+            self.spikes = self.spikes + _sum(fired)
+        else:
+            self.kept += fired.to(torch.int8)
+
+    def add_counts(self, counts: Tensor) -> None:
+        """Add numbers of spikes, int8 [...]."""
+        if self.kept is None:
+            self.spikes = self.spikes + _sum(counts)
+        else:
+            self.kept += counts
+
+    def add_at(self, place: Tensor, counts: Tensor) -> None:
+        """Add numbers of spikes [N] at N places (bool [...])."""
+        if self.kept is None:
+            self.spikes = self.spikes + counts.sum()
+        else:
+            self.kept[place] += counts.to(torch.int8)
+
+    def add_outliers(self, is_outlier: Tensor) -> None:
+        """Count an outlier wherever `is_outlier` (bool [...]) says."""
+        if self.kept is None:
+            self.outliers = self.outliers + _sum(is_outlier)
+        else:
+            self.kept.add_(is_outlier.to(torch.int8), alpha=OUTLIER_FLAG)
+
+
+@dataclass(slots=True)
+class NodeCounts:
+    """What a node keeps of its windows; apart from the node because attributes of modules are slow to set.
+
+    Attributes:
+        last: counts of the last window, where spikes were counted.
+        out_of_range: inputs outside the neuron's range since the last reset; a tensor stays on its device.
+    """
+
+    last: WindowCounts | None = None
+    out_of_range: Tensor | int = 0
+
+    def take(self, counts: WindowCounts) -> None:
+        """Add a window; threads may do so at once."""
+        if counts.counts_spikes or self.last is not None:
+            self.last = counts if counts.counts_spikes else None
+        add_safely(self, "out_of_range", counts.out_of_range)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.last = None
+        self.out_of_range = 0
+
+
+def add_safely(owner: object, name: str, number: Tensor | int) -> None:
+    """owner.name += number, none of which is lost where several threads do so."""
+    if isinstance(number, int) and not number:
+        return
+    with _ADDING:
+        setattr(owner, name, getattr(owner, name) + number)
+
+
+def split_counts(kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Spikes and outliers of all neurons, from counts with flags, int8 [...]."""
+    outliers = _sum(kept >> OUTLIER_BIT)
+    return _sum(kept) - outliers * OUTLIER_FLAG, outliers
+
+
+def _sum(counts: Tensor) -> Tensor:
+    """The exact sum of whole numbers, without the cost of a wide type where it is not needed."""
+    is_small = counts.numel() < _EXACT_IN_FP32  # and 127 of them each below 2^31
+    if counts.is_floating_point():
+        return counts.sum(dtype=None if is_small else torch.float64)
+    return counts.sum(dtype=torch.int32 if is_small else torch.int64)

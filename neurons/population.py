@@ -1,0 +1,126 @@
+"""A population of neurons as it fires: by compiled kernels where there are any, else by torch, part by part."""
+
+from collections.abc import Iterator
+from ctypes import Structure
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from las_sj.neurons.contract import NeuronContract
+from las_sj.neurons.counts import WindowCounts
+from las_sj.neurons.kernels import cuda
+from las_sj.neurons.kernels.choose import kernels_for
+
+CHUNK = 1 << 18  # elements
+
+
+def chunks(rows: Tensor) -> Iterator[slice]:
+    """Slices of `rows` that are small enough for all temporaries to stay in a processor's cache."""
+    per_row = max(rows[:1].numel(), 1)
+    size = max(CHUNK // per_row, 1) if rows.device.type == "cpu" else max(len(rows), 1)
+    return (slice(start, start + size) for start in range(0, len(rows), size))
+
+
+class Population:
+    """The neurons of one node: their tables as kernels know them, and how they emit.
+
+    Args:
+        node: whose tables and settings they have.
+    """
+
+    def __init__(self, node: NeuronContract) -> None:
+        self.node = node
+        self._known: tuple[Any, Structure] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"node": self.node, "_known": None}  # addresses mean nothing to a copy
+
+    def kernels(self, x: Tensor) -> ModuleType | None:
+        """The compiled kernels for a tensor, or None for torch."""
+        kernels = kernels_for(self.node.backend, x)
+        if kernels is None:
+            return None
+        tables = self.node.kernel_tables(x)
+        return None if tables is None or any(table.device != x.device for table in tables) else kernels
+
+    def structure(self, x: Tensor) -> Structure:
+        """This population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved.
+
+        The structure owns the tables that it points to, so that threads may share a node.
+        """
+        tables = self.node.kernel_tables(x) or []
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        key = (dtype, *(table.data_ptr() for table in tables), *self.node.kernel_settings(x))
+        known = self._known
+        if known is not None and known[0] == key:
+            return known[1]
+        copies = {table: table.to(dtype) for table in tables if table.is_floating_point() and table.dtype != dtype}
+        tables = [copies.get(table, table) for table in tables]
+        neurons = self.node.describe(tables, x.shape[-1])
+        neurons.tables = tables
+        if not copies:  # copies do not follow what happens to the tables, so that they serve only once
+            self._known = (key, neurons)
+        return neurons
+
+    def emit_by_kernels(
+        self,
+        kernels: ModuleType,
+        currents: Tensor,
+        counts: WindowCounts,
+        *,
+        as_train: bool,
+        membrane: bool,
+        out: Tensor | None = None,
+    ) -> tuple[Tensor | None, Tensor]:
+        """What kernels make of the currents of a window, [S, B, ...].
+
+        Args:
+            kernels: `host` or `cuda`.
+            currents: of the window.
+            counts: of the window; takes what is found.
+            as_train: whether the train [T, B, ...] is wanted, or its sum [B, ...].
+            membrane: whether the membrane potential is wanted.
+            out: receives the train, or None.
+
+        Returns:
+            The membrane potential [B, ...] or None, and what was emitted.
+        """
+        y, v, found = kernels.emit(
+            self.structure(currents),
+            currents,
+            self.node.time_steps if as_train else None,
+            counts.counts_spikes,
+            counts.kept,
+            membrane,
+            out,
+        )
+        counts.out_of_range = found.beyond
+        if counts.counts_spikes:
+            counts.spikes, counts.outliers = found.spikes, found.outliers
+        return v, y
+
+    def emit_by_torch(self, v: Tensor, counts: WindowCounts, *, as_train: bool) -> Tensor:
+        """The train [T, B, ...] of membrane potentials `v`, or its sum [B, ...]; `counts` takes spikes."""
+        rows = self.node.rows(v)
+        shape = (self.node.time_steps, *rows.shape) if as_train else rows.shape
+        emitted = rows.new_empty(shape)
+        if counts.kept is not None:
+            counts.kept = counts.kept.view(rows.shape)
+        for place in chunks(rows):
+            part = counts.part(place)
+            if as_train:
+                self.node.write_train(rows[place], emitted[:, place], part)
+            else:
+                self.node.write_sum(rows[place], emitted[place], part)
+            counts.add(part)
+        if counts.kept is not None:
+            counts.kept = counts.kept.view(v.shape)
+        return emitted.view(self.node.time_steps, *v.shape) if as_train else emitted.view(v.shape)
+
+    def spikes_by_kernel(self, v: Tensor) -> Tensor | None:
+        """`spikes_of` where there is a kernel for it and levels fit its int8; else None."""
+        if self.kernels(v) is not cuda or self.node.largest_level > cuda.LARGEST_LEVEL:
+            return None
+        return cuda.spikes(self.structure(v), v.detach(), self.node.time_steps).to(torch.int16)

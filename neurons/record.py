@@ -1,0 +1,25 @@
+"""What a recorder is told of one window."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from las_sj.neurons.counts import WindowCounts
+from las_sj.neurons.fan_out import FanOut
+
+
+@dataclass(frozen=True)
+class WindowRecord:
+    """One window of one population.
+
+    Attributes:
+        potential: membrane potentials before the first spike, [B, ...].
+        emitted: the spike train [T, B, ...], or its sum [B, ...] in step mode "s".
+        counts: spikes and inputs out of range of this window.
+        fan_out: which neurons take part and where their spikes go, where the layer told.
+    """
+
+    potential: Tensor
+    emitted: Tensor
+    counts: WindowCounts
+    fan_out: FanOut | None = None

@@ -1,0 +1,74 @@
+"""Does anybody watch? Hooks, wrapped modules, modes that follow operations, gradients, a backward pass under way.
+
+The only file below analysis/ that uses private names of torch and accelerate. Each stands here with its reason, and
+a test holds that it exists, so that a new torch fails there first.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
+from torch.nn.modules import module as torch_modules
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+# accelerate keeps its hook of a module, and the forward method that it wrapped, under these names.
+OFFLOAD_HOOK = "_hf_hook"
+WRAPPED_FORWARD = "_old_forward"
+
+
+def offload_hook(module: nn.Module) -> Any:
+    """What accelerate attached to a module whose tensors it moves, or None."""
+    return module.__dict__.get(OFFLOAD_HOOK)
+
+
+def rebind_forward(module: nn.Module) -> None:
+    """Have accelerate call the forward method of the class that a module has now, not the one that it found."""
+    if WRAPPED_FORWARD in module.__dict__:
+        module.__dict__[WRAPPED_FORWARD] = type(module).forward.__get__(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether forward hooks or pre-hooks stand around a module: torch has no public way to ask."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def has_output_hooks(module: nn.Module) -> bool:
+    """Whether a forward hook, such as a monitor's of SpikingJelly, may read a module's state after its call."""
+    return bool(module._forward_hooks)
+
+
+def is_wrapped(module: nn.Module) -> bool:
+    """Whether a call of a module does more than its class says: hooks, or a forward method of its own."""
+    return has_hooks(module) or ("forward" in module.__dict__ and OFFLOAD_HOOK not in module.__dict__)
+
+
+def operations_are_followed() -> bool:
+    """Whether hooks of all modules, or a mode that sees each operation of torch (an audit, a counter), are set."""
+    hooks = torch_modules._global_forward_hooks or torch_modules._global_forward_pre_hooks
+    return bool(hooks) or bool(torch._C._len_torch_dispatch_stack())
+
+
+def is_traced(x: Tensor) -> bool:
+    """Whether somebody writes operations down, who would not see a kernel, or the tensor is not what its memory holds.
+
+    Compilers, fake tensors, proxies and forward-mode derivatives do; a negative view is not what its memory holds.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_neg() or forward_ad._current_level >= 0:
+        return True
+    if not torch._C._len_torch_dispatch_stack():
+        return False
+    return isinstance(_get_current_dispatch_mode(), FakeTensorMode | ProxyTorchDispatchMode)
+
+
+def keeps_gradient(x: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Whether a gradient flows to `x` or to one of the parameters."""
+    return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters))
+
+
+def in_backward() -> bool:
+    """Whether a backward pass runs in this thread, as when gradient checkpointing computes a layer again."""
+    return bool(torch._C._current_graph_task_id() != -1)

@@ -8,10 +8,11 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT, Finished
+from commands import ENVIRONMENT, Finished, in_this_process
 
 import las_sj
 import las_sj_cli
+from las_sj.commands.convert import main as convert_main
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -29,13 +30,15 @@ assert las_sj.convert is before["convert"]
 assert "las_sj.commands.convert" in sys.modules
 """
 LAZY = """
-import sys
+import runpy, sys
 import las_sj
 assert "matplotlib" not in sys.modules
 assert {"analysis", "models", "neurons", "convert"} <= set(dir(las_sj))
 assert las_sj.neurons.OATNode and las_sj.models.FAMILIES
 assert "matplotlib" not in sys.modules
 assert callable(las_sj.analysis.audit)
+sys.argv[1:] = ["--version"]
+runpy.run_module("las_sj", run_name="__main__", alter_sys=True)  # as python -m las_sj does
 """
 
 
@@ -44,9 +47,9 @@ def python(*arguments: str, folder: Path) -> Finished:
     return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-@pytest.mark.parametrize("program", [LAZY, IMPORT_ALL], ids=["lazy", "import all"])
-def test_names_after_import(program: str, tmp_path: Path) -> None:
-    assert python("-W", "error", "-c", program, folder=tmp_path).err == ""
+@pytest.mark.parametrize(("program", "out"), [(LAZY, f"las_sj {las_sj.__version__}\n"), (IMPORT_ALL, "")])
+def test_names_after_import(program: str, out: str, tmp_path: Path) -> None:
+    assert python("-W", "error", "-c", program, folder=tmp_path) == Finished(0, out, "")
 
 
 def test_unknown_name() -> None:
@@ -103,9 +106,18 @@ def test_script_is_installed() -> None:
     assert script.load() is las_sj_cli.main
 
 
-def test_commands_fail_as_by_themselves(tmp_path: Path) -> None:
-    doors = (["las_sj", "convert"], ["las_sj.convert"])
-    led, direct = (python("-m", *door, "nowhere", "--output", "out", folder=tmp_path) for door in doors)
-    assert led == direct
-    assert (led.code, led.out, len(led.visible)) == (1, "", 1)
+@pytest.mark.parametrize(("arguments", "code"), [(["--levels", "many"], 2), (["--window", "1"], 1)])
+def test_commands_fail_as_by_themselves(
+    arguments: list[str],
+    code: int,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [*arguments, "--output", "out"]
+    with in_this_process(las_sj_cli.main, capfd) as led, in_this_process(convert_main, capfd) as direct:
+        failed = led("convert", *arguments)
+        assert failed == direct(*arguments)
+    assert (failed.code, failed.out, len(failed.visible)) == (code, "", 1)
     assert os.listdir(tmp_path) == []

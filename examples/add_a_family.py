@@ -28,8 +28,8 @@ PARROT = Family(model_types=("parrot",), attention={"LlamaAttention": ("q_proj",
 @torch.no_grad()
 def main() -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    model = ParrotForCausalLM(ParrotConfig(vocab_size=256, **sizes)).eval()
+    size = ParrotConfig(256, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
+    model = ParrotForCausalLM(size).eval()
     batches = [{"input_ids": torch.randint(256, (4, 32))} for _ in range(4)]
     try:
         las_sj.convert(copy.deepcopy(model), calibration=batches)
@@ -41,8 +41,8 @@ def main() -> None:
     snn = las_sj.convert(model, calibration=batches)  # a StructureError if the network were not the ANN
     coverage = snn.las_coverage
     print(f"after: {sum(coverage.spiking.values())} modules became spiking, {len(coverage.analog)} stayed analog")
-    error = (snn(**batches[0]).logits - expected).norm() / expected.norm()
-    print(f"relative error: {error:.1e}")
+    difference = (snn(**batches[0]).logits - expected).norm() / expected.norm()
+    print(f"relative error: {difference:.1e}")
     print(f"fully spike-driven: {audit(snn, batches[0]).fully_spike_driven}")
 
 

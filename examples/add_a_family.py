@@ -28,8 +28,10 @@ PARROT = Family(model_types=("parrot",), attention={"LlamaAttention": ("q_proj",
 @torch.no_grad()
 def main() -> None:
     torch.manual_seed(0)
-    size = ParrotConfig(256, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
-    model = ParrotForCausalLM(size).eval()
+    config = ParrotConfig(
+        vocab_size=256, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
+    )
+    model = ParrotForCausalLM(config).eval()
     batches = [{"input_ids": torch.randint(256, (4, 32))} for _ in range(4)]
     try:
         las_sj.convert(copy.deepcopy(model), calibration=batches)

@@ -3,8 +3,13 @@
     import las_sj
     model = las_sj.convert(model, las_sj.LASConfig(time_steps=16), calibration=batches)
 
-Importing this package also teaches transformers to load converted models.
+Importing this package also teaches transformers to load converted models. `las_sj.neurons`, `las_sj.models` and
+`las_sj.analysis` are there after it too; the last, which draws, is imported when it is first asked for.
 """
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from las_sj.checkpoint.quantizer import LASQuantizationConfig, LASQuantizer
 from las_sj.config import LASConfig
@@ -26,3 +31,18 @@ __all__ = [
     "convert",
     "set_execution",
 ]
+
+_PACKAGES = ("analysis", "models", "neurons")
+
+if TYPE_CHECKING:
+    from las_sj import analysis, models, neurons  # noqa: F401
+else:
+
+    def __getattr__(name: str) -> ModuleType:
+        if name in _PACKAGES:
+            return import_module(f"las_sj.{name}")
+        raise AttributeError(f"module 'las_sj' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PACKAGES})

@@ -63,7 +63,7 @@ def _kernel(name: str, device: int) -> Any:
 @cache
 def _module(device: int) -> Any:
     cupy = importlib.import_module("cupy")
-    source = (SOURCES / "window.cu").read_text(encoding="utf-8")
+    source = (SOURCES / "cuda.cu").read_text(encoding="utf-8")
     with cupy.cuda.Device(device):
         return cupy.RawModule(code=source, options=OPTIONS)
 
@@ -119,7 +119,7 @@ def prepare(neurons: Structure, currents: Tensor, outputs: tuple[Tensor | None, 
     Args:
         neurons: `Thresholds` or `Gates`.
         currents: in any of `DTYPES`.
-        outputs: membrane, total, train, levels, kept and counts, as in window.cu.
+        outputs: membrane, total, train, levels, kept and counts, as in cuda.cu.
         most_blocks: threads of more blocks take turns.
     """
     if not currents[0].is_contiguous():

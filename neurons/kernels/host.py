@@ -28,7 +28,7 @@ DTYPES = (torch.float32, torch.float64)
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 NATIVE = ("-march=native", *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()))
 THREADS = ("-fopenmp",)
-_FILES = ("neuron.h", "host.cpp")
+_FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_blocks.h", "neuron.h")
 _RUN = 5  # dimensions of `Currents`
 
 _log = logging.getLogger("las_sj")

@@ -321,9 +321,9 @@ def test_fallback_is_announced_once(
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_nvcc_compiles_every_kernel(architecture: str, tmp_path: Path) -> None:
-    output = tmp_path / "window.cubin"
+    output = tmp_path / "cuda.cubin"
     flags = ["-std=c++17", "--fmad=false", "-Werror=all-warnings", f"-arch={architecture}", "-cubin", "-o", str(output)]
-    source = str(cuda.SOURCES / "window.cu")
+    source = str(cuda.SOURCES / "cuda.cu")
     result = subprocess.run(["nvcc", *flags, "-Xptxas=-v", source], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("Compiling entry function") == 16
@@ -333,8 +333,8 @@ def test_nvcc_compiles_every_kernel(architecture: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_the_compiler_that_cupy_uses_compiles_every_kernel(architecture: str) -> None:
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="no NVRTC")
-    source = (cuda.SOURCES / "window.cu").read_bytes()
-    _, program = nvrtc.nvrtcCreateProgram(source, b"window.cu", 0, [], [])
+    source = (cuda.SOURCES / "cuda.cu").read_bytes()
+    _, program = nvrtc.nvrtcCreateProgram(source, b"cuda.cu", 0, [], [])
     options = [option.encode() for option in (*cuda.OPTIONS, f"--gpu-architecture={architecture}")]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)

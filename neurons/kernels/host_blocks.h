@@ -10,57 +10,11 @@
 
 #include "neuron.h"
 
+namespace las::host {
 namespace {
 
-using las::Code;
-using las::Gates;
-
-constexpr long BLOCK = 1024;            // elements that all temporaries of a block are kept in the first cache for
-constexpr long PARALLEL_FROM = 16384;  // elements: below, starting threads costs more than they save
-
-// The structures of structures.py, with tables of the input's type.
-
-// Thresholds of a population, one or one per channel each; an MT neuron has the same one twice.
-template <class Real> struct Thresholds {
-    const Real *normal, *outlier;
-    long channels;  // of the input's last dimension, where a threshold has one value per channel; else 0
-    int normal_per_channel, outlier_per_channel;
-    Code code;
-};
-
-// Currents [steps, a, b, c, run] with any strides but that of the run, which is 1.
-struct Currents {
-    const void *data;
-    long steps, step_stride;
-    long a, b, c, run, a_stride, b_stride, c_stride;
-};
-
-// What a call counts.
-struct Counts {
-    int64_t spikes, outliers, beyond;
-};
-
-// The populations of an RMSNorm, or of a LayerNorm (`centres`), and what follows them, [channels] of the input's type.
-template <class Real> struct Norm {
-    const Thresholds<Real> *centred, *scale, *output;
-    const Gates<Real> *square, *rsqrt;
-    long channels;
-    int centres;
-    double epsilon;
-    const Real *gains, *bias;  // or none
-};
-
-// The populations of a softmax.
-template <class Real> struct Softmax {
-    const Gates<Real> *exponential, *reciprocal;
-    const Thresholds<Real> *weight, *scale, *probability;
-};
-
-// An additive mask of rows [a, b, c, d] with any strides but that of the row, which is 1; no data: none.
-struct Mask {
-    const void *data;
-    long b, c, d, a_stride, b_stride, c_stride, d_stride;
-};
+constexpr Index BLOCK = 1024;            // elements that all temporaries of a block are kept in the first cache for
+constexpr Index PARALLEL_FROM = 16384;  // elements: below, starting threads costs more than they save
 
 void add(Counts &counts, const Counts &part) {
 #pragma omp critical(las_counts)
@@ -71,7 +25,7 @@ void add(Counts &counts, const Counts &part) {
     }
 }
 
-long size_of(const Currents &currents) { return currents.a * currents.b * currents.c * currents.run; }
+Index size_of(const Currents &currents) { return currents.a * currents.b * currents.c * currents.run; }
 
 bool is_contiguous(const Currents &currents) {
     return currents.c_stride == currents.run && currents.b_stride == currents.c * currents.c_stride &&
@@ -79,35 +33,35 @@ bool is_contiguous(const Currents &currents) {
 }
 
 // Sums of TILE numbers side by side, as long as there are so many; returns how many are done.
-template <long TILE, class Real> long sum_tiles(const Real *first, const Currents &currents, long count, Real *v) {
-    long i = 0;
+template <Index TILE, class Real> Index sum_tiles(const Real *first, const Currents &currents, Index count, Real *v) {
+    Index i = 0;
     for (; i + TILE <= count; i += TILE) {
         Real sum[TILE];
-        for (long j = 0; j < TILE; j++) sum[j] = first[i + j];
-        for (long t = 1; t < currents.steps; t++) {
+        for (Index j = 0; j < TILE; j++) sum[j] = first[i + j];
+        for (Index t = 1; t < currents.steps; t++) {
             const Real *step = first + t * currents.step_stride + i;
-            for (long j = 0; j < TILE; j++) sum[j] += step[j];
+            for (Index j = 0; j < TILE; j++) sum[j] += step[j];
         }
-        for (long j = 0; j < TILE; j++) v[i + j] = sum[j];
+        for (Index j = 0; j < TILE; j++) v[i + j] = sum[j];
     }
     return i;
 }
 
 // In tiles, so that the steps are read side by side: processors fetch ahead of them then.
-template <class Real> void sum_steps(const Real *first, const Currents &currents, long count, Real *v) {
-    long done = sum_tiles<64>(first, currents, count, v);
+template <class Real> void sum_steps(const Real *first, const Currents &currents, Index count, Real *v) {
+    Index done = sum_tiles<64>(first, currents, count, v);
     done += sum_tiles<16>(first + done, currents, count - done, v + done);
     sum_tiles<1>(first + done, currents, count - done, v + done);
 }
 
 // The membrane potentials [start, start + count): currents summed over their steps, in order.
-template <class Real> void integrate(const Currents &currents, long start, long count, Real *v) {
+template <class Real> void integrate(const Currents &currents, Index start, Index count, Real *v) {
     const Real *data = static_cast<const Real *>(currents.data);
     if (is_contiguous(currents)) return sum_steps(data + start, currents, count, v);
-    for (long done = 0; done < count;) {
-        const long at = start + done, in_run = at % currents.run, row = at / currents.run;
-        const long c = row % currents.c, b = row / currents.c % currents.b, a = row / currents.c / currents.b;
-        const long part = std::min(currents.run - in_run, count - done);
+    for (Index done = 0; done < count;) {
+        const Index at = start + done, in_run = at % currents.run, row = at / currents.run;
+        const Index c = row % currents.c, b = row / currents.c % currents.b, a = row / currents.c / currents.b;
+        const Index part = std::min(currents.run - in_run, count - done);
         const Real *first = data + a * currents.a_stride + b * currents.b_stride + c * currents.c_stride + in_run;
         sum_steps(first, currents, part, v + done);
         done += part;
@@ -120,11 +74,11 @@ template <class Real> void integrate(const Currents &currents, long start, long 
 // memory that it overwrites.
 template <class Real> struct Train {
     Real *data;
-    long stride;
+    Index stride;
     bool past_caches;
 
     // One block's step, from the first cache.
-    void write(const Real *spikes, int step, long start, long count) const {
+    void write(const Real *spikes, int step, Index start, Index count) const {
         Real *to = data + step * stride + start;
         if (past_caches && reinterpret_cast<uintptr_t>(to) % sizeof(Vector) == 0)
             stream(spikes, to, count);
@@ -145,18 +99,18 @@ template <class Real> struct Train {
     static void put(Vector *to, const Real *from) { *to = *from; }
 #endif
 
-    static void stream(const Real *from, Real *to, long count) {
-        constexpr long PER_VECTOR = sizeof(Vector) / sizeof(Real);
-        long i = 0;
+    static void stream(const Real *from, Real *to, Index count) {
+        constexpr Index PER_VECTOR = sizeof(Vector) / sizeof(Real);
+        Index i = 0;
         for (; i + PER_VECTOR <= count; i += PER_VECTOR) put(reinterpret_cast<Vector *>(to + i), from + i);
         std::copy(from + i, from + count, to + i);
     }
 };
 
-constexpr long PAST_CACHES_FROM = 8l << 20;  // bytes of a train
+constexpr Index PAST_CACHES_FROM = 8ll << 20;  // bytes of a train
 
-template <class Real> Train<Real> train_at(Real *data, int time_steps, long size) {
-    return {data, size, time_steps * size * long(sizeof(Real)) >= PAST_CACHES_FROM};
+template <class Real> Train<Real> train_at(Real *data, int time_steps, Index size) {
+    return {data, size, time_steps * size * Index(sizeof(Real)) >= PAST_CACHES_FROM};
 }
 
 // Other threads may read what this one wrote.
@@ -175,14 +129,14 @@ template <class Real> struct Block {
 };
 
 // Calls run(start, count, block, counts) for all blocks, in parallel where it pays.
-template <class Real, class Run> void for_blocks(long size, int threads, Counts &counts, Run run) {
-    const long blocks = (size + BLOCK - 1) / BLOCK;
+template <class Real, class Run> void for_blocks(Index size, int threads, Counts &counts, Run run) {
+    const Index blocks = (size + BLOCK - 1) / BLOCK;
 #pragma omp parallel num_threads(threads) if (threads > 1 && size >= PARALLEL_FROM)
     {
         Block<Real> block;
         Counts part = {0, 0, 0};
 #pragma omp for schedule(static) nowait
-        for (long index = 0; index < blocks; index++)
+        for (Index index = 0; index < blocks; index++)
             run(index * BLOCK, std::min(BLOCK, size - index * BLOCK), block, part);
         finish_writing();
         add(counts, part);
@@ -190,3 +144,4 @@ template <class Real, class Run> void for_blocks(long size, int threads, Counts 
 }
 
 }  // namespace
+}  // namespace las::host

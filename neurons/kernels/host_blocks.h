@@ -1,5 +1,8 @@
 // How the kernels on a processor go through memory: blocks of a population whose temporaries stay in the first cache,
 // currents summed into them, trains written from them. Loops over a block are written for the compiler to vectorise.
+//
+// The host_*.h are parts of host.cpp, one translation unit: in namespaces without a name, the compiler may inline and
+// specialise all of them.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +16,10 @@
 namespace las::host {
 namespace {
 
-constexpr Index BLOCK = 1024;            // elements that all temporaries of a block are kept in the first cache for
-constexpr Index PARALLEL_FROM = 16384;  // elements: below, starting threads costs more than they save
+constexpr Index BLOCK = 1024;                  // elements that all temporaries of a block stay in the first cache for
+constexpr Index PARALLEL_FROM = 16384;         // elements: below, starting threads costs more than they save
+constexpr Index PAST_CACHES_FROM = 8ll << 20;  // bytes of a train that is larger than the caches
+constexpr Index WIDE_TILE = 64, TILE = 16;     // elements whose steps are read side by side
 
 void add(Counts &counts, const Counts &part) {
 #pragma omp critical(las_counts)
@@ -25,6 +30,8 @@ void add(Counts &counts, const Counts &part) {
     }
 }
 
+// ---------------------------------------------------------------------------------------------------- reading currents
+
 Index size_of(const Currents &currents) { return currents.a * currents.b * currents.c * currents.run; }
 
 bool is_contiguous(const Currents &currents) {
@@ -32,25 +39,25 @@ bool is_contiguous(const Currents &currents) {
            currents.a_stride == currents.b * currents.b_stride;
 }
 
-// Sums of TILE numbers side by side, as long as there are so many; returns how many are done.
-template <Index TILE, class Real> Index sum_tiles(const Real *first, const Currents &currents, Index count, Real *v) {
+// Sums of SIZE numbers side by side, as long as there are so many; returns how many are done.
+template <Index SIZE, class Real> Index sum_tiles(const Real *first, const Currents &currents, Index count, Real *v) {
     Index i = 0;
-    for (; i + TILE <= count; i += TILE) {
-        Real sum[TILE];
-        for (Index j = 0; j < TILE; j++) sum[j] = first[i + j];
+    for (; i + SIZE <= count; i += SIZE) {
+        Real sum[SIZE];
+        for (Index j = 0; j < SIZE; j++) sum[j] = first[i + j];
         for (Index t = 1; t < currents.steps; t++) {
             const Real *step = first + t * currents.step_stride + i;
-            for (Index j = 0; j < TILE; j++) sum[j] += step[j];
+            for (Index j = 0; j < SIZE; j++) sum[j] += step[j];
         }
-        for (Index j = 0; j < TILE; j++) v[i + j] = sum[j];
+        for (Index j = 0; j < SIZE; j++) v[i + j] = sum[j];
     }
     return i;
 }
 
 // In tiles, so that the steps are read side by side: processors fetch ahead of them then.
 template <class Real> void sum_steps(const Real *first, const Currents &currents, Index count, Real *v) {
-    Index done = sum_tiles<64>(first, currents, count, v);
-    done += sum_tiles<16>(first + done, currents, count - done, v + done);
+    Index done = sum_tiles<WIDE_TILE>(first, currents, count, v);
+    done += sum_tiles<TILE>(first + done, currents, count - done, v + done);
     sum_tiles<1>(first + done, currents, count - done, v + done);
 }
 
@@ -68,7 +75,7 @@ template <class Real> void integrate(const Currents &currents, Index start, Inde
     }
 }
 
-// ------------------------------------------------------------------------------------------------------- writing trains
+// ------------------------------------------------------------------------------------------------------ writing trains
 
 // Where trains go: [T, stride]. A train that is larger than the caches is written past them, which saves fetching the
 // memory that it overwrites.
@@ -107,8 +114,6 @@ template <class Real> struct Train {
     }
 };
 
-constexpr Index PAST_CACHES_FROM = 8ll << 20;  // bytes of a train
-
 template <class Real> Train<Real> train_at(Real *data, int time_steps, Index size) {
     return {data, size, time_steps * size * Index(sizeof(Real)) >= PAST_CACHES_FROM};
 }
@@ -120,21 +125,15 @@ void finish_writing() {
 #endif
 }
 
-// -------------------------------------------------------------------------------------------------- all blocks of a call
-
-template <class Real> struct Block {
-    Real v[BLOCK], w[BLOCK], unit[BLOCK], spare[BLOCK];
-    int spikes[BLOCK];  // of each neuron, where they are counted
-    int8_t outlier[BLOCK];
-};
+// ------------------------------------------------------------------------------------------------ all blocks of a call
 
 // Calls run(start, count, block, counts) for all blocks, in parallel where it pays.
-template <class Real, class Run> void for_blocks(Index size, int threads, Counts &counts, Run run) {
+template <class Block, class Run> void for_blocks(Index size, int threads, Counts &counts, Run run) {
     const Index blocks = (size + BLOCK - 1) / BLOCK;
 #pragma omp parallel num_threads(threads) if (threads > 1 && size >= PARALLEL_FROM)
     {
-        Block<Real> block;
-        Counts part = {0, 0, 0};
+        Block block;
+        Counts part = {};
 #pragma omp for schedule(static) nowait
         for (Index index = 0; index < blocks; index++)
             run(index * BLOCK, std::min(BLOCK, size - index * BLOCK), block, part);

@@ -1,5 +1,5 @@
-// The neurons on a processor, with the arithmetic of neuron.h: thresholds and gates, first one block of them, then whole
-// populations.
+// The neurons on a processor, with the arithmetic of neuron.h: thresholds and gates, first one block of them, then
+// whole populations.
 #pragma once
 
 #include "host_blocks.h"
@@ -7,46 +7,55 @@
 namespace las::host {
 namespace {
 
-// ------------------------------------------------------------------------------------------------ thresholds, one block
+// ----------------------------------------------------------------------------------------------- thresholds, one block
 
-// Potentials v in units of θ(1)/n of the sub-neuron that each goes to. Returns whether the fast sums know all of them.
+template <class Real> struct ThresholdBlock {
+    Real v[BLOCK];          // membrane potentials
+    Real unit[BLOCK];       // θ(1)/n of the sub-neuron that each goes to
+    Real w[BLOCK];          // what is left of v, in these units
+    Real fired[BLOCK];      // what fires, in these units: at a step, or in the window where only its sum is wanted
+    Real emitted[BLOCK];    // what goes out at a step
+    int spikes[BLOCK];      // where they are counted
+    int8_t outlier[BLOCK];  // whether it exceeds the normal threshold
+};
+
+template <class Real> bool has_outliers(const Thresholds<Real> &neurons) { return neurons.normal != neurons.outlier; }
+
+// Potentials v in units of the sub-neuron that each goes to. Returns whether the fast sums know all of them.
 template <class Real>
-bool scale(const Thresholds<Real> &neurons, Index start, Index count, Block<Real> &block, Counts &counts) {
+bool scale(const Thresholds<Real> &neurons, Index start, Index count, ThresholdBlock<Real> &block, Counts &counts) {
     const Code code = neurons.code;
-    const Real factor = Real(0.5 / code.levels);
+    const Real unit_of_one = las::unit_of_one<Real>(code);
     int outliers = 0, beyond = 0, unknown = 0;
-    const auto element = [&](Index i, Real normal, Real outlier) {
+    const auto place = [&](Index i, Real normal, Real outlier) {
         const Real size = las::magnitude(block.v[i]);
         const bool is_outlier = size > normal;
         const Real theta = is_outlier ? outlier : normal;
-        block.unit[i] = theta * factor;
+        block.unit[i] = theta * unit_of_one;
         block.w[i] = block.v[i] / block.unit[i];
-        const bool inside = size <= las::limit_of(outlier);
-        // "floor" never emits 2θ(1), so the top of a range needs the dynamics too
-        const bool known = code.nearest ? inside : size < theta * Real(1 - 1.0 / 1024);
         block.outlier[i] = is_outlier;
         outliers += is_outlier;
         beyond += size > las::limit_of(outlier);
-        unknown += !known;
+        unknown += !las::is_known(size, theta, outlier, code.nearest);
     };
     if (neurons.channels == 0) {
         const Real normal = neurons.normal[0], outlier = neurons.outlier[0];
-        for (Index i = 0; i < count; i++) element(i, normal, outlier);
+        for (Index i = 0; i < count; i++) place(i, normal, outlier);
     } else {
         const Index normal_stride = neurons.normal_per_channel, outlier_stride = neurons.outlier_per_channel;
         for (Index i = 0, channel = start % neurons.channels; i < count; i++) {
-            element(i, neurons.normal[channel * normal_stride], neurons.outlier[channel * outlier_stride]);
+            place(i, neurons.normal[channel * normal_stride], neurons.outlier[channel * outlier_stride]);
             channel = channel + 1 == neurons.channels ? 0 : channel + 1;
         }
     }
-    counts.outliers += outliers;
+    counts.outliers += has_outliers(neurons) ? outliers : 0;
     counts.beyond += beyond;
     return unknown == 0;
 }
 
-// Fire step by step; `emit` is called with the step and, for it, sees the levels times 2^-step in block.spare.
+// Fire step by step; `emit` is called with the step and, for it, sees the levels times 2^-step in block.fired.
 template <bool LIMITED, bool COUNTED, class Real, class Emit>
-void fire_steps(const Code &code, Index count, Block<Real> &block, Emit emit) {
+void fire_steps(const Code &code, Index count, ThresholdBlock<Real> &block, Emit emit) {
     Real left[LIMITED ? BLOCK : 1];
     if (LIMITED) std::fill(left, left + count, Real(code.max_spikes));
     const bool nearest = code.nearest;
@@ -60,7 +69,7 @@ void fire_steps(const Code &code, Index count, Block<Real> &block, Emit emit) {
                 left[i] -= level != Real(0) ? Real(1) : Real(0);
             }
             if (COUNTED) block.spikes[i] += level != Real(0);
-            block.spare[i] = level * size;
+            block.fired[i] = level * size;
             block.w[i] = (block.w[i] - level) * 2;
         }
         emit(t);
@@ -69,7 +78,7 @@ void fire_steps(const Code &code, Index count, Block<Real> &block, Emit emit) {
 
 // The same for inputs in range, by fewer operations.
 template <bool LIMITED, bool COUNTED, class Real, class Emit>
-void fire_steps_in_range(const Code &code, Index count, Block<Real> &block, Emit emit) {
+void fire_steps_in_range(const Code &code, Index count, ThresholdBlock<Real> &block, Emit emit) {
     Real left[LIMITED ? BLOCK : 1];
     if (LIMITED) std::fill(left, left + count, Real(code.max_spikes));
     const bool nearest = code.nearest;
@@ -80,7 +89,7 @@ void fire_steps_in_range(const Code &code, Index count, Block<Real> &block, Emit
             left[i] -= level != Real(0) ? Real(1) : Real(0);
         }
         if (COUNTED) block.spikes[i] += level != Real(0);
-        block.spare[i] = level * size;
+        block.fired[i] = level * size;
         block.w[i] = (block.w[i] - level) * 2;
     };
     for (int t = 0; t < code.time_steps; t++) {
@@ -96,13 +105,14 @@ void fire_steps_in_range(const Code &code, Index count, Block<Real> &block, Emit
 }
 
 template <bool LIMITED, bool COUNTED, class Real, class Emit>
-void fire_either(bool known, const Code &code, Index count, Block<Real> &block, Emit emit) {
+void fire_either(bool known, const Code &code, Index count, ThresholdBlock<Real> &block, Emit emit) {
     known ? fire_steps_in_range<LIMITED, COUNTED>(code, count, block, emit)
           : fire_steps<LIMITED, COUNTED>(code, count, block, emit);
 }
 
+// `known`: whether all inputs are in range.
 template <class Real, class Emit>
-void fire_all(bool known, const Code &code, Index count, bool counted, Block<Real> &block, Emit emit) {
+void fire(bool known, const Code &code, Index count, bool counted, ThresholdBlock<Real> &block, Emit emit) {
     if (counted) std::fill(block.spikes, block.spikes + count, 0);
     if (code.max_spikes)
         counted ? fire_either<true, true>(known, code, count, block, emit)
@@ -112,11 +122,11 @@ void fire_all(bool known, const Code &code, Index count, bool counted, Block<Rea
                 : fire_either<false, false>(known, code, count, block, emit);
 }
 
-// Sums of windows of inputs in range, spike by spike. Leaves them in block.spare.
-template <bool LIMITED, bool COUNTED, class Real> void fire_spikes(const Code &code, Index count, Block<Real> &block) {
-    Real *rest = block.spare;
+// Sums of windows of inputs in range, spike by spike, to block.fired.
+template <bool LIMITED, bool COUNTED, class Real>
+void fire_spikes(const Code &code, Index count, ThresholdBlock<Real> &block) {
+    Real rest[BLOCK], left[LIMITED ? BLOCK : 1];
     std::copy(block.w, block.w + count, rest);
-    Real left[LIMITED ? BLOCK : 1];
     if (LIMITED) std::fill(left, left + count, Real(code.max_spikes));
     const Real fire_at = las::fire_at<Real>(code);
     const int last = code.time_steps - 1;
@@ -138,48 +148,66 @@ template <bool LIMITED, bool COUNTED, class Real> void fire_spikes(const Code &c
             if (COUNTED) block.spikes[i] += spike != Real(0);
         }
     }
-    for (Index i = 0; i < count; i++) rest[i] = block.w[i] - rest[i];
+    for (Index i = 0; i < count; i++) block.fired[i] = block.w[i] - rest[i];
 }
 
-template <class Real> void fire_known(const Code &code, Index count, bool counted, Block<Real> &block) {
+// Sums of windows of inputs in range, to block.fired, by the shortest way.
+template <class Real> void fire_window(const Code &code, Index count, bool counted, ThresholdBlock<Real> &block) {
     if (code.levels == 1 && code.time_steps > 1 && !code.max_spikes && !counted) {
-        for (Index i = 0; i < count; i++) block.spare[i] = las::binary_sum(block.w[i], code);
-    } else if (code.max_spikes) {
-        counted ? fire_spikes<true, true>(code, count, block) : fire_spikes<true, false>(code, count, block);
-    } else {
-        counted ? fire_spikes<false, true>(code, count, block) : fire_spikes<false, false>(code, count, block);
+        for (Index i = 0; i < count; i++) block.fired[i] = las::binary_sum(block.w[i], code);
+        return;
     }
+    if (counted) std::fill(block.spikes, block.spikes + count, 0);
+    if (code.max_spikes)
+        counted ? fire_spikes<true, true>(code, count, block) : fire_spikes<true, false>(code, count, block);
+    else
+        counted ? fire_spikes<false, true>(code, count, block) : fire_spikes<false, false>(code, count, block);
 }
 
 // Sums of windows of potentials block.v, to `total`.
 template <class Real>
-void code_sum(const Thresholds<Real> &neurons, Index start, Index count, bool counted, Block<Real> &block, Real *total,
-              Counts &counts) {
+void code_sum(const Thresholds<Real> &neurons, Index start, Index count, bool counted, ThresholdBlock<Real> &block,
+              Real *total, Counts &counts) {
     if (scale(neurons, start, count, block, counts)) {
-        if (counted) std::fill(block.spikes, block.spikes + count, 0);
-        fire_known(neurons.code, count, counted, block);
-        for (Index i = 0; i < count; i++) total[i] = block.spare[i] * block.unit[i];
+        fire_window(neurons.code, count, counted, block);
+        for (Index i = 0; i < count; i++) total[i] = block.fired[i] * block.unit[i];
         return;
     }
     Real sums[BLOCK] = {0};
-    fire_all(false, neurons.code, count, counted, block, [&](int) {
-        for (Index i = 0; i < count; i++) sums[i] += block.spare[i];
+    fire(false, neurons.code, count, counted, block, [&](int) {
+        for (Index i = 0; i < count; i++) sums[i] += block.fired[i];
     });
     for (Index i = 0; i < count; i++) total[i] = sums[i] * block.unit[i];
 }
 
-// Trains of potentials block.v.
-template <class Real>
-void code_train(const Thresholds<Real> &neurons, Index start, Index count, bool counted, Block<Real> &block,
-                const Train<Real> &train, Counts &counts) {
+// Trains of potentials block.v, written from neuron `at` on; `follow` may change what a step emits, block.emitted.
+template <class Real, class Follow>
+void code_train(const Thresholds<Real> &neurons, Index start, Index count, bool counted, ThresholdBlock<Real> &block,
+                const Train<Real> &train, Index at, Counts &counts, Follow follow) {
     const bool known = scale(neurons, start, count, block, counts);
-    fire_all(known, neurons.code, count, counted, block, [&](int t) {
-        for (Index i = 0; i < count; i++) block.spare[i] *= block.unit[i];
-        train.write(block.spare, t, start, count);
+    fire(known, neurons.code, count, counted, block, [&](int t) {
+        for (Index i = 0; i < count; i++) block.emitted[i] = block.fired[i] * block.unit[i];
+        follow(t);
+        train.write(block.emitted, t, at, count);
     });
 }
 
-// ----------------------------------------------------------------------------------------------------- gates, one block
+template <class Real>
+void code_train(const Thresholds<Real> &neurons, Index start, Index count, bool counted, ThresholdBlock<Real> &block,
+                const Train<Real> &train, Counts &counts) {
+    code_train(neurons, start, count, counted, block, train, start, counts, [](int) {});
+}
+
+// ---------------------------------------------------------------------------------------------------- gates, one block
+
+template <class Real> struct GateBlock {
+    Real v[BLOCK];          // membrane potentials
+    Real share[BLOCK];      // of the width of the open sub-neuron: what it codes
+    Real bias[BLOCK];       // its bias
+    Real amplitude[BLOCK];  // its amplitude
+    Real emitted[BLOCK];    // what goes out at a step
+    int spikes[BLOCK];      // where they are counted
+};
 
 // `share`, `bias` and `amplitude` are apart from the tables, which the compiler must know to vectorise.
 template <class Real>
@@ -194,7 +222,7 @@ void open_on_grid(Gates<Real> gates, Index count, const Real *v, Real *__restric
         bias[i] = open.bias;
         amplitude[i] = open.amplitude;
     }
-    if (gates.below == las::HELD && gates.above == las::HELD) return;
+    if (gates.below == HELD && gates.above == HELD) return;
     for (Index i = 0; i < count; i++) las::follow_tails(v[i], gates, share[i], bias[i], amplitude[i]);
 }
 
@@ -215,99 +243,115 @@ void open_in_octaves(Gates<Real> gates, Index count, const Real *v, Real *__rest
     }
 }
 
-// The open sub-neurons of block.v: shares in w, biases in unit, amplitudes in spare.
-template <class Real> void open(const Gates<Real> &gates, Index count, Block<Real> &block, Counts &counts) {
+// The open sub-neurons of block.v.
+template <class Real> void open(const Gates<Real> &gates, Index count, GateBlock<Real> &block, Counts &counts) {
     const auto range = las::range_of(gates);
     const Real low = Real(range.low), high = Real(range.high);
     int beyond = 0;
     for (Index i = 0; i < count; i++) beyond += block.v[i] < low || block.v[i] > high;
     counts.beyond += beyond;
-    (gates.is_grid ? open_on_grid<Real> : open_in_octaves<Real>)(gates, count, block.v, block.w, block.unit, block.spare);
+    const auto open_all = gates.is_grid ? open_on_grid<Real> : open_in_octaves<Real>;
+    open_all(gates, count, block.v, block.share, block.bias, block.amplitude);
 }
 
-template <class Real> void count_ones(int time_steps, Index count, Block<Real> &block) {
+template <class Real> void count_ones(int time_steps, Index count, GateBlock<Real> &block) {
     for (Index i = 0; i < count; i++) {
-        const Real digits = las::digits_of(block.w[i], time_steps);
+        const Real digits = las::digits_of(block.share[i], time_steps);
         block.spikes[i] = las::ones_in(digits > Real(0) ? unsigned(int(digits)) : 0u);  // NaN: none
     }
 }
 
+// Sums of windows of potentials block.v, to `total`.
 template <class Real>
-void gate_sum(const Gates<Real> &gates, Index count, bool counted, Block<Real> &block, Real *total, Counts &counts) {
+void code_sum(const Gates<Real> &gates, Index, Index count, bool counted, GateBlock<Real> &block, Real *total,
+              Counts &counts) {
     open(gates, count, block, counts);
     if (counted) count_ones(gates.time_steps, count, block);
     for (Index i = 0; i < count; i++) {
-        const Real digits = las::digits_of(block.w[i], gates.time_steps);
-        total[i] = las::sum_of({block.w[i], block.unit[i], block.spare[i]}, digits, gates.time_steps);
+        const Real digits = las::digits_of(block.share[i], gates.time_steps);
+        total[i] = las::sum_of({block.share[i], block.bias[i], block.amplitude[i]}, digits, gates.time_steps);
     }
 }
 
+// Trains of potentials block.v.
 template <class Real>
-void gate_train(const Gates<Real> &gates, Index start, Index count, bool counted, Block<Real> &block, const Train<Real> &train,
-                Counts &counts) {
+void code_train(const Gates<Real> &gates, Index start, Index count, bool counted, GateBlock<Real> &block,
+                const Train<Real> &train, Counts &counts) {
     open(gates, count, block, counts);
     if (counted) count_ones(gates.time_steps, count, block);
     int digits[BLOCK];
     for (Index i = 0; i < count; i++) {
-        const Real share = las::digits_of(block.w[i], gates.time_steps);
+        const Real share = las::digits_of(block.share[i], gates.time_steps);
         digits[i] = share > Real(0) ? int(share) : 0;
-        block.unit[i] += share - share;  // NaN reaches no threshold
+        block.bias[i] += share - share;  // NaN reaches no threshold
     }
     for (int t = 0; t < gates.time_steps; t++) {
         const Real size = las::power_of_two<Real>(-t - 1);
         const int digit = 1 << (gates.time_steps - 1 - t);
-        Real *step = block.w;
-        for (Index i = 0; i < count; i++) step[i] = digits[i] & digit ? block.spare[i] * size : Real(0);
+        for (Index i = 0; i < count; i++) block.emitted[i] = digits[i] & digit ? block.amplitude[i] * size : Real(0);
         if (t == 0)
-            for (Index i = 0; i < count; i++) step[i] += block.unit[i];
-        train.write(step, t, start, count);
+            for (Index i = 0; i < count; i++) block.emitted[i] += block.bias[i];
+        train.write(block.emitted, t, start, count);
     }
 }
 
-// ------------------------------------------------------------------------------------------------------ whole populations
+// --------------------------------------------------------------------------------------------------- whole populations
 
-// Of one block, after it fired.
-template <class Real>
-void note_spikes(const Block<Real> &block, bool has_outliers, Index start, Index count, int8_t *kept, Counts &counts) {
-    Index spikes = 0;
-    for (Index i = 0; i < count; i++) spikes += block.spikes[i];
-    counts.spikes += spikes;
+template <class Neurons> struct KindOf;
+template <class Number> struct KindOf<Thresholds<Number>> {
+    using Real = Number;
+    using Block = ThresholdBlock<Real>;
+};
+template <class Number> struct KindOf<Gates<Number>> {
+    using Real = Number;
+    using Block = GateBlock<Real>;
+};
+template <class Neurons> using RealOf = typename KindOf<Neurons>::Real;
+template <class Neurons> using BlockOf = typename KindOf<Neurons>::Block;
+
+template <class Real> int time_steps_of(const Thresholds<Real> &neurons) { return neurons.code.time_steps; }
+template <class Real> int time_steps_of(const Gates<Real> &gates) { return gates.time_steps; }
+
+// What a population writes: `total` [N] or `train` [T, N], one of which is given; membrane potentials [N] and the
+// spikes of each neuron, `kept` [N], where they are given.
+template <class Real> struct Outputs {
+    Real *membrane, *total, *train;
+    bool counted;
+    int8_t *kept;
+};
+
+// Of one block, after it fired: spikes and flags of outliers. `kept` is the block's, or none.
+void note_spikes(const int *spikes, const int8_t *outlier, Index count, int8_t *kept, Counts &counts) {
+    Index sum = 0;
+    for (Index i = 0; i < count; i++) sum += spikes[i];
+    counts.spikes += sum;
     if (kept == nullptr) return;
     for (Index i = 0; i < count; i++)
-        kept[start + i] = int8_t(block.spikes[i] + (has_outliers && block.outlier[i] ? OUTLIER_FLAG : 0));
+        kept[i] = int8_t(spikes[i] + (outlier != nullptr && outlier[i] ? OUTLIER_FLAG : 0));
 }
 
 template <class Real>
-void run_thresholds(const Thresholds<Real> &neurons, const Currents &currents, Real *membrane, Real *total, Real *train,
-                    bool counted, int8_t *kept, Counts &counts, int threads) {
-    const Index size = size_of(currents);
-    const bool has_outliers = neurons.normal != neurons.outlier;
-    const auto trains = train_at(train, neurons.code.time_steps, size);
-    for_blocks<Real>(size, threads, counts, [&](Index start, Index count, Block<Real> &block, Counts &part) {
-        integrate(currents, start, count, block.v);
-        if (membrane != nullptr) std::copy(block.v, block.v + count, membrane + start);
-        if (total != nullptr)
-            code_sum(neurons, start, count, counted, block, total + start, part);
-        else
-            code_train(neurons, start, count, counted, block, trains, part);
-        if (!has_outliers) part.outliers = 0;
-        if (counted) note_spikes(block, has_outliers, start, count, kept, part);
-    });
+const int8_t *outliers_of(const Thresholds<Real> &neurons, const ThresholdBlock<Real> &block) {
+    return has_outliers(neurons) ? block.outlier : nullptr;
 }
+template <class Real> const int8_t *outliers_of(const Gates<Real> &, const GateBlock<Real> &) { return nullptr; }
 
-template <class Real>
-void run_gates(const Gates<Real> &gates, const Currents &currents, Real *membrane, Real *total, Real *train, bool counted,
-               int8_t *kept, Counts &counts, int threads) {
+// Thresholds or gates.
+template <class Neurons>
+void run_population(const Neurons &neurons, const Currents &currents, const Outputs<RealOf<Neurons>> &out,
+                    Counts &counts, int threads) {
+    using Block = BlockOf<Neurons>;
     const Index size = size_of(currents);
-    const auto trains = train_at(train, gates.time_steps, size);
-    for_blocks<Real>(size, threads, counts, [&](Index start, Index count, Block<Real> &block, Counts &part) {
+    const auto train = train_at(out.train, time_steps_of(neurons), size);
+    for_blocks<Block>(size, threads, counts, [&](Index start, Index count, Block &block, Counts &part) {
         integrate(currents, start, count, block.v);
-        if (membrane != nullptr) std::copy(block.v, block.v + count, membrane + start);
-        if (total != nullptr)
-            gate_sum(gates, count, counted, block, total + start, part);
+        if (out.membrane != nullptr) std::copy(block.v, block.v + count, out.membrane + start);
+        if (out.total != nullptr)
+            code_sum(neurons, start, count, out.counted, block, out.total + start, part);
         else
-            gate_train(gates, start, count, counted, block, trains, part);
-        if (counted) note_spikes(block, false, start, count, kept, part);
+            code_train(neurons, start, count, out.counted, block, train, part);
+        int8_t *kept = out.kept == nullptr ? nullptr : out.kept + start;
+        if (out.counted) note_spikes(block.spikes, outliers_of(neurons, block), count, kept, part);
     });
 }
 

@@ -189,6 +189,7 @@ void run_softmax(const Softmax<Real> &softmax, const Currents &currents, const M
 // ------------------------------------------------------------------------------------------------------ gated products
 
 constexpr Index GATED_PART = 256;  // elements whose trains of gates stay in the caches
+static_assert(GATED_PART <= BLOCK, "a part fits into a block");
 
 // The populations of a gated block: of an activation, of the gates that it gives, of ups.
 template <class Real> struct Gated {

@@ -1,8 +1,8 @@
 // Runs the kernels of cuda.cu on a processor: every thread of every block, one after the other.
-struct Index {
+struct Coordinate {
     unsigned x;
 };
-static Index threadIdx, blockIdx, blockDim, gridDim;
+static Coordinate threadIdx, blockIdx, blockDim, gridDim;
 #define __global__
 #include "cuda.cu"
 

@@ -4,6 +4,7 @@ Nothing here waits for the GPU: counts stay on it until somebody reads them. Whe
 `available` says so once and the neurons run on torch.
 """
 
+import hashlib
 import importlib
 import logging
 from ctypes import Structure
@@ -19,6 +20,7 @@ from torch import Tensor
 from las_sj.neurons.kernels.structures import Gates
 
 SOURCES = Path(__file__).parent
+FILES = ("cuda.cu", "neuron.h")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 OPTIONS = ("--std=c++17", "--fmad=false", f"-I{SOURCES}")  # no contraction, as in host.py
 LARGEST_LEVEL = 127  # of spikes as int8
@@ -63,9 +65,14 @@ def _kernel(name: str, device: int) -> Any:
 @cache
 def _module(device: int) -> Any:
     cupy = importlib.import_module("cupy")
-    source = (SOURCES / "window.cu").read_text(encoding="utf-8")
     with cupy.cuda.Device(device):
-        return cupy.RawModule(code=source, options=OPTIONS)
+        return cupy.RawModule(code=source(), options=OPTIONS)
+
+
+def source() -> str:
+    """cuda.cu and a digest of its header: CuPy looks for what it compiled before by the source alone."""
+    code, header = ((SOURCES / name).read_text(encoding="utf-8") for name in FILES)
+    return f"{code}\n// {FILES[1]}: {hashlib.sha256(header.encode()).hexdigest()}\n"
 
 
 @cache
@@ -119,7 +126,7 @@ def prepare(neurons: Structure, currents: Tensor, outputs: tuple[Tensor | None, 
     Args:
         neurons: `Thresholds` or `Gates`.
         currents: in any of `DTYPES`.
-        outputs: membrane, total, train, levels, kept and counts, as in window.cu.
+        outputs: membrane, total, train, levels, kept and counts, as in cuda.cu.
         most_blocks: threads of more blocks take turns.
     """
     if not currents[0].is_contiguous():

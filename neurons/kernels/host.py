@@ -23,12 +23,12 @@ from torch import Tensor
 from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Norm, Softmax, Thresholds
 
 SOURCES = Path(__file__).parent
+FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_blocks.h", "neuron.h")  # what is compiled
 DTYPES = (torch.float32, torch.float64)
 # No contraction: a product and a sum in one rounding would differ from the torch code.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 NATIVE = ("-march=native", *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()))
 THREADS = ("-fopenmp",)
-_FILES = ("neuron.h", "host.cpp")
 _RUN = 5  # dimensions of `Currents`
 
 _log = logging.getLogger("las_sj")
@@ -114,7 +114,7 @@ def _built() -> Path:
 
 
 def _digest() -> str:
-    parts = [*((SOURCES / name).read_text(encoding="utf-8") for name in _FILES), *FLAGS, *NATIVE, _features()]
+    parts = [*((SOURCES / name).read_text(encoding="utf-8") for name in FILES), *FLAGS, *NATIVE, _features()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

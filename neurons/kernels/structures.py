@@ -1,6 +1,6 @@
-"""The structures of neuron.h and host.cpp that describe populations, as ctypes; tables have the input's type."""
+"""The structures of neuron.h, as ctypes; tables have the type that is computed in."""
 
-from ctypes import POINTER, Structure, c_double, c_int, c_int64, c_long, c_void_p
+from ctypes import POINTER, Structure, c_double, c_int32, c_int64, c_void_p
 
 HELD, FLAT, SLOPED = range(3)  # how a function goes on beyond its core
 
@@ -9,11 +9,11 @@ class Code(Structure):
     """Settings of the multi-threshold code."""
 
     _fields_ = [
-        ("time_steps", c_int),
-        ("levels", c_int),
-        ("nearest", c_int),
-        ("max_spikes", c_int),
-        ("spike_bound", c_int),
+        ("time_steps", c_int32),
+        ("levels", c_int32),
+        ("nearest", c_int32),
+        ("max_spikes", c_int32),
+        ("spike_bound", c_int32),
     ]
 
 
@@ -23,9 +23,9 @@ class Thresholds(Structure):
     _fields_ = [
         ("normal", c_void_p),
         ("outlier", c_void_p),
-        ("channels", c_long),
-        ("normal_per_channel", c_int),
-        ("outlier_per_channel", c_int),
+        ("channels", c_int64),
+        ("normal_per_channel", c_int32),
+        ("outlier_per_channel", c_int32),
         ("code", Code),
     ]
 
@@ -34,23 +34,23 @@ class Gates(Structure):
     """A population of HG neurons."""
 
     _fields_ = [
-        ("is_grid", c_int),
-        ("time_steps", c_int),
+        ("is_grid", c_int32),
+        ("time_steps", c_int32),
         ("bias", c_void_p),
         ("amplitude", c_void_p),
         ("start", c_void_p),
         ("inverse_width", c_void_p),
         ("cells", c_void_p),
-        ("cell_count", c_int),
-        ("below", c_int),
-        ("above", c_int),
+        ("cell_count", c_int32),
+        ("below", c_int32),
+        ("above", c_int32),
         *((name, c_double) for name in ("shift", "core_low", "core_high", "inverse_cell", "first_cell")),
         *((name, c_double) for name in ("below_intercept", "below_slope", "above_intercept", "above_slope")),
         ("tail_width", c_double),
-        ("per_octave_bits", c_int),
-        ("period", c_int),
-        ("gain", c_int),
-        ("even", c_int),
+        ("per_octave_bits", c_int32),
+        ("period", c_int32),
+        ("gain", c_int32),
+        ("even", c_int32),
         ("octave_shift", c_double),
         ("low", c_double),
         ("high", c_double),
@@ -62,8 +62,8 @@ class Currents(Structure):
 
     _fields_ = [
         ("data", c_void_p),
-        *((name, c_long) for name in ("steps", "step_stride", "a", "b", "c", "run")),
-        *((name, c_long) for name in ("a_stride", "b_stride", "c_stride")),
+        *((name, c_int64) for name in ("steps", "step_stride", "a", "b", "c", "run")),
+        *((name, c_int64) for name in ("a_stride", "b_stride", "c_stride")),
     ]
 
 
@@ -79,8 +79,8 @@ class Norm(Structure):
     _fields_ = [
         *((name, POINTER(Thresholds)) for name in ("centred", "scale", "output")),
         *((name, POINTER(Gates)) for name in ("square", "rsqrt")),
-        ("channels", c_long),
-        ("centres", c_int),
+        ("channels", c_int64),
+        ("centres", c_int32),
         ("epsilon", c_double),
         ("gains", c_void_p),
         ("bias", c_void_p),
@@ -101,5 +101,5 @@ class Mask(Structure):
 
     _fields_ = [
         ("data", c_void_p),
-        *((name, c_long) for name in ("b", "c", "d", "a_stride", "b_stride", "c_stride", "d_stride")),
+        *((name, c_int64) for name in ("b", "c", "d", "a_stride", "b_stride", "c_stride", "d_stride")),
     ]

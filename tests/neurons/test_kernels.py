@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import emulated_gpu
@@ -319,12 +320,38 @@ def test_fallback_is_announced_once(
     assert len(kept) == (2 if compiler == "g++" and not cache and backends != ["cupy"] else 0)
 
 
+@pytest.mark.parametrize("kernels", [host, cuda])
+def test_files_that_are_compiled_are_known(kernels: ModuleType) -> None:
+    """The compiler itself says what a source includes."""
+    source = kernels.SOURCES / kernels.FILES[0]
+    command = [*host.compiler(), "-std=c++17", "-MM", "-x", "c++", str(source)]
+    rule = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    included = rule.replace("\\\n", " ").split(":", 1)[1].split()
+    assert {Path(path) for path in included} == {kernels.SOURCES / name for name in kernels.FILES}
+
+
+@pytest.mark.parametrize(("kernels", "key"), [(host, host._digest), (cuda, cuda.source)])
+def test_a_changed_file_is_compiled_again(
+    kernels: ModuleType, key: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library's name, and the source that CuPy is given, change with every file that goes into them."""
+    for name in kernels.FILES:
+        shutil.copy(kernels.SOURCES / name, tmp_path)
+    monkeypatch.setattr(kernels, "SOURCES", tmp_path)
+    keys = [key()]
+    for name in kernels.FILES:
+        with (tmp_path / name).open("a", encoding="utf-8") as file:
+            file.write("// changed\n")
+        keys.append(key())
+    assert len({*keys}) == 1 + len(kernels.FILES)
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_nvcc_compiles_every_kernel(architecture: str, tmp_path: Path) -> None:
-    output = tmp_path / "window.cubin"
+    output = tmp_path / "cuda.cubin"
     flags = ["-std=c++17", "--fmad=false", "-Werror=all-warnings", f"-arch={architecture}", "-cubin", "-o", str(output)]
-    source = str(cuda.SOURCES / "window.cu")
+    source = str(cuda.SOURCES / "cuda.cu")
     result = subprocess.run(["nvcc", *flags, "-Xptxas=-v", source], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("Compiling entry function") == 16
@@ -334,8 +361,8 @@ def test_nvcc_compiles_every_kernel(architecture: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_the_compiler_that_cupy_uses_compiles_every_kernel(architecture: str) -> None:
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="no NVRTC")
-    source = (cuda.SOURCES / "window.cu").read_bytes()
-    _, program = nvrtc.nvrtcCreateProgram(source, b"window.cu", 0, [], [])
+    source = cuda.source().encode()
+    _, program = nvrtc.nvrtcCreateProgram(source, b"cuda.cu", 0, [], [])
     options = [option.encode() for option in (*cuda.OPTIONS, f"--gpu-architecture={architecture}")]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)

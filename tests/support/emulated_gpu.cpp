@@ -1,10 +1,10 @@
-// Runs the kernels of window.cu on a processor: every thread of every block, one after the other.
-struct Index {
+// Runs the kernels of cuda.cu on a processor: every thread of every block, one after the other.
+struct Coordinate {
     unsigned x;
 };
-static Index threadIdx, blockIdx, blockDim, gridDim;
+static Coordinate threadIdx, blockIdx, blockDim, gridDim;
 #define __global__
-#include "window.cu"
+#include "cuda.cu"
 
 using Kernel = void (*)(const void *, const void *, long long, long long, long long, void *, void *, void *, void *, void *,
                         void *);

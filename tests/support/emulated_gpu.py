@@ -1,4 +1,4 @@
-"""The kernels of window.cu as a processor runs them, for machines without a GPU: their arithmetic and their indices."""
+"""The kernels of cuda.cu as a processor runs them, for machines without a GPU: their arithmetic and their indices."""
 
 import subprocess
 import tempfile
@@ -15,7 +15,7 @@ BLOCKS = 3  # few, so that threads take turns
 
 @cache
 def library() -> CDLL:
-    """window.cu and a loop over its threads, compiled by the system's C++ compiler."""
+    """cuda.cu and a loop over its threads, compiled by the system's C++ compiler."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "emulated_gpu.so"
         source = Path(__file__).with_suffix(".cpp")

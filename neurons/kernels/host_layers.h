@@ -1,0 +1,266 @@
+// Whole layers on a processor: a norm, a softmax and a gated product. Their populations hand sums of windows to one
+// another, in one pass over memory.
+#pragma once
+
+#include <vector>
+
+#include "host_neurons.h"
+
+namespace las::host {
+namespace {
+
+// The populations of a layer in the order in which they fire, which is the order of its counts.
+struct InNorm {
+    enum { CENTRED, SQUARE, RSQRT, SCALE, OUTPUT, POPULATIONS };
+};
+struct InSoftmax {
+    enum { EXPONENTIAL, WEIGHT, RECIPROCAL, SCALE, PROBABILITY, POPULATIONS };
+};
+struct InGated {
+    enum { ACTIVATION, GATE, UP, POPULATIONS };
+};
+
+void add_all(Counts *counts, const Counts *parts, int populations) {
+    for (int index = 0; index < populations; index++) add(counts[index], parts[index]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------- rows
+
+constexpr Index LANES = 16;
+
+// In lanes, which are added at the end, so that processors can add them side by side.
+template <class Real> Real sum(const Real *x, Index count) {
+    Real lanes[LANES] = {0};
+    Index i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (Index lane = 0; lane < LANES; lane++) lanes[lane] += x[i + lane];
+    for (; i < count; i++) lanes[i % LANES] += x[i];
+    for (Index half = LANES / 2; half; half /= 2)
+        for (Index lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
+    return lanes[0];
+}
+
+template <class Real> Real largest(const Real *x, Index count) {
+    Real lanes[LANES];
+    std::fill(lanes, lanes + LANES, x[0]);
+    Index i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (Index lane = 0; lane < LANES; lane++) lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
+    for (; i < count; i++) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+    return *std::max_element(lanes, lanes + LANES);
+}
+
+// A row of channels through one population and back, block by block.
+template <class Neurons, class Real> void pass_row(const Neurons &neurons, Real *row, Index count, Counts &counts) {
+    BlockOf<Neurons> block;
+    for (Index start = 0; start < count; start += BLOCK) {
+        const Index part = std::min(BLOCK, count - start);
+        std::copy(row + start, row + start + part, block.v);
+        code_sum(neurons, start, part, false, block, row + start, counts);
+    }
+}
+
+// The train of a row of potentials through the last population, written from neuron `at` on; `follow` changes what each
+// block emits at a step.
+template <class Real, class Follow>
+void emit_row(const Thresholds<Real> &neurons, const Real *row, Index channels, const Train<Real> &train, Index at,
+              Counts &counts, Follow follow) {
+    ThresholdBlock<Real> block;
+    for (Index start = 0; start < channels; start += BLOCK) {
+        const Index part = std::min(BLOCK, channels - start);
+        std::copy(row + start, row + start + part, block.v);
+        code_train(neurons, start, part, false, block, train, at + start, counts,
+                   [&](int) { follow(block.emitted, start, part); });
+    }
+}
+
+// Calls run(index, row, counts) for all rows; `row` has room for 2·channels numbers.
+template <class Real, int POPULATIONS, class Run>
+void for_rows(Index rows, Index channels, int threads, Counts *counts, Run run) {
+#pragma omp parallel num_threads(threads) if (threads > 1 && rows * channels >= PARALLEL_FROM)
+    {
+        std::vector<Real> buffer(2 * channels);
+        Counts parts[POPULATIONS] = {};
+#pragma omp for schedule(static) nowait
+        for (Index index = 0; index < rows; index++) run(index, buffer.data(), parts);
+        finish_writing();
+        add_all(counts, parts, POPULATIONS);
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------- norms
+
+template <class Real> void centre(Real *row, Index channels) {
+    const Real mean = sum(row, channels) / Real(channels);
+    for (Index i = 0; i < channels; i++) row[i] -= mean;
+}
+
+// Inputs to the potentials of the last population; `squares` has room for as many.
+template <class Real> void normalise(const Norm<Real> &norm, Real *row, Real *squares, Counts *counts) {
+    const Index channels = norm.channels;
+    if (norm.centres) centre(row, channels);
+    pass_row(*norm.centred, row, channels, counts[InNorm::CENTRED]);
+    std::copy(row, row + channels, squares);
+    pass_row(*norm.square, squares, channels, counts[InNorm::SQUARE]);
+    Real factor = sum(squares, channels) / Real(channels) + Real(norm.epsilon);
+    pass_row(*norm.rsqrt, &factor, 1, counts[InNorm::RSQRT]);
+    pass_row(*norm.scale, &factor, 1, counts[InNorm::SCALE]);
+    for (Index i = 0; i < channels; i++) row[i] *= factor;
+}
+
+template <class Real>
+void run_norm(const Norm<Real> &norm, const Currents &currents, Real *total, Real *train, Counts *counts, int threads) {
+    const Index channels = norm.channels, size = size_of(currents);
+    const Real *gains = norm.gains, *bias = norm.bias;
+    const int time_steps = norm.output->code.time_steps;
+    const Real share = total == nullptr ? Real(time_steps) : Real(1);  // each step of a train has its part of the bias
+    const auto trains = train_at(train, time_steps, size);
+    const auto follow = [=](Real *y, Index start, Index count) {
+        if (gains != nullptr)
+            for (Index i = 0; i < count; i++) y[i] *= gains[start + i];
+        if (bias != nullptr)
+            for (Index i = 0; i < count; i++) y[i] += bias[start + i] / share;
+    };
+    const auto run = [&](Index index, Real *row, Counts *part) {
+        const Index at = index * channels;
+        integrate(currents, at, channels, row);
+        normalise(norm, row, row + channels, part);
+        if (total == nullptr) return emit_row(*norm.output, row, channels, trains, at, part[InNorm::OUTPUT], follow);
+        pass_row(*norm.output, row, channels, part[InNorm::OUTPUT]);
+        follow(row, 0, channels);
+        std::copy(row, row + channels, total + at);
+    };
+    for_rows<Real, InNorm::POPULATIONS>(size / channels, channels, threads, counts, run);
+}
+
+// ------------------------------------------------------------------------------------------------------------- softmax
+
+template <class Real> const Real *mask_row(const Mask &mask, Index row) {
+    const Index d = row % mask.d, c = row / mask.d % mask.c, b = row / mask.d / mask.c % mask.b;
+    const Index a = row / mask.d / mask.c / mask.b;
+    return static_cast<const Real *>(mask.data) + a * mask.a_stride + b * mask.b_stride + c * mask.c_stride +
+           d * mask.d_stride;
+}
+
+// Takes a row's largest score from all of them. Returns how many keys take part: what is masked at the end does not.
+template <class Real> Index lower(Real *row, Index keys, Real silent) {
+    const Real most = largest(row, keys);
+    for (Index i = 0; i < keys; i++) row[i] -= most;
+    Index live = keys;
+    while (live > 1 && row[live - 1] < silent) live--;
+    std::fill(row + live, row + keys, Real(0));
+    return live;
+}
+
+// Lowered scores to the potentials of the last population.
+template <class Real> void weigh(const Softmax<Real> &softmax, Real *row, Index live, Counts *counts) {
+    pass_row(*softmax.exponential, row, live, counts[InSoftmax::EXPONENTIAL]);
+    pass_row(*softmax.weight, row, live, counts[InSoftmax::WEIGHT]);
+    Real factor = sum(row, live);
+    pass_row(*softmax.reciprocal, &factor, 1, counts[InSoftmax::RECIPROCAL]);
+    pass_row(*softmax.scale, &factor, 1, counts[InSoftmax::SCALE]);
+    for (Index i = 0; i < live; i++) row[i] *= factor;
+}
+
+template <class Real>
+void run_softmax(const Softmax<Real> &softmax, const Currents &currents, const Mask &mask, Real *total, Real *train,
+                 Counts *counts, int threads) {
+    const Index keys = currents.run, size = size_of(currents);
+    const auto trains = train_at(train, softmax.probability->code.time_steps, size);
+    const Real silent = Real(softmax.exponential->core_low);  // below it the exponential is 0
+    const auto run = [&](Index index, Real *row, Counts *part) {
+        const Index at = index * keys;
+        integrate(currents, at, keys, row);
+        if (mask.data != nullptr) {
+            const Real *added = mask_row<Real>(mask, index);
+            for (Index i = 0; i < keys; i++) row[i] += added[i];
+        }
+        const Index live = lower(row, keys, silent);
+        weigh(softmax, row, live, part);
+        Counts &last = part[InSoftmax::PROBABILITY];
+        if (total == nullptr)
+            return emit_row(*softmax.probability, row, keys, trains, at, last, [](Real *, Index, Index) {});
+        pass_row(*softmax.probability, row, live, last);
+        std::copy(row, row + keys, total + at);
+    };
+    for_rows<Real, InSoftmax::POPULATIONS>(size / keys, keys, threads, counts, run);
+}
+
+// ------------------------------------------------------------------------------------------------------ gated products
+
+constexpr Index GATED_PART = 256;  // elements whose trains of gates stay in the caches
+static_assert(GATED_PART <= BLOCK, "a part fits into a block");
+
+// The populations of a gated block: of an activation, of the gates that it gives, of ups.
+template <class Real> struct Gated {
+    const Gates<Real> &activation;
+    const Thresholds<Real> &gate, &up;
+    const Currents &gate_currents, &up_currents;
+};
+
+// The potentials of gates: sums of the activation's windows.
+template <class Real>
+void activate(const Gated<Real> &gated, Index start, Index count, Real *potentials, Counts *counts) {
+    GateBlock<Real> block;
+    integrate(gated.gate_currents, start, count, block.v);
+    code_sum(gated.activation, start, count, false, block, potentials, counts[InGated::ACTIVATION]);
+}
+
+template <class Real>
+void gated_sum(const Gated<Real> &gated, Index start, Index count, Real *total, Counts *counts) {
+    ThresholdBlock<Real> block;
+    Real gate[GATED_PART], up[GATED_PART];
+    activate(gated, start, count, block.v, counts);
+    code_sum(gated.gate, start, count, false, block, gate, counts[InGated::GATE]);
+    integrate(gated.up_currents, start, count, block.v);
+    code_sum(gated.up, start, count, false, block, up, counts[InGated::UP]);
+    for (Index i = 0; i < count; i++) total[start + i] = gate[i] * up[i];
+}
+
+// At each step, by how much the product of both sums so far grows. `gates` has room for T·GATED_PART numbers.
+template <class Real>
+void gated_train(const Gated<Real> &gated, Index start, Index count, Real *gates, const Train<Real> &train,
+                 Counts *counts) {
+    ThresholdBlock<Real> block;
+    activate(gated, start, count, block.v, counts);
+    const Train<Real> gate_train = {gates, GATED_PART, false};
+    code_train(gated.gate, start, count, false, block, gate_train, 0, counts[InGated::GATE], [](int) {});
+    integrate(gated.up_currents, start, count, block.v);
+    const bool known = scale(gated.up, start, count, block, counts[InGated::UP]);
+    Real gate_so_far[GATED_PART] = {0}, up_so_far[GATED_PART] = {0};
+    fire(known, gated.up.code, count, false, block, [&](int t) {
+        const Real *gate_spikes = gates + t * GATED_PART;
+        for (Index i = 0; i < count; i++) {
+            const Real up_spike = block.fired[i] * block.unit[i];
+            gate_so_far[i] += gate_spikes[i];
+            block.emitted[i] = gate_so_far[i] * up_spike + gate_spikes[i] * up_so_far[i];
+            up_so_far[i] += up_spike;
+        }
+        train.write(block.emitted, t, start, count);
+    });
+}
+
+template <class Real>
+void run_gated(const Gated<Real> &gated, Real *total, Real *train, Counts *counts, int threads) {
+    const Index size = size_of(gated.gate_currents);
+    const int time_steps = gated.gate.code.time_steps;
+    const auto trains = train_at(train, time_steps, size);
+#pragma omp parallel num_threads(threads) if (threads > 1 && size >= PARALLEL_FROM)
+    {
+        Counts parts[InGated::POPULATIONS] = {};
+        std::vector<Real> gates(time_steps * GATED_PART);
+#pragma omp for schedule(static) nowait
+        for (Index start = 0; start < size; start += GATED_PART) {
+            const Index count = std::min(GATED_PART, size - start);
+            if (total != nullptr)
+                gated_sum(gated, start, count, total, parts);
+            else
+                gated_train(gated, start, count, gates.data(), trains, parts);
+        }
+        finish_writing();
+        add_all(counts, parts, InGated::POPULATIONS);
+    }
+}
+
+}  // namespace
+}  // namespace las::host

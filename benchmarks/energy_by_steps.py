@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 import las_sj
 from las_sj.analysis import energy_report
-from las_sj.analysis.energies.energy import EQUAL_LOSS
+from las_sj.analysis.energies.prices import EQUAL_LOSS
 from las_sj.conversion.quality import Quality, compare
 from las_sj.data.text import read_text, token_windows
 from las_sj.reports.equal_loss import fewest_bits

@@ -49,8 +49,8 @@ def spikingjelly_oat(time_steps: int, device: str) -> torch.nn.Module:
 
 def spikingjelly_hg(node: HGNode, device: str) -> torch.nn.Module:
     """A table for each sub-neuron of ours; a first step that always fires takes x to the sub-range's start."""
-    assert isinstance(node._fit, GridFit)
-    lines, steps = node._fit.lines, torch.exp2(-torch.arange(1.0, node.time_steps + 1))
+    assert isinstance(node.gates.fit, GridFit)
+    lines, steps = node.gates.fit.lines, torch.exp2(-torch.arange(1.0, node.time_steps + 1))
     tables = []
     for start, width, bias, amplitude in zip(
         *(lines.start - lines.shift, lines.width, lines.bias, lines.amplitude), strict=True

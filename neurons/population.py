@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from las_sj.neurons import watching
 from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import WindowCounts
+from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels import cuda
 from las_sj.neurons.kernels.choose import kernels_for
+from las_sj.neurons.record import WindowRecord
 
 CHUNK = 1 << 18  # elements
+HALF = (torch.float16, torch.bfloat16)
 
 
 def chunks(rows: Tensor) -> Iterator[slice]:
@@ -64,7 +68,72 @@ class Population:
             self._known = (key, neurons)
         return neurons
 
-    def emit_by_kernels(
+    def working(self, v: Tensor) -> Tensor:
+        """Half precision holds values, not membrane dynamics; kernels that take it compute in single precision."""
+        return v.float() if v.dtype in HALF and self.kernels(v) is None else v
+
+    def fire(self, v: Tensor, *, fan_out: FanOut | None, as_train: bool) -> Tensor:
+        """What membrane potentials `v` ([B, ...]) make the neurons emit; the recorder is told.
+
+        Args:
+            v: membrane potentials.
+            fan_out: for the recorder.
+            as_train: whether the train [T, B, ...] is wanted, or its sum [B, ...].
+        """
+        kernels = self.kernels(v)
+        if kernels is not None:
+            return self.fire_by_kernels(kernels, v.unsqueeze(0), fan_out, as_train=as_train)[1]
+        counts = self._new_counts(v, fan_out)
+        y = self._emit_by_torch(v, counts, as_train=as_train)
+        self._tell(v, y, counts, fan_out)
+        return y
+
+    def fire_by_kernels(
+        self,
+        kernels: ModuleType,
+        currents: Tensor,
+        fan_out: FanOut | None,
+        *,
+        as_train: bool,
+        out: Tensor | None = None,
+    ) -> tuple[Tensor | None, Tensor]:
+        """What the currents of a window, [S, B, ...], make the neurons emit; the recorder is told.
+
+        Args:
+            kernels: `host` or `cuda`.
+            currents: of the window.
+            fan_out: for the recorder.
+            as_train: whether the train [T, B, ...] is wanted, or its sum [B, ...].
+            out: receives the train, or None.
+
+        Returns:
+            The membrane potential [B, ...], or None where nobody asks for it; and what was emitted.
+        """
+        node, counts = self.node, self._new_counts(currents[0], fan_out)
+        membrane = node.recorder is not None or node.store_v_seq or watching.has_output_hooks(node)
+        v, y = self._emit_by_kernels(kernels, currents, counts, as_train=as_train, membrane=membrane, out=out)
+        self._tell(v, y, counts, fan_out)
+        return v, y
+
+    def train(self, x_seq: Tensor) -> Tensor:
+        """The train [T, B, ...] for currents [T_in, B, ...]; nobody is told, and nothing kept."""
+        kernels, counts = self.kernels(x_seq), WindowCounts()
+        if kernels is not None:
+            return self._emit_by_kernels(kernels, x_seq, counts, as_train=True, membrane=False)[1]
+        v = x_seq.sum(0)
+        return self._emit_by_torch(self.working(v), counts, as_train=True).to(v.dtype)
+
+    def _new_counts(self, v: Tensor, fan_out: FanOut | None) -> WindowCounts:
+        if not self.node.count_spikes:
+            return WindowCounts()
+        return WindowCounts.of_each(v) if fan_out is None or fan_out.asks_for_each else WindowCounts(True)
+
+    def _tell(self, v: Tensor | None, y: Tensor, counts: WindowCounts, fan_out: FanOut | None) -> None:
+        self.node.counts.take(counts)
+        if self.node.recorder is not None and v is not None:
+            self.node.recorder(self.node, WindowRecord(v, y, counts, fan_out))
+
+    def _emit_by_kernels(
         self,
         kernels: ModuleType,
         currents: Tensor,
@@ -74,19 +143,7 @@ class Population:
         membrane: bool,
         out: Tensor | None = None,
     ) -> tuple[Tensor | None, Tensor]:
-        """What kernels make of the currents of a window, [S, B, ...].
-
-        Args:
-            kernels: `host` or `cuda`.
-            currents: of the window.
-            counts: of the window; takes what is found.
-            as_train: whether the train [T, B, ...] is wanted, or its sum [B, ...].
-            membrane: whether the membrane potential is wanted.
-            out: receives the train, or None.
-
-        Returns:
-            The membrane potential [B, ...] or None, and what was emitted.
-        """
+        """Membrane potential, if wanted, and what was emitted; `counts` takes what is found."""
         y, v, found = kernels.emit(
             self.structure(currents),
             currents,
@@ -101,7 +158,7 @@ class Population:
             counts.spikes, counts.outliers = found.spikes, found.outliers
         return v, y
 
-    def emit_by_torch(self, v: Tensor, counts: WindowCounts, *, as_train: bool) -> Tensor:
+    def _emit_by_torch(self, v: Tensor, counts: WindowCounts, *, as_train: bool) -> Tensor:
         """The train [T, B, ...] of membrane potentials `v`, or its sum [B, ...]; `counts` takes spikes."""
         rows = self.node.rows(v)
         shape = (self.node.time_steps, *rows.shape) if as_train else rows.shape

@@ -1,6 +1,8 @@
 """What a recorder is told of one window."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -23,3 +25,6 @@ class WindowRecord:
     emitted: Tensor
     counts: WindowCounts
     fan_out: FanOut | None = None
+
+
+Recorder = Callable[[Any, WindowRecord], None]  # called with the node, and what it did

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from types import ModuleType
 
 import torch
 from spikingjelly.activation_based import base
@@ -10,15 +9,11 @@ from torch import Tensor
 
 from las_sj.neurons import watching
 from las_sj.neurons.contract import NeuronContract
-from las_sj.neurons.counts import NodeCounts, WindowCounts
+from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels.choose import BACKENDS
-from las_sj.neurons.population import Population
-from las_sj.neurons.record import WindowRecord
-
-_HALF = (torch.float16, torch.bfloat16)
-
-Recorder = Callable[["WindowNode", WindowRecord], None]
+from las_sj.neurons.population import HALF, Population
+from las_sj.neurons.record import Recorder
 
 
 def _uneven_shares(time_steps: int, v: Tensor) -> Tensor:
@@ -143,7 +138,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
             self._check_output(x_seq, out)
         kernels = None if self.observer is not None or self.bypass else self.population.kernels(x_seq)
         if kernels is not None and not self._keeps_gradient(x_seq):
-            return self._emit_by_kernels(kernels, x_seq, fan_out, as_train=True, out=out)
+            return self.population.fire_by_kernels(kernels, x_seq, fan_out, as_train=True, out=out)
         v = x_seq.sum(0)
         train = self.train_of(v, fan_out)
         return v, train if out is None else out.copy_(train)
@@ -171,55 +166,12 @@ class WindowNode(NeuronContract, base.MemoryModule):
 
     def expected_train(self, x_seq: Tensor) -> Tensor:
         """The train [T, B, ...] that the neurons are defined to emit for currents [T_in, B, ...]; nobody is told."""
-        kernels, counts = self.population.kernels(x_seq), WindowCounts()
-        if kernels is not None:
-            return self.population.emit_by_kernels(kernels, x_seq, counts, as_train=True, membrane=False)[1]
-        v = x_seq.sum(0)
-        return self.population.emit_by_torch(self._working(v), counts, as_train=True).to(v.dtype)
+        return self.population.train(x_seq)
 
     def _encoded(self, v: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor:
-        encode, working = partial(self._emit, fan_out=fan_out, as_train=as_train), self._working(v)
+        encode, working = partial(self.population.fire, fan_out=fan_out, as_train=as_train), self.population.working(v)
         y = self.with_gradient(working, encode) if self._keeps_gradient(working) else encode(working)
         return y.to(v.dtype)
-
-    def _working(self, v: Tensor) -> Tensor:
-        """Half precision holds values, not membrane dynamics; kernels that take it compute in single precision."""
-        return v.float() if v.dtype in _HALF and self.population.kernels(v) is None else v
-
-    def _emit(self, v: Tensor, *, fan_out: FanOut | None, as_train: bool) -> Tensor:
-        """The train [T, B, ...] for membrane potential `v`, or its sum [B, ...]; the recorder is told."""
-        kernels = self.population.kernels(v)
-        if kernels is not None:
-            return self._emit_by_kernels(kernels, v.unsqueeze(0), fan_out, as_train=as_train)[1]
-        counts = self._new_counts(v, fan_out)
-        y = self.population.emit_by_torch(v, counts, as_train=as_train)
-        self._tell(v, y, counts, fan_out)
-        return y
-
-    def _emit_by_kernels(
-        self,
-        kernels: ModuleType,
-        currents: Tensor,
-        fan_out: FanOut | None,
-        *,
-        as_train: bool,
-        out: Tensor | None = None,
-    ) -> tuple[Tensor | None, Tensor]:
-        counts = self._new_counts(currents[0], fan_out)
-        membrane = self.recorder is not None or self.store_v_seq or watching.has_output_hooks(self)
-        v, y = self.population.emit_by_kernels(kernels, currents, counts, as_train=as_train, membrane=membrane, out=out)
-        self._tell(v, y, counts, fan_out)
-        return v, y
-
-    def _new_counts(self, v: Tensor, fan_out: FanOut | None) -> WindowCounts:
-        if not self.count_spikes:
-            return WindowCounts()
-        return WindowCounts.of_each(v) if fan_out is None or fan_out.asks_for_each else WindowCounts(True)
-
-    def _tell(self, v: Tensor | None, y: Tensor, counts: WindowCounts, fan_out: FanOut | None) -> None:
-        self.counts.take(counts)
-        if self.recorder is not None and v is not None:
-            self.recorder(self, WindowRecord(v, y, counts, fan_out))
 
     def is_watched(self, x: Tensor) -> bool:
         """Whether anybody wants to see what this population does with `x`, or anything stands around it."""
@@ -247,7 +199,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
 
         def keep_precision(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            return tensor.to(moved.device) if moved.dtype in _HALF else moved
+            return tensor.to(moved.device) if moved.dtype in HALF else moved
 
         return super()._apply(keep_precision)
 

@@ -10,16 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from las_sj.analysis.energies.costs import ELECTRA, LAS, EnergyCosts, native_flops
+from las_sj.analysis.energies.costs import ELECTRA, LAS, EnergyCosts
 from las_sj.analysis.energies.operations import KINDS, MAC_KINDS, Operations, count_operations
+from las_sj.analysis.energies.prices import EQUAL_LOSS, Energies, Prices, code_bits
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import markdown_table
 
 ACCOUNTINGS = ("paper", "level_aware", "with_memory")
-EQUAL_LOSS = "with_memory_equal_loss"
 GROUPINGS = ("kind", "layer", "operator")
-
-Energies = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -67,57 +65,18 @@ class EnergyReport:
         self.tokens = tokens
         self.samples = samples
         self.equal_loss_bits = equal_loss_bits
-        self.rows = [EnergyRow(row.name, row.kind, row, self._ann_pj(row), self._snn_pj(row)) for row in operations]
+        prices = Prices(costs, time_steps, equal_loss_bits)
+        self.rows = [EnergyRow(row.name, row.kind, row, prices.ann_pj(row), prices.snn_pj(row)) for row in operations]
 
     @property
     def code_bits(self) -> int:
         """Bits that the code of T signed binary steps carries: T + 1."""
-        return self.time_steps + 1
+        return code_bits(self.time_steps)
 
     @property
     def accountings(self) -> tuple[str, ...]:
         """Names of the columns; the last compares at equal loss and is there if that was measured."""
         return ACCOUNTINGS if self.equal_loss_bits is None else (*ACCOUNTINGS, EQUAL_LOSS)
-
-    def _ann_pj(self, row: Operations) -> Energies:
-        costs = self.costs
-        dense = costs.e_ac_pj * row.ann_additions + costs.e_multiply_pj * row.ann_scalings
-        native = {
-            paper: costs.e_mac_pj / 2 * sum(native_flops(name, paper) * count for name, count in row.native.items())
-            for paper in (True, False)
-        }
-        energies = {
-            "paper": costs.e_mac_pj * row.macs + native[True],
-            "level_aware": costs.e_mac_pj * row.macs + native[False] + dense,
-        }
-        for name, bits in (("with_memory", self.code_bits), (EQUAL_LOSS, self.equal_loss_bits)):
-            if bits is not None:
-                energies[name] = self._quantised_pj(row, bits) + native[False] + dense
-        return energies
-
-    def _quantised_pj(self, row: Operations, bits: int) -> float:
-        """MACs and data movement of an ANN whose activations have `bits` bits."""
-        costs = self.costs
-        activation = min(bits, costs.bits) / 8
-        operand = activation if row.is_product else costs.bytes
-        moved = row.macs * operand + 2 * row.activations * activation + row.lookups * costs.bytes
-        mac = costs.quantised_mac_pj(bits, operands=2 if row.is_product else 1)
-        return mac * row.macs + costs.e_memory_pj_per_byte * moved
-
-    def _snn_pj(self, row: Operations) -> Energies:
-        costs, steps = self.costs, self.time_steps
-        dense = steps * (costs.e_ac_pj * row.additions + costs.e_multiply_pj * row.scalings)
-        neurons = costs.e_ac_pj * (steps * row.states + row.biases)
-        analog = costs.e_mac_pj * row.analog_macs
-        computed = costs.e_ac_pj * row.levelled_operations + dense + neurons + analog
-        moved = row.synaptic_operations + 2 * steps * row.states + row.lookups + row.analog_macs
-        with_memory = computed + costs.e_memory_pj_per_byte * costs.bytes * moved
-        energies = {
-            "paper": costs.e_ac_pj * row.synaptic_operations + analog,
-            "level_aware": computed,
-            "with_memory": with_memory,
-        }
-        return energies if self.equal_loss_bits is None else energies | {EQUAL_LOSS: with_memory}
 
     def total_pj(self, accounting: str, side: str) -> float:
         """Energy of all that was run, pJ; "paper" has the operators that a count of MACs sees.

@@ -102,7 +102,7 @@ def _borders(node: HGNode, low: float, high: float) -> Array:
 
 def _tail_borders(node: HGNode, function: GridFunction) -> Array:
     """The upper end of the core, and those outside it, where sub-neurons of equal width follow a sloped line."""
-    (core_low, core_high), width = function.core, node.tail_width
+    (core_low, core_high), width = function.core, node.gates.tail_width
     borders = [np.array([core_high])]
     if function.below is not None and function.below.slope:
         borders.append(np.arange(math.ceil(node.low / width), core_low / width) * width)

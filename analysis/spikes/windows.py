@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from las_sj.analysis.labels import thin
 from las_sj.models import execution_of, named_sites
 from las_sj.neurons import HGNode, ThresholdNode, WindowNode, WindowRecord
-from las_sj.neurons.window import Recorder
+from las_sj.neurons.record import Recorder
 
 SHOWN_SITES = 8
 

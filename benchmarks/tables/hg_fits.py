@@ -123,7 +123,7 @@ def draw(path: Path, time_steps: int) -> None:
     figure, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(8, 6), height_ratios=(2, 1), layout="constrained")
     top.plot(x, exact, color="0.7", linewidth=5, label="gelu")
     top.plot(x, y, color="C0", linewidth=1, label=f"HG neuron, T = {time_steps}, {node.sub_neurons} sub-neurons")
-    breaks = node._fit.lines.start
+    breaks = node.gates.fit.lines.start
     top.plot(breaks, torch.full_like(breaks, -0.6), "|", color="C1", markersize=6, label="break points")
     top.set_ylabel("output")
     top.legend()

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from las_sj.analysis import SpikeMonitor
-from las_sj.analysis.energies.energy import EQUAL_LOSS, energy_report
+from las_sj.analysis.energies.energy import energy_report
+from las_sj.analysis.energies.prices import EQUAL_LOSS
 from las_sj.evaluation.classification import by_length, columns_of, read_rows
 from las_sj.evaluation.glue import GlueTask, predictions_of, score
 from las_sj.reports.equal_loss import fewest_bits

@@ -19,11 +19,12 @@ from transformers.masking_utils import eager_mask
 from las_sj.models.layers.cache import CacheWrite, catch_write, pending, take_pending
 from las_sj.models.layers.linear import synapses_of
 from las_sj.models.layers.pairs import LazyPairs, LazyScores, Pairs, live_pairs
-from las_sj.models.layers.products import spiking_matmul, spiking_product, subtract_running_max
+from las_sj.models.layers.products import spiking_matmul
 from las_sj.models.layers.site import Dense, Site, Synapses
+from las_sj.models.layers.softmax import SpikingSoftmax
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
-from las_sj.neurons import HGNode, WindowNode, fused
+from las_sj.neurons import WindowNode
 
 NAME = "las_sj"
 ANALOG = "las_analog"  # mark of attention modules that stay analog
@@ -32,49 +33,29 @@ Past = tuple[Tensor, Tensor] | None  # keys and values that act as weights
 _BLOCK = 1 << 17  # scores of a temporal call handled at a time: bounds memory, and stays in the cache
 
 
-class SpikingAttentionCore(SpikingLayer):
+class SpikingAttentionCore(SpikingSoftmax):
     """softmax(Q·Kᵀ·scaling + mask)·V with spikes as one operand of every product.
 
     The layer around it says whether queries and keys are rotated by their positions (`rotary`: the share of their
-    channels) and whether scores are soft-capped (`softcap`: c·tanh(score/c), Gemma 2), and announces the cache that
-    coded keys and values are written to.
+    channels) and whether scores are soft-capped, and announces the cache that coded keys and values are written to.
     """
 
     rotary: float = 0.0
-    softcap: float | None = None
-    cap_node: HGNode
 
     def equip(self, factory: NeuronFactory) -> None:
         self.query_node: WindowNode = factory.coder()
         self.key_node: WindowNode = factory.coder()
         self.value_node: WindowNode = factory.coder()
-        self.exp_node: HGNode = factory.non_linearity("exp")
-        self.weight_node: WindowNode = factory.coder()
-        self.reciprocal_node: HGNode = factory.non_linearity("reciprocal")
-        self.scale_node: WindowNode = factory.coder()
-        self.probability_node: WindowNode = factory.coder()
-        if self.softcap is not None:
-            self.cap_node = factory.non_linearity("tanh")
+        super().equip(factory)
 
     def sites(self) -> Iterator[Site]:
         rope = (Dense("rope", additions=1, scalings=2, share=self.rotary),) if self.rotary else ()
         scaling = (*rope, Dense("scores", scalings=1))
-        score, term = Synapses("scores", None), Synapses("softmax", 1)
-        maximum = (Dense("softmax", additions=2, native=True),)
+        score = Synapses("scores", None)
         yield Site("query_node", self.query_node, "product", (replace(score, is_mac=True),), scaling)
         yield Site("key_node", self.key_node, "product", (score,), rope)
         yield Site("value_node", self.value_node, "product", (Synapses("values", None),))
-        if self.softcap is not None:
-            capping = (Dense("softmax", scalings=2),)
-            yield Site("cap_node", self.cap_node, "neuron", (term,), capping, native="tanh")
-        yield Site("exp_node", self.exp_node, "neuron", (term,), maximum, native="softmax")
-        # A weight spike goes into the sum of its row and into the product with the row's scale.
-        yield Site("weight_node", self.weight_node, "product", (replace(term, fan_out=2),), upper_bound=1.0)
-        yield Site("reciprocal_node", self.reciprocal_node, "neuron", (term,))
-        yield Site("scale_node", self.scale_node, "product", (replace(term, fan_out=None),), upper_bound=1.0)
-        values = (Synapses("values", None, is_mac=True),)
-        # Not 1: products of two codes would fall on ties of a grid that is commensurate with theirs.
-        yield Site("probability_node", self.probability_node, "product", values, upper_bound=1.001)
+        yield from super().sites()
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
         """Attend.
@@ -158,41 +139,14 @@ class SpikingAttentionCore(SpikingLayer):
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: LazyPairs) -> Tensor:
         groups = query.shape[2]
         scores = torch.matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
-        scoring = pairs.of_scores(key.shape[1])
-        if self.softcap is not None:
-            scores = self.fire(self.cap_node, scores / self.softcap, scoring.each) * self.softcap
-        if mask is not None:
-            mask = _grouped(mask, key.shape[1], groups)
-        probabilities = fused.softmax(self._softmax_nodes, scores.unsqueeze(0), mask, as_train=False)
-        if probabilities is None:
-            masked = scores if mask is None else scores + mask
-            probabilities = self._softmax(masked, scoring, query.shape[-1])
+        mask = None if mask is None else _grouped(mask, key.shape[1], groups)
+        probabilities = self.probabilities(scores, mask, pairs.of_scores(key.shape[1]), query.shape[-1])
         return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
 
     @property
     def _is_recorded(self) -> bool:
-        nodes = (self.query_node, self.key_node, self.value_node, *self._softmax_nodes)
+        nodes = (self.query_node, self.key_node, self.value_node, *self.softmax_nodes)
         return any(node.recorder is not None for node in nodes)
-
-    @property
-    def _softmax_nodes(self) -> tuple[HGNode, WindowNode, HGNode, WindowNode, WindowNode]:
-        return self.exp_node, self.weight_node, self.reciprocal_node, self.scale_node, self.probability_node
-
-    def _softmax(self, scores: Tensor, scoring: LazyScores, channels: int) -> Tensor:
-        """Softmax of accumulated scores [B, H_kv, G, S_q, S_k], population after population."""
-        scores = scores - scores.amax(-1, keepdim=True)
-        weights = self.fire(self.weight_node, self.fire(self.exp_node, scores, scoring.each), scoring.each)
-        scale = self.fire(self.reciprocal_node, weights.sum(-1, keepdim=True), scoring.queries)
-        scale = self.fire(self.scale_node, scale, scoring.per_query)
-        return self.fire(self.probability_node, weights * scale, partial(scoring.each, channels))
-
-    def _softmax_in_time(self, scores: Tensor, scoring: LazyScores, channels: int) -> Tensor:
-        """Softmax of trains of scores, [T, N, G, S_q, S_k], population after population."""
-        exponentials = self.emit(self.exp_node, subtract_running_max(scores), scoring.each)
-        weights = self.emit(self.weight_node, exponentials, scoring.each)
-        scale = self.emit(self.reciprocal_node, weights.sum(-1, keepdim=True), scoring.queries)
-        scale = self.emit(self.scale_node, scale, scoring.per_query)
-        return self.emit(self.probability_node, spiking_product(weights, scale), partial(scoring.each, channels))
 
     def _attend_in_time(
         self,
@@ -240,12 +194,7 @@ class SpikingAttentionCore(SpikingLayer):
         if past is not None:
             scores = torch.cat([torch.matmul(flat_query, past[0].transpose(-1, -2)), scores], -1)
         scores = scores.unflatten(2, (groups, -1))
-        if self.softcap is not None:
-            scores = self.emit(self.cap_node, scores / self.softcap, scoring.each) * self.softcap
-        probabilities = fused.softmax(self._softmax_nodes, scores, mask, as_train=True)
-        if probabilities is None:
-            masked = scores if mask is None else scores + self.per_step(mask)
-            probabilities = self._softmax_in_time(masked, scoring, query.shape[-1])
+        probabilities = self.probability_trains(scores, mask, scoring, query.shape[-1])
         probabilities = probabilities.flatten(2, 3)
         if past is None:
             return spiking_matmul(probabilities, value).unflatten(2, (groups, -1))

@@ -49,7 +49,7 @@ def octaves(bottom: float, top: float, dtype: torch.dtype = torch.float64) -> Te
 def draw_inputs(node: HGNode, shape: list[int], seed: int, dtype: torch.dtype) -> Tensor:
     """Values in and around the range, break points and their neighbours, extremes."""
     generator = torch.Generator().manual_seed(seed)
-    starts = node._fit.lines.start.to(dtype)
+    starts = node.gates.fit.lines.start.to(dtype)
     special = torch.cat([starts, torch.tensor([0.0, node.low, node.high, 1e-40, 1e30, torch.inf], dtype=dtype)])
     special = torch.cat([special, torch.nextafter(special, special + 1), torch.nextafter(special, special - 1)])
     special = torch.cat([special, -special])
@@ -104,7 +104,7 @@ def test_bound_of_grid_functions(name: str, time_steps: int) -> None:
     """Proven for exact arithmetic and fp32 tables, so measured in fp64; and close enough to mean something."""
     low, high = grid_function(name).core
     node = HGNode(name, time_steps, 1.5 * low, 3 * high)
-    x = torch.cat([dense(node.low, node.high), node._fit.lines.start.nextafter(torch.tensor(-100.0).double())])
+    x = torch.cat([dense(node.low, node.high), node.gates.fit.lines.start.nextafter(torch.tensor(-100.0).double())])
     x = x.clamp(node.low, node.high)
     error = (node(x) - FUNCTIONS[name].exact(x)).abs()
     assert error.max() <= node.bound * (1 + 1e-9)  # fp64
@@ -131,7 +131,7 @@ def test_bound_of_octave_functions(name: str, time_steps: int) -> None:
 @given(st.sampled_from(list(FUNCTIONS)), st.sampled_from(TIME_STEPS), st.sampled_from((1e-5, 1e-3)), st.data())
 def test_bound_anywhere(name: str, time_steps: int, tolerance: float, data: st.DataObject) -> None:
     node = HGNode(name, time_steps, tolerance=tolerance)
-    hard = [start for start in node._fit.lines.start.tolist() if node.low <= start <= node.high]
+    hard = [start for start in node.gates.fit.lines.start.tolist() if node.low <= start <= node.high]
     values = st.one_of(st.sampled_from(hard), st.floats(node.low, node.high))
     x = torch.tensor(data.draw(st.lists(values, min_size=1, max_size=20)), dtype=torch.float64)
     exact = FUNCTIONS[name].exact(x)
@@ -202,7 +202,7 @@ def test_powers_repeat(name: str) -> None:
 
 def reference_node(node: HGNode, dtype: torch.dtype) -> ReferenceNode:
     """Our sub-neurons as SpikingJelly's tables; a first step that always fires takes x to a_m and emits the bias."""
-    lines = node._fit.lines
+    lines = node.gates.fit.lines
     powers = 2.0 ** -torch.arange(1, node.time_steps + 1, dtype=torch.float64)
     start = lines.start - lines.shift
     tables = []
@@ -219,7 +219,7 @@ class Comparison:
     """Our output beside SpikingJelly's, for inputs in the core."""
 
     def __init__(self, node: HGNode, x: Tensor) -> None:
-        lines, eps = node._fit.lines, torch.finfo(x.dtype).eps
+        lines, eps = node.gates.fit.lines, torch.finfo(x.dtype).eps
         shifted = x.double() + lines.shift[0]
         m = (torch.searchsorted(lines.start, shifted) - 1).clamp(min=0)
         codes = 2.0**node.time_steps
@@ -409,10 +409,10 @@ def test_range() -> None:
 
 def test_sub_neurons() -> None:
     node = HGNode("square", 8)
-    assert isinstance(node._fit, OctaveFit)
-    assert node.sub_neurons == 2 * 40 * node._fit.per_octave
+    assert isinstance(node.gates.fit, OctaveFit)
+    assert node.sub_neurons == 2 * 40 * node.gates.fit.per_octave
     node = HGNode("exp", 8)
-    assert node.sub_neurons == len(node._fit.lines.start) + 1  # 0 below
+    assert node.sub_neurons == len(node.gates.fit.lines.start) + 1  # 0 below
 
 
 @pytest.mark.parametrize(
@@ -449,7 +449,7 @@ def test_gradient_is_the_slope_of_the_sub_neuron(name: str, step_mode: str) -> N
     function, node = grid_function(name), HGNode(name, 16, step_mode=step_mode)
     low, high = function.core
     x = torch.rand(500, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * (high - low) + low
-    lines = node._fit.lines
+    lines = node.gates.fit.lines
     m = torch.searchsorted(lines.start, x + lines.shift[0]) - 1
     torch.testing.assert_close(slopes(node, x), (lines.amplitude / lines.width)[m], rtol=1e-6, atol=1e-9)
     tails = slopes(node, torch.tensor([low - 1, low - 1e3, high + 1, high + 1e3], dtype=torch.float64))

@@ -89,12 +89,14 @@ def run_on(engine: str, node: WindowNode, currents: Tensor, as_train: bool) -> R
 
 def _emitted(engine: str, node: WindowNode, currents: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor:
     if engine != "torch":
-        return node._emit_by_kernels(host if engine == "host" else cuda, currents, fan_out, as_train=as_train)[1]
+        return node.population.fire_by_kernels(
+            host if engine == "host" else cuda, currents, fan_out, as_train=as_train
+        )[1]
     v = currents[0].clone()
     for step in currents[1:]:
         v += step
     node.backend = "torch"
-    return node._emit(v, fan_out=fan_out, as_train=as_train)
+    return node.population.fire(v, fan_out=fan_out, as_train=as_train)
 
 
 def assert_same(found: Ran, expected: Ran) -> None:

@@ -14,8 +14,9 @@ from tiny_models import MODELS, convert_tiny, padding_mask, run, token_ids
 from torch import nn
 
 from las_sj.analysis import EnergyCosts, EnergyReport, SpikeMonitor, audit, energy_report
-from las_sj.analysis.energies.energy import ACCOUNTINGS, EQUAL_LOSS
+from las_sj.analysis.energies.energy import ACCOUNTINGS
 from las_sj.analysis.energies.operations import KINDS, Operations, count_operations, level_factor
+from las_sj.analysis.energies.prices import EQUAL_LOSS
 
 T = 8
 

@@ -69,7 +69,7 @@ def test_errors_are_those_of_the_neuron(name: str, time_steps: int, tolerance: f
 @pytest.mark.parametrize("name", ["gelu", "tanh", "exp"])
 def test_borders_are_where_sub_neurons_change(name: str) -> None:
     node = HGNode(name, 16, tolerance=1e-3)
-    starts = node._fit.lines.start
+    starts = node.gates.fit.lines.start
     expected = [start for start in starts.tolist() if start > node.low]
     drawn, label = borders(plot_hg_fit(name, tolerance=1e-3))
     if len(expected) <= 160:
@@ -85,7 +85,7 @@ def test_borders_of_sloped_tails() -> None:
     node = HGNode("gelu", 16, -8.0, 11.0, tolerance=1e-3)
     drawn, _ = borders(plot_hg_fit(node))
     tail = [x for x in drawn if x > 6]
-    assert tail == [6 + node.tail_width * step for step in range(1, round(5 / node.tail_width))]
+    assert tail == [6 + node.gates.tail_width * step for step in range(1, round(5 / node.gates.tail_width))]
     assert {-6.0, 6.0} <= set(drawn)
     assert not [x for x in drawn if x < -6]  # one flat sub-neuron there
     assert len(drawn) == node.sub_neurons - 1

@@ -1,0 +1,143 @@
+"""The sub-neurons of a function with its curvature in a core interval: a grid of cells says which of them is open."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from las_sj.neurons.fitting import fit_grid, tail_bound, tail_width
+from las_sj.neurons.functions import GridFunction, Tail
+from las_sj.neurons.kernels.structures import FLAT, HELD, SLOPED, Gates
+from las_sj.neurons.look_up import Selected, look_up
+
+_ROUNDING_ALLOWANCE = 1e-3  # of inputs just above 0 in exp
+
+
+class GridGates:
+    """Which sub-neuron of a `GridFunction` is open, and its line.
+
+    Methods take the node's `tables` by name, which move between devices with it.
+
+    Args:
+        function: the function.
+        time_steps: T.
+        tolerance: error of a chord.
+
+    Attributes:
+        fit: the sub-neurons of the core.
+        low, high: the range of inputs.
+        bound, relative_bound: proven bounds of the error within the range (absolute, relative to f).
+        sub_neurons: M.
+        tail_width: Δ of the sub-neurons outside the core.
+    """
+
+    def __init__(self, function: GridFunction, time_steps: int, tolerance: float) -> None:
+        self.function = function
+        self.time_steps = time_steps
+        self.tolerance = tolerance
+        self.fit = fit_grid(function.name, time_steps, tolerance)
+        self._shift = float(self.fit.lines.shift[0])
+        self.set_range(None, None)
+
+    def tables(self) -> dict[str, Tensor]:
+        """The tables, by name, in the order in which kernels know them."""
+        lines = self.fit.lines
+        return {
+            "bias": lines.bias.float(),
+            "amplitude": lines.amplitude.float(),
+            "start": lines.start.float(),
+            "inverse_width": (1 / lines.width).float(),
+            "cells": self.fit.cells.clone(),
+        }
+
+    def set_range(self, low: float | None, high: float | None) -> None:
+        """Set the range of inputs; None keeps the core's end."""
+        function = self.function
+        core_low, core_high = function.core
+        self.low = core_low if low is None else min(core_low, low)
+        self.high = core_high if high is None or function.above is None else max(core_high, high)
+        tails = ((function.below, core_low - self.low, -self.low), (function.above, self.high - core_high, self.high))
+        reach = max((end for tail, _, end in tails if tail is not None and tail.slope), default=1.0)
+        self.tail_width = tail_width(self.time_steps, self.tolerance, reach)
+        lines = self.fit.lines
+        self.bound = max(float(lines.bound.max()), tail_bound(function, self.tail_width, self.time_steps, reach))
+        self.relative_bound = float(lines.relative_bound.max()) if function.relative else math.inf
+        self.sub_neurons = len(lines.start)
+        for tail, length, _ in tails:
+            if tail is not None:
+                self.sub_neurons += max(1, math.ceil(length / self.tail_width)) if tail.slope else 1
+
+    def ends(self) -> tuple[float, float]:
+        """Between which inputs lie in range; a flat tail has no end."""
+        below, above = self.function.below, self.function.above
+        low = -math.inf if below is not None and not below.slope else self.low - _ROUNDING_ALLOWANCE
+        high = math.inf if above is not None and not above.slope else self.high + _ROUNDING_ALLOWANCE
+        return low, high
+
+    def describe(self, gates: Gates, addresses: list[int]) -> None:
+        """Write grid, core and tails to the structure for the kernels."""
+        gates.bias, gates.amplitude, gates.start, gates.inverse_width, gates.cells = addresses
+        function = self.function
+        gates.is_grid = True
+        gates.cell_count = len(self.fit.cells)
+        gates.shift, (gates.core_low, gates.core_high) = self._shift, function.core
+        gates.inverse_cell = 1 / self.fit.cell_width
+        gates.first_cell = 1 + function.core[0] / self.fit.cell_width
+        for side, tail in (("below", function.below), ("above", function.above)):
+            setattr(gates, side, HELD if tail is None else SLOPED if tail.slope else FLAT)
+            if tail is not None:
+                setattr(gates, f"{side}_intercept", tail.intercept)
+                setattr(gates, f"{side}_slope", tail.slope)
+        gates.tail_width = self.tail_width
+
+    def select(self, v: Tensor, tables: Mapping[str, Tensor], lowest: float, highest: float) -> Selected:
+        """The open sub-neuron of each element of `v`, whose extremes are given: coded share, bias, amplitude."""
+        core_low, core_high = self.function.core
+        inside = (v + self._shift).clamp_(core_low, core_high)
+        sub_neuron = self._open(inside, tables)
+        share = inside.sub_(look_up(tables["start"], sub_neuron, v))
+        share.mul_(look_up(tables["inverse_width"], sub_neuron, v))
+        bias, amplitude = look_up(tables["bias"], sub_neuron, v), look_up(tables["amplitude"], sub_neuron, v)
+        share.clamp_(0, 1)
+        selected = (share, bias, amplitude)
+        if not lowest >= core_low and self.function.below is not None:
+            self._select_tail(v, self.function.below, v < core_low, selected)
+        if not highest <= core_high and self.function.above is not None:
+            self._select_tail(v, self.function.above, v > core_high, selected)
+        return selected
+
+    def _open(self, inside: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Index of the open sub-neuron of each element of the core."""
+        cell_width, cells = self.fit.cell_width, tables["cells"]
+        cell = (inside * (1 / cell_width)).ceil_().sub_(1 + self.function.core[0] / cell_width).long()
+        return look_up(cells, cell.clamp_(0, len(cells) - 1), inside).long()
+
+    def _select_tail(self, v: Tensor, tail: Tail, outside: Tensor, selected: Selected) -> None:
+        """Overwrite `selected` where `outside`."""
+        share, bias, amplitude = selected
+        if not tail.slope:
+            inside = (~outside).to(bias.dtype)  # 0 or 1: faster than masked_fill_
+            for part in selected:
+                part.mul_(inside)
+            if tail.intercept:
+                bias.add_(1 - inside, alpha=tail.intercept)
+            return
+        x = v[outside]
+        width = self.tail_width
+        start = ((x / width).ceil() - 1) * width
+        share[outside] = torch.where(torch.isinf(x), 0.0, (x - start) / width)
+        half_step = width * 2.0 ** -(self.time_steps + 1)
+        bias[outside] = tail.intercept + tail.slope * (start + half_step)
+        amplitude[outside] = tail.slope * width
+
+    def slope(self, v: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """The slope of the open sub-neuron of each element, [...]."""
+        core_low, core_high = self.function.core
+        sub_neuron = self._open(v + self._shift, tables)
+        slope = look_up(tables["amplitude"], sub_neuron, v) * look_up(tables["inverse_width"], sub_neuron, v)
+        if self.function.above is None:
+            core_high += _ROUNDING_ALLOWANCE  # in a temporal run the maximum of softmax is 0 up to rounding
+        for tail, outside in ((self.function.below, v < core_low), (self.function.above, v > core_high)):
+            slope = slope.masked_fill(outside, tail.slope if tail is not None else 0.0)
+        return slope

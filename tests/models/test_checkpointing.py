@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import EXECUTIONS, MODELS, Model, convert_tiny, relative_error, token_ids
+from tiny_models import EXECUTIONS, MODELS, Model, convert_tiny, token_ids
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning", "ignore:.*use_cache.*"
+)
 NAMES = ("gpt2", "llama", "bert-masked-lm")
 
 
@@ -37,19 +40,21 @@ def trained(snn: Model, execution: str, **checkpointing: Any) -> Model:
     return model
 
 
-@pytest.mark.filterwarnings("ignore:.*use_cache.*")
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_those_without_checkpointing(name: str, execution: str, reentrant: bool) -> None:
-    snn = convert_tiny(MODELS[name]())
+    snn = convert_tiny(MODELS[name]().double())  # in fp32 last digits flip spikes: other kernels run without a gradient
     expected = gradients(trained(snn, execution))
     found = gradients(trained(snn, execution, use_reentrant=reentrant))
     assert len(expected) > 10
     assert found.keys() == expected.keys()
+    least = 1e-6 * max(
+        float(gradient.norm()) for gradient in expected.values()
+    )  # biases of keys have none but rounding
     for parameter, gradient in expected.items():
-        # A reentrant checkpoint runs without a gradient first, in other kernels: last digits flip spikes.
-        assert relative_error(found[parameter], gradient) < 1e-3, parameter
+        difference = float((found[parameter] - gradient).norm())
+        assert difference < 1e-9 * max(float(gradient.norm()), least), parameter
 
 
 def test_windows_computed_again_are_not_counted_again() -> None:

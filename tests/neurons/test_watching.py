@@ -13,7 +13,7 @@ from las_sj.neurons import OATNode, watching
 
 ROOT = Path(__file__).parents[2]
 PRIVATE = re.compile(
-    r"torch\._\w+|import _\w+|fx\.experimental|_forward_(?:pre_)?hooks|_global_forward|_hf_hook|_old_forward|fwAD\._|forward_ad\._"
+    r"torch\._(?!_)\w+|import _\w+|fx\.experimental|_forward_(?:pre_)?hooks|_global_forward|_hf_hook|_old_fo|_ad\._"
 )
 
 
@@ -67,6 +67,7 @@ def test_followed_operations() -> None:
     assert not watching.operations_are_followed()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_traced_tensors() -> None:
     seen = []
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from las_sj.analysis import Network, SpikeMonitor, describe_network
-from las_sj.analysis.auditing import audit
+from las_sj.analysis import Network, SpikeMonitor, audit, describe_network
 from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.placement import input_device
 from las_sj.checkpoint.sample import SampleError, load_sample

@@ -19,11 +19,12 @@ from las_sj.checkpoint.placement import DEVICE_MAPS, input_device, places_of
 from las_sj.checkpoint.sample import save_sample
 from las_sj.commands.command_line import OneLineParser, add_settings, config_of
 from las_sj.config import LASConfig
-from las_sj.conversion.calibration import generated_batches, to_device
+from las_sj.conversion.calibration_data import generated_batches
 from las_sj.conversion.convert import check_weights, convert
-from las_sj.conversion.quality import Quality, compare, is_language_model
+from las_sj.conversion.quality import Quality, compare
+from las_sj.data.batches import to_device
 from las_sj.data.output_folder import REPORT, check_output, whole_folder
-from las_sj.data.text import TextBatch, TextError, padded_lines, read_text, split_held_out, token_windows
+from las_sj.data.text import TextBatch, TextError, read_text, split_held_out, text_batches
 from las_sj.models import set_execution
 from las_sj.reports.conversion_report import build_report, to_markdown
 
@@ -146,12 +147,7 @@ def _prepare_data(
         )
     batches = []
     for text, tokens in ((calibration, arguments.calibration_tokens), (evaluation, arguments.evaluation_tokens)):
-        longest = getattr(model.config, "max_position_embeddings", arguments.window)
-        if is_language_model(model):
-            window = min(arguments.window, longest)
-            batches.append(token_windows(tokenizer, text, tokens, window, arguments.batch_size))
-        else:
-            batches.append(padded_lines(tokenizer, text, tokens, longest))
+        batches.append(text_batches(model, tokenizer, text, tokens, arguments.window, arguments.batch_size))
         _check_ids(batches[-1], model)
     own = "the default model's held-out text" if arguments.model is None else None
     held_out = f"the last part of {arguments.calibration}"

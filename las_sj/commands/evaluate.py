@@ -14,10 +14,9 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from las_sj.analysis import plot_differences
 from las_sj.commands.command_line import OneLineParser, Unfinished, add_settings, config_of, given_settings
-from las_sj.conversion.calibration import Batch
-from las_sj.conversion.quality import is_language_model
+from las_sj.data.batches import Batch
 from las_sj.data.output_folder import check_output, whole_folder
-from las_sj.data.text import padded_lines, read_text, token_windows
+from las_sj.data.text import read_text, text_batches
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.journal import Journal, Processes, check_unfinished, has_finished
 from las_sj.evaluation.markdown import to_markdown
@@ -204,11 +203,7 @@ def _calibration(
     """Batches of the text that was given."""
     if text is None:
         return None
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", arguments.window)
-    if is_language_model(model):
-        window = min(arguments.window, longest)
-        return [*token_windows(tokenizer, text, arguments.calibration_tokens, window, 1)]
-    return [*padded_lines(tokenizer, text, arguments.calibration_tokens, longest)]
+    return [*text_batches(model, tokenizer, text, arguments.calibration_tokens, arguments.window, 1)]
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:

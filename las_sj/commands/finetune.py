@@ -24,6 +24,7 @@ from transformers import (
 
 from las_sj.commands.command_line import OneLineParser
 from las_sj.data.output_folder import check_output, whole_folder
+from las_sj.data.text import longest_sequence
 from las_sj.evaluation.glue import TASKS, GlueTask, encode, predictions_of, read_glue, score
 from las_sj.extras import require_extra
 
@@ -65,7 +66,7 @@ def main(argument_list: list[str] | None = None) -> None:
     train = train.shuffle(arguments.seed).select(range(min(arguments.rows, len(train))))
     set_seed(arguments.seed)  # the head is random
     model, tokenizer = _load(arguments.model, task)
-    longest = getattr(model.config, "max_position_embeddings", arguments.max_length)
+    longest = longest_sequence(model.config) or arguments.max_length
     length = min(arguments.max_length, tokenizer.model_max_length, longest)
     encoded_train, encoded_dev = (_checked(encode(task, rows, tokenizer, length), model) for rows in (train, dev))
     logits = _train(model, tokenizer, encoded_train, encoded_dev, arguments)

@@ -13,9 +13,9 @@ from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.placement import input_device
 from las_sj.checkpoint.sample import SampleError, load_sample
 from las_sj.commands.command_line import OneLineParser
-from las_sj.conversion.calibration import Batch, to_device
+from las_sj.data.batches import Batch, shortened, to_device
+from las_sj.data.text import longest_sequence
 from las_sj.models import set_execution
-from las_sj.reports.model_report import shortened
 
 AUDIT_TOKENS = 2
 
@@ -39,8 +39,8 @@ def main(argument_list: list[str] | None = None) -> None:
     if arguments.tokens < 1:
         raise ValueError(f"--tokens must be at least 1, got {arguments.tokens}")
     model, _ = load_converted(arguments.folder, arguments.device)
-    longest = getattr(model.config, "max_position_embeddings", arguments.tokens)
-    if arguments.tokens > longest:
+    longest = longest_sequence(model.config)
+    if longest is not None and arguments.tokens > longest:
         raise ValueError(f"--tokens must be at most {longest}, the longest sequence of the model")
     network = inspect_network(model, sequence(arguments.folder, arguments.tokens))
     print(json.dumps(network.to_dict(), indent=1) if arguments.format == "json" else network.to_markdown())

@@ -9,10 +9,9 @@ from las_sj.analysis.energies.costs import PRESETS
 from las_sj.checkpoint.loading import check_folder, load_converted
 from las_sj.checkpoint.sample import load_sample
 from las_sj.commands.command_line import OneLineParser
-from las_sj.conversion.calibration import Batch
-from las_sj.conversion.quality import is_language_model
+from las_sj.data.batches import Batch, first_tokens
 from las_sj.data.output_folder import check_file, whole_file
-from las_sj.data.text import TextError, padded_lines, read_text, token_windows
+from las_sj.data.text import TextError, read_text, text_batches
 from las_sj.reports.markdown import to_markdown
 from las_sj.reports.model_report import ModelReport, examine, figures
 from las_sj.reports.page import to_html
@@ -53,35 +52,18 @@ def main(argument_list: list[str] | None = None) -> None:
     model, tokenizer = load_converted(arguments.folder, arguments.device)
     batches: Sequence[Batch]
     if text is None:
-        batches = cut_batches(load_sample(arguments.folder), arguments.tokens, arguments.window)
+        batches = first_tokens(load_sample(arguments.folder), arguments.tokens, arguments.window)
         source = "the sample kept with the model"
     elif tokenizer is None:
         raise TextError(f"{arguments.folder} has no tokenizer: leave out --text")
     else:
-        window = min(arguments.window, getattr(model.config, "max_position_embeddings", arguments.window))
-        if is_language_model(model):
-            batches = token_windows(tokenizer, text, arguments.tokens, window, 1)
-        else:
-            batches = padded_lines(tokenizer, text, arguments.tokens, window)
+        batches = text_batches(model, tokenizer, text, arguments.tokens, arguments.window, 1)
         source = str(arguments.text)
     report = examine(model, batches, arguments.folder, source, arguments.costs, not arguments.no_equal_loss)
     with whole_file(output) as file:
         file.write_text(rendered(report, batches[0], arguments.format), encoding="utf-8")
     print(summary(report))
     print(f"Written to {output}")
-
-
-def cut_batches(batches: Sequence[Batch], tokens: int, window: int) -> list[Batch]:
-    """The first of `batches`, sequences cut to `window` tokens, until there are `tokens`."""
-    cut: list[Batch] = []
-    for batch in batches:
-        if tokens <= 0:
-            break
-        length = min(window, batch["input_ids"].shape[1])
-        rows = max(1, min(len(batch["input_ids"]), tokens // length))
-        cut.append({name: value[:rows, :length] for name, value in batch.items()})
-        tokens -= rows * length
-    return cut
 
 
 def rendered(report: ModelReport, batch: Batch, form: str) -> str:

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from las_sj.analysis import SpikeMonitor
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
+from las_sj.data.batches import Batch, to_device
+from las_sj.data.text import is_language_model
 
 
 @dataclass
@@ -75,11 +76,6 @@ class _Sums:
             self.agreements / self.predictions,
             error,
         )
-
-
-def is_language_model(model: PreTrainedModel) -> bool:
-    """Whether the model predicts the next token."""
-    return model.can_generate() and not model.config.is_encoder_decoder
 
 
 @torch.no_grad()

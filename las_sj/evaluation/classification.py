@@ -8,8 +8,10 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from las_sj.data.text import longest_sequence
 from las_sj.evaluation.counted import count_spikes
-from las_sj.evaluation.glue import GlueError, GlueTask, encode, predictions_of, read_glue, scores
+from las_sj.evaluation.errors import GlueError
+from las_sj.evaluation.glue import GlueTask, encode, predictions_of, read_glue, scores
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import TaskResult, measure
@@ -34,7 +36,7 @@ def calibration_batches(
 
 def longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens that a text is cut at."""
-    return min(LONGEST, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", LONGEST))
+    return min(LONGEST, tokenizer.model_max_length, longest_sequence(model.config) or LONGEST)
 
 
 def padded(rows: "Dataset", tokenizer: PreTrainedTokenizerBase, order: Sequence[int], batch_size: int) -> Batches:

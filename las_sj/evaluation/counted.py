@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from las_sj.analysis import SpikeMonitor, energy_report
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
+from las_sj.data.batches import Batch, to_device
 from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.paired import Pair
 from las_sj.memory import release_freed_memory

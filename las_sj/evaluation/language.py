@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from las_sj.conversion.calibration import Batch
-from las_sj.conversion.quality import is_language_model
-from las_sj.data.text import TextError
+from las_sj.data.batches import Batch
+from las_sj.data.text import TextError, is_language_model, longest_sequence
 from las_sj.evaluation.counted import count_spikes
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
@@ -213,7 +212,7 @@ def sizes_of(model: PreTrainedModel, window: int, stride: int | None) -> tuple[i
     """Window and stride of a model, in tokens; arguments and errors as of `prepare_text`."""
     if not is_language_model(model):
         raise TextError(f"{type(model).__name__} does not predict the next token, as this task needs")
-    window = min(window, getattr(model.config.get_text_config(), "max_position_embeddings", window))
+    window = min(window, longest_sequence(model.config) or window)
     stride = max(window // 2, 1) if stride is None else stride
     if stride > window:
         raise TextError(f"a stride of {stride} tokens leaves some out: {type(model).__name__} sees {window}")

@@ -12,14 +12,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from las_sj.checkpoint.loading import load_converted, load_model, load_original, read_config
 from las_sj.checkpoint.quantizer import METHOD
 from las_sj.config import LASConfig
-from las_sj.conversion.calibration import Batch, generated_batches
+from las_sj.conversion.calibration_data import generated_batches
 from las_sj.conversion.convert import check_weights, convert
+from las_sj.data.batches import Batch
+from las_sj.evaluation.errors import SourceError
 from las_sj.evaluation.paired import Pair
 from las_sj.models import set_execution
-
-
-class SourceError(ValueError):
-    """The model cannot be evaluated as it was asked for; the message says why."""
 
 
 @dataclass(frozen=True)

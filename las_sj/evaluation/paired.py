@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
+from las_sj.data.batches import Batch, to_device
 
 
 @dataclass(frozen=True)

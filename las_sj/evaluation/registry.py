@@ -7,10 +7,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from las_sj.conversion.calibration import Batch
+from las_sj.data.batches import Batch
 from las_sj.data.text import TextError
 from las_sj.evaluation import classification, language, yes_no, zero_shot
-from las_sj.evaluation.glue import TASKS, GlueError
+from las_sj.evaluation.errors import GlueError
+from las_sj.evaluation.glue import TASKS
 from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import TaskResult

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import to_device
+from las_sj.data.batches import to_device
 from las_sj.data.text import read_lines
 from las_sj.evaluation.counted import count_spikes
+from las_sj.evaluation.errors import YesNoError
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import Measure, TaskResult, measure
@@ -22,10 +23,6 @@ NEW_TOKENS = 8
 CALIBRATION_ROWS = 16
 COLUMNS = ("image", "text", "label")
 NEGATIVE = ("no", "not")
-
-
-class YesNoError(ValueError):
-    """A set of questions cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)

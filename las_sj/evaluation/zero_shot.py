@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from las_sj.conversion.quality import is_language_model
+from las_sj.data.text import is_language_model
 from las_sj.evaluation.counted import count_spikes
+from las_sj.evaluation.errors import ZeroShotError
 from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import Measure, TaskResult, measure
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 LOCAL_FILES = Path(__file__).parent / "local_files"
 SIDES = ("ann", "snn")
 Sample = dict[str, Any]
-
-
-class ZeroShotError(ValueError):
-    """A task cannot be run; the message says why."""
 
 
 def load_tasks(name: str, folder: Path | None) -> list["Task"]:

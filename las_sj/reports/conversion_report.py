@@ -1,5 +1,6 @@
 """What a conversion did and what came of it, as JSON and as Markdown."""
 
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -35,15 +36,13 @@ def build_report(
         temporal_gap: relative difference of the two executions on one batch.
         seconds: duration of each part.
     """
-    import las_sj
-
     coverage: Coverage = model.__dict__["las_coverage"]
     sites = {name: _site_entry(counts) for name, counts in monitor.sites.items()}
     return {
         "model": source,
         "architecture": type(model).__name__,
         "versions": {
-            "las_sj": las_sj.__version__,
+            "las_sj": version("las_sj"),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
 from las_sj.conversion.structure import bypassed_coding
+from las_sj.data.batches import Batch, to_device
 from las_sj.models import Site, named_sites, running
 
 MOST_BITS = 24

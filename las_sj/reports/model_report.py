@@ -28,7 +28,7 @@ from las_sj.analysis import (
     plot_raster,
 )
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
+from las_sj.data.batches import Batch, shortened, to_device
 from las_sj.data.output_folder import REPORT
 from las_sj.models import named_sites, set_execution
 from las_sj.neurons import HGNode
@@ -133,18 +133,6 @@ def examine(
     energy = energy_report(monitor, costs, bits)
     network = describe_network(monitor, found.stages)
     return ModelReport(folder, source, settings, read_conversion(folder), monitor, network, energy, found)
-
-
-def shortened(batch: Batch, tokens: int) -> Batch:
-    """The first row of a batch, up to `tokens` tokens of it, from its first that is not padding."""
-    mask = batch.get("attention_mask")
-    start = int(mask[0].bool().int().argmax()) if isinstance(mask, torch.Tensor) and mask.dim() == 2 else 0
-    rows = len(next(value for value in batch.values() if isinstance(value, torch.Tensor)))
-    short = {}
-    for name, value in batch.items():
-        is_rows = isinstance(value, torch.Tensor) and len(value) == rows
-        short[name] = (value[:1, start : start + tokens] if value.dim() == 2 else value[:1]) if is_rows else value
-    return short
 
 
 def read_conversion(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from las_sj.checkpoint.loading import default_model
 from las_sj.data.text import TextError
 from las_sj.evaluation import language, yes_no
 from las_sj.evaluation.classification import columns_of
-from las_sj.evaluation.glue import TASKS, GlueError
+from las_sj.evaluation.errors import GlueError
+from las_sj.evaluation.glue import TASKS
 from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.markdown import figure, to_markdown
 from las_sj.evaluation.paired import Pair

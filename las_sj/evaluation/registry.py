@@ -1,6 +1,6 @@
 """The tasks by name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def prepare(name: str, options: Options) -> Iterator[Task]:
             yield _zero_shot(task, options)
 
 
-def calibration_of(names: list[str], options: Options) -> Callable[[PreTrainedModel, Any], list[Batch] | None]:
+def calibration_of(names: Sequence[str], options: Options) -> Callable[[PreTrainedModel, Any], list[Batch] | None]:
     """What a model is calibrated on where nothing was given: unlabelled data of its first task, as far as there is any
     that is not scored; images come from the questions themselves."""
 

@@ -77,6 +77,7 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(prog=f"python -m {command}", description=description, argument_default=argparse.SUPPRESS)
 
     def error(self, message: str) -> NoReturn:
+        """End the command with one line and the exit code of a wrong usage."""
         self.exit(2, f"error: {message} (--help lists the options)\n")
 
     def given(self, arguments: list[str] | None) -> dict[str, Any]:

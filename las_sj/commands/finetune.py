@@ -153,8 +153,9 @@ def main(argument_list: list[str] | None = None) -> None:
     train = train.shuffle(request.seed).select(range(min(request.rows, len(train))))
     set_seed(request.seed)  # the head is random
     model, tokenizer = _load(request.model, task)
-    encoded = [_encoded(request, task, rows, model, tokenizer) for rows in (train, dev)]
-    value = score(task, predictions_of(task, _train(model, tokenizer, *encoded, request)), dev["label"])
+    encoded_train, encoded_dev = (_encoded(request, task, rows, model, tokenizer) for rows in (train, dev))
+    logits = _train(request, model, tokenizer, encoded_train, encoded_dev)
+    value = score(task, predictions_of(task, logits), dev["label"])
     rows = {"train": len(train), "dev": len(dev)}
     report = FinetuneReport(request, task, value, rows, time.perf_counter() - start)
     _write(model, tokenizer, report)
@@ -203,6 +204,7 @@ class _Progress(ProgressCallback):
     """The Trainer's bars, with the loss in the bar rather than on stdout."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+        """Show the loss of the last steps."""
         if self.training_bar is not None and "loss" in logs:
             self.training_bar.set_postfix(loss=logs["loss"])
 
@@ -214,11 +216,11 @@ class _Progress(ProgressCallback):
 
 
 def _train(
+    request: FinetuneRequest,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     train: "Dataset",
     dev: "Dataset",
-    request: FinetuneRequest,
 ) -> Any:
     """Train `model` in place; its logits [N, C] on `dev`."""
     with tempfile.TemporaryDirectory() as scratch:  # the Trainer wants a folder, though it keeps no checkpoints

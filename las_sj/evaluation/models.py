@@ -41,7 +41,7 @@ class Source:
 
     @property
     def settings(self) -> LASConfig | None:
-        """Those of a converted model; None where `name` is a model that is to be converted."""
+        """Settings of a converted model; None where `name` is a model that is to be converted."""
         if self.gguf_file is not None and not Path(self.name, "config.json").exists():
             return None
         found = getattr(read_config(self.name), "quantization_config", None) or {}
@@ -58,7 +58,7 @@ class Source:
 
 
 def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list[Batch] | None]) -> Pair:
-    """Both models.
+    """Load or convert the ANN and the SNN of an evaluation.
 
     Args:
         source: what to load.

@@ -53,6 +53,7 @@ class PairedLM(HFLM):
         )
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        """Continuations of the prompts in `requests`, in their order."""
         parts = self._parts_of(range(len(requests)))
         self.batches += [padded([self._prompt(*requests[i].args) for i in part]) for part in parts]
         parent: Any = super()

@@ -81,7 +81,7 @@ def _convertible_class(name: str, gguf_file: str | None) -> Any:
     return model_class
 
 
-def _with_weights(model_class: Any, name: str | Path, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+def _with_weights(model_class: Any, name: str | Path, **options: Any) -> tuple[Any, set[str]]:
     """A model, and the names of the weights that its checkpoint lacks.
 
     Raises:

@@ -21,7 +21,7 @@ class Reclassed:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """How copy and pickle make the object anew: by the parts of its class, which no module holds."""
-        reduced = super().__reduce_ex__(max(protocol, 2))
+        reduced: Any = super().__reduce_ex__(max(protocol, 2))
         parts = getattr(type(self), "las_parts", None)
         return reduced if parts is None else (_new, parts, *reduced[2:])  # None: a class that a module holds
 

@@ -3,29 +3,33 @@
 from collections.abc import Callable
 from ctypes import Structure
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from las_sj.neurons.counts import NodeCounts, WindowCounts
 from las_sj.neurons.record import Recorder
 from las_sj.neurons.seen_values import SeenValues
 
 
-class NeuronContract(nn.Module):
+class NeuronContract:
     """The methods that make a neuron: of a subclass of `WindowNode`, which mixes this in.
 
     `exact`, `write_sum`, `write_train` and `spikes_of` must be defined, and `with_gradient` where the neuron is
     trained through; the others have defaults. All take membrane potentials, the sum of a window's input.
 
     Attributes:
-        time_steps, backend, store_v_seq, count_spikes, counts, recorder: as in `WindowNode`.
+        time_steps, backend, count_spikes, counts, recorder: as in `WindowNode`.
     """
 
     time_steps: int
     backend: str
-    store_v_seq: bool
     count_spikes: bool
     counts: NodeCounts
     recorder: Recorder | None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody may read the membrane potential after a call."""
+        raise NotImplementedError
 
     def exact(self, v: Tensor) -> Tensor:
         """The value that a neuron with membrane potential `v` stands for, [...] to [...]."""

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from las_sj.neurons import watching
 from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fan_out import FanOut
@@ -110,7 +109,7 @@ class Population:
             The membrane potential [B, ...], or None where nobody asks for it; and what was emitted.
         """
         node, counts = self.node, self._new_counts(currents[0], fan_out)
-        membrane = node.recorder is not None or node.store_v_seq or watching.has_output_hooks(node)
+        membrane = node.recorder is not None or node.is_read
         v, y = self._emit_by_kernels(kernels, currents, counts, as_train=as_train, membrane=membrane, out=out)
         self._tell(v, y, counts, fan_out)
         return v, y

@@ -188,8 +188,13 @@ class WindowNode(NeuronContract, base.MemoryModule):
     def _keeps_gradient(self, x: Tensor) -> bool:
         return torch.is_grad_enabled() and watching.keeps_gradient(x, list(self.parameters()))
 
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody may read the membrane potential after a call: `store_v_seq`, or a forward hook."""
+        return self.store_v_seq or watching.has_output_hooks(self)
+
     def _keep_membrane(self, v: Tensor | None, emitted: Tensor) -> None:
-        if v is not None and (self.store_v_seq or watching.has_output_hooks(self)):
+        if v is not None and self.is_read:
             self.v = v - (emitted.sum(0) if self.step_mode == "m" else emitted)
         elif isinstance(self.v, Tensor):
             self.reset()

@@ -15,6 +15,7 @@ from las_sj.analysis.plots.picture import Picture
 from las_sj.neurons import HGNode
 from las_sj.neurons.fitting import fit_grid, fit_octaves
 from las_sj.neurons.functions import GridFunction, OctaveFunction
+from las_sj.neurons.grid_gates import GridGates
 
 Array = np.ndarray[Any, Any]
 
@@ -102,6 +103,7 @@ def _borders(node: HGNode, low: float, high: float) -> Array:
 
 def _tail_borders(node: HGNode, function: GridFunction) -> Array:
     """The upper end of the core, and those outside it, where sub-neurons of equal width follow a sloped line."""
+    assert isinstance(node.gates, GridGates)
     (core_low, core_high), width = function.core, node.gates.tail_width
     borders = [np.array([core_high])]
     if function.below is not None and function.below.slope:

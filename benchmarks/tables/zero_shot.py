@@ -19,7 +19,7 @@ from timing import print_header, print_row
 
 import las_sj
 from las_sj.checkpoint.loading import load_model
-from las_sj.data.text import read_text, token_windows
+from las_sj.data.text import longest_sequence, read_text, token_windows
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.markdown import HEADER, metric_rows
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for finished batches")
     arguments = parser.parse_args()
     ann, tokenizer = smollm2() if arguments.model is None else load_model(arguments.model)
-    window = min(512, ann.config.max_position_embeddings)
+    window = min(512, longest_sequence(ann.config) or 512)
     calibration = token_windows(tokenizer, read_text(arguments.calibration), 4096, window, 1)
     snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(time_steps=arguments.time_steps), calibration)
     las_sj.set_execution(snn, "accumulated")

@@ -48,25 +48,10 @@ def load_model(
         MissingExtraError: what reads GGUF is not installed.
     """
     extra: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
-    config = read_config(name, gguf_file)
-    family_of_config(config)
-    if getattr(config, "quantization_config", None) is not None and gguf_file is None:
-        method = dict(config.quantization_config).get("quant_method")
-        raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
-    model_class: Any = _class_of(config) if gguf_file is None else AutoModelForCausalLM
-    if "image" in getattr(model_class, "input_modalities", ()):
-        raise UnsupportedModelError(
-            f"{name} takes images, which this command has none of: convert it in Python, with batches of its processor "
-            "(las_sj.convert)"
-        )
-    try:
-        model, info = model_class.from_pretrained(
-            name, dtype=dtype, output_loading_info=True, **extra, **(places or {})
-        )
-    except SafetensorError as error:
-        raise OSError(f"the weights in {name} cannot be read: {error}") from None
-    if info["missing_keys"]:
-        raise OSError(f"the checkpoint of {name} lacks weights of {type(model).__name__}: {min(info['missing_keys'])}")
+    model_class = _convertible_class(name, gguf_file)
+    model, missing = _with_weights(model_class, name, dtype=dtype, **extra, **(places or {}))
+    if missing:
+        raise OSError(f"the checkpoint of {name} lacks weights of {type(model).__name__}: {min(missing)}")
     if gguf_file is not None:
         model = _without_quantisation(model)
     model = model.eval() if places else model.to(device).eval()
@@ -74,6 +59,39 @@ def load_model(
         return model, AutoTokenizer.from_pretrained(name, **extra)
     except (OSError, ValueError) as error:
         raise OSError(f"the tokenizer of {name} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+
+
+def _convertible_class(name: str, gguf_file: str | None) -> Any:
+    """The class of a model to convert, found before any weights are loaded.
+
+    Raises:
+        UnsupportedModelError: the model cannot be converted.
+    """
+    config = read_config(name, gguf_file)
+    family_of_config(config)
+    if getattr(config, "quantization_config", None) is not None and gguf_file is None:
+        method = dict(config.quantization_config).get("quant_method")
+        raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
+    model_class = _class_of(config) if gguf_file is None else AutoModelForCausalLM
+    if "image" in getattr(model_class, "input_modalities", ()):
+        raise UnsupportedModelError(
+            f"{name} takes images, which this command has none of: convert it in Python, with batches of its processor "
+            "(las_sj.convert)"
+        )
+    return model_class
+
+
+def _with_weights(model_class: Any, name: str | Path, **options: Any) -> tuple[Any, set[str]]:
+    """A model, and the names of the weights that its checkpoint lacks.
+
+    Raises:
+        OSError: the weights cannot be read.
+    """
+    try:
+        model, info = model_class.from_pretrained(name, output_loading_info=True, **options)
+    except SafetensorError as error:
+        raise OSError(f"the weights in {name} cannot be read: {error}") from None
+    return model, info["missing_keys"]
 
 
 def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
@@ -127,10 +145,7 @@ def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, 
     method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation.quant_method
     if method != METHOD:
         raise UnsupportedModelError(f"the model in {folder} is not converted: run python -m las_sj.convert {folder}")
-    try:
-        model = _class_of(config).from_pretrained(folder)
-    except SafetensorError as error:
-        raise OSError(f"the weights in {folder} cannot be read: {error}") from None
+    model, _ = _with_weights(_class_of(config), folder)
     tokenizer = None
     if any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -152,12 +167,9 @@ def load_original(folder: Path, device: str = "cpu") -> PreTrainedModel:
     config.quantization_config = None
     del config.quantization_config
     config._attn_implementation = None
-    try:
-        model, info = _class_of(config).from_pretrained(folder, config=config, output_loading_info=True)
-    except SafetensorError as error:
-        raise OSError(f"the weights in {folder} cannot be read: {error}") from None
-    if info["missing_keys"]:
-        raise OSError(f"{folder} lacks weights of {type(model).__name__}: {min(info['missing_keys'])}")
+    model, missing = _with_weights(_class_of(config), folder, config=config)
+    if missing:
+        raise OSError(f"{folder} lacks weights of {type(model).__name__}: {min(missing)}")
     return model.to(device).eval()
 
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from las_sj.conversion.calibration import Batch
+from las_sj.data.batches import Batch
 
 SAMPLE = "las_sample.safetensors"
 TOKENS = 1024

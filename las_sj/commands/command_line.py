@@ -66,10 +66,40 @@ def _one_line(error: BaseException) -> str:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage."""
+    """A parser whose errors are one line, without the usage, and which leaves defaults to the request of a command.
+
+    Args:
+        command: of `python -m`.
+        description: what it does.
+    """
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(prog=f"python -m {command}", description=description, argument_default=argparse.SUPPRESS)
 
     def error(self, message: str) -> NoReturn:
+        """End the command with one line and the exit code of a wrong usage."""
         self.exit(2, f"error: {message} (--help lists the options)\n")
+
+    def given(self, arguments: list[str] | None) -> dict[str, Any]:
+        """The options that a command line names, with their values."""
+        return vars(self.parse_args(arguments))
+
+
+def option_of(name: str) -> str:
+    """The option that sets a field of a request."""
+    return f"--{name.replace('_', '-')}"
+
+
+def at_least(name: str, value: int | None, least: int) -> None:
+    """Raise a ValueError where a number is given that is too small.
+
+    Args:
+        name: of the field, as which the message names the option.
+        value: of the field; None where nothing is asked for.
+        least: that it may be.
+    """
+    if value is not None and value < least:
+        raise ValueError(f"{option_of(name)} must be at least {least}, got {value}")
 
 
 def count_or_none(text: str) -> int | None:
@@ -79,7 +109,7 @@ def count_or_none(text: str) -> int | None:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """The options that make up a `LASConfig`, which validates them and has the values of those that are not given."""
-    group = parser.add_argument_group("settings of the network", argument_default=argparse.SUPPRESS)
+    group = parser.add_argument_group("settings of the network")
     group.add_argument("--time-steps", type=int, metavar="T", help="time steps, 1…24 (16)")
     group.add_argument("--levels", type=int, metavar="N", help="spike amplitudes per step (15)")
     group.add_argument("--rounding", choices=("nearest", "floor"), help="of what is coded (nearest)")
@@ -93,14 +123,15 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--hg-tolerance", type=float, metavar="E", help="error of HG neurons (1e-5)")
     group.add_argument("--headroom", type=float, metavar="F", help="range over calibrated maximum (1.5)")
     group.add_argument("--keep-analog", nargs="+", metavar="PATTERN", help="modules that stay analog")
-    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--seed", type=int)
 
 
-def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a `LASConfig` that the command line names, and the seed, which other things need too."""
-    return {field.name: getattr(arguments, field.name) for field in fields(LASConfig) if field.name in arguments}
+def split_settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that are fields of a `LASConfig`, and all others.
 
-
-def config_of(arguments: argparse.Namespace) -> LASConfig:
-    """The settings given on the command line."""
-    return LASConfig(**given_settings(arguments))
+    Args:
+        given: as `OneLineParser.given` returns.
+    """
+    names = {field.name for field in fields(LASConfig)}
+    settings = {name: value for name, value in given.items() if name in names}
+    return settings, {name: value for name, value in given.items() if name not in names}

@@ -1,10 +1,10 @@
 """The command `python -m las_sj.finetune`: a real classifier to convert and measure. Needs the extra `glue`."""
 
-import argparse
 import json
 import math
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,9 @@ from transformers import (
     set_seed,
 )
 
-from las_sj.commands.command_line import OneLineParser
+from las_sj.commands.command_line import OneLineParser, at_least
 from las_sj.data.output_folder import check_output, whole_folder
+from las_sj.data.text import longest_sequence
 from las_sj.evaluation.glue import TASKS, GlueTask, encode, predictions_of, read_glue, score
 from las_sj.extras import require_extra
 
@@ -35,67 +36,130 @@ SOURCE = "a fine-tuning"
 SETTINGS = ("epochs", "batch_size", "learning_rate", "max_length", "device")
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = OneLineParser(prog="python -m las_sj.finetune", description="Fine-tune an encoder on a GLUE task.")
+@dataclass(frozen=True)
+class FinetuneRequest:
+    """A fine-tuning.
+
+    Attributes:
+        model: hub name or folder.
+        task: one of GLUE.
+        output: folder to write.
+        overwrite: whether the folder may be that of an earlier fine-tuning.
+        data: folder of GLUE; None reads from the hub.
+        rows: to train on, drawn at random.
+        epochs: times that each is seen.
+        batch_size: rows.
+        learning_rate: at the beginning, from which it falls to zero linearly.
+        max_length: tokens; longer texts are cut.
+        seed: of the rows, the head and the training.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ValueError: a number is out of its range, or torch does not find the device.
+    """
+
+    model: str
+    task: str
+    output: Path
+    overwrite: bool = False
+    data: Path | None = None
+    rows: int = 8000
+    epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    max_length: int = 128
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "epochs", "batch_size"):
+            at_least(name, getattr(self, name), 1)
+        at_least("max_length", self.max_length, 4)
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must lie in 0…{2**32 - 1}, got {self.seed}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"--learning-rate must be positive, got {self.learning_rate}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch finds no such device")
+
+
+@dataclass(frozen=True)
+class FinetuneReport:
+    """What came of a fine-tuning.
+
+    Attributes:
+        request: what was asked for.
+        task: of GLUE.
+        value: the task's metric on the development split.
+        rows: by split.
+        seconds: that it took.
+    """
+
+    request: FinetuneRequest
+    task: GlueTask
+    value: float
+    rows: dict[str, int]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of finetune.json."""
+        return {
+            "model": self.request.model,
+            "task": self.task.name,
+            "metric": self.task.metric,
+            "value": self.value,
+            "rows": self.rows,
+            "seed": self.request.seed,
+            "settings": {name: getattr(self.request, name) for name in SETTINGS},
+            "seconds": self.seconds,
+        }
+
+    def summary(self) -> str:
+        """A line for the terminal."""
+        rows = f"{self.rows['train']} rows trained on, {self.rows['dev']} scored"
+        return f"{self.task.name} dev {self.task.metric}: {self.value:.4f} ({rows})"
+
+
+def parse_arguments(arguments: list[str] | None = None) -> FinetuneRequest:
+    """Read the command line.
+
+    Raises:
+        ValueError: a number is out of its range, or torch does not find the device.
+    """
+    parser = OneLineParser("las_sj.finetune", "Fine-tune an encoder on a GLUE task.")
     parser.add_argument("model", help="hub name or folder, with or without a classification head")
     parser.add_argument("--task", required=True, choices=TASKS)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="holds SST-2/train.tsv, … (the hub's GLUE)")
-    parser.add_argument("--rows", type=int, default=8000, metavar="N", help="to train on, drawn at random (8000)")
-    parser.add_argument("--epochs", type=int, default=1, metavar="N")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
-    parser.add_argument("--learning-rate", type=float, default=5e-5, metavar="R", help="falls to zero linearly (5e-5)")
-    parser.add_argument("--max-length", type=int, default=128, metavar="N", help="tokens; longer texts are cut (128)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    return parser.parse_args(arguments)
+    parser.add_argument("--rows", type=int, metavar="N", help="to train on, drawn at random (8000)")
+    parser.add_argument("--epochs", type=int, metavar="N")
+    parser.add_argument("--batch-size", type=int, metavar="N")
+    parser.add_argument("--learning-rate", type=float, metavar="R", help="falls to zero linearly (5e-5)")
+    parser.add_argument("--max-length", type=int, metavar="N", help="tokens; longer texts are cut (128)")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--device", choices=("cpu", "cuda"))
+    return FinetuneRequest(**parser.given(arguments))
 
 
 def main(argument_list: list[str] | None = None) -> None:
     """Fine-tune, score on the development split, and write the output folder."""
-    arguments = parse_arguments(argument_list)
+    request = parse_arguments(argument_list)
     require_extra("glue", "accelerate", "datasets", "scipy", "sklearn")
-    _check(arguments)
-    check_output(arguments.output, arguments.overwrite, REPORT, SOURCE)
+    check_output(request.output, request.overwrite, REPORT, SOURCE)
     start = time.perf_counter()
-    task = TASKS[arguments.task]
-    train, dev = (read_glue(task, split, arguments.data) for split in ("train", "dev"))
-    train = train.shuffle(arguments.seed).select(range(min(arguments.rows, len(train))))
-    set_seed(arguments.seed)  # the head is random
-    model, tokenizer = _load(arguments.model, task)
-    longest = getattr(model.config, "max_position_embeddings", arguments.max_length)
-    length = min(arguments.max_length, tokenizer.model_max_length, longest)
-    encoded_train, encoded_dev = (_checked(encode(task, rows, tokenizer, length), model) for rows in (train, dev))
-    logits = _train(model, tokenizer, encoded_train, encoded_dev, arguments)
+    task = TASKS[request.task]
+    train, dev = (read_glue(task, split, request.data) for split in ("train", "dev"))
+    train = train.shuffle(request.seed).select(range(min(request.rows, len(train))))
+    set_seed(request.seed)  # the head is random
+    model, tokenizer = _load(request.model, task)
+    encoded_train, encoded_dev = (_encoded(request, task, rows, model, tokenizer) for rows in (train, dev))
+    logits = _train(request, model, tokenizer, encoded_train, encoded_dev)
     value = score(task, predictions_of(task, logits), dev["label"])
-    report = {
-        "model": arguments.model,
-        "task": task.name,
-        "metric": task.metric,
-        "value": value,
-        "rows": {"train": len(train), "dev": len(dev)},
-        "seed": arguments.seed,
-        "settings": {name: getattr(arguments, name) for name in SETTINGS},
-        "seconds": time.perf_counter() - start,
-    }
-    _write(arguments, model, tokenizer, report)
-    print(f"{task.name} dev {task.metric}: {value:.4f} ({len(train)} rows trained on, {len(dev)} scored)")
-    print(f"Written to {arguments.output}: config.json, model.safetensors, tokenizer, {REPORT}")
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    """Raise on values out of range, before anything is read."""
-    for name, least in (("rows", 1), ("epochs", 1), ("batch_size", 1), ("max_length", 4)):
-        if getattr(arguments, name) < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(arguments, name)}")
-    if not 0 <= arguments.seed < 2**32:
-        raise ValueError(f"--seed must lie in 0…{2**32 - 1}, got {arguments.seed}")
-    if not 0 < arguments.learning_rate < math.inf:
-        raise ValueError(f"--learning-rate must be positive, got {arguments.learning_rate}")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch finds no such device")
+    rows = {"train": len(train), "dev": len(dev)}
+    report = FinetuneReport(request, task, value, rows, time.perf_counter() - start)
+    _write(model, tokenizer, report)
+    print(f"{report.summary()}\nWritten to {request.output}: config.json, model.safetensors, tokenizer, {REPORT}")
 
 
 def _load(name: str, task: GlueTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -120,8 +184,16 @@ def _load(name: str, task: GlueTask) -> tuple[PreTrainedModel, PreTrainedTokeniz
     return model, tokenizer
 
 
-def _checked(encoded: "Dataset", model: PreTrainedModel) -> "Dataset":
-    """The same rows, whose ids are within the model's vocabulary."""
+def _encoded(
+    request: FinetuneRequest,
+    task: GlueTask,
+    rows: "Dataset",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+) -> "Dataset":
+    """Rows as the model takes them, whose ids are within its vocabulary."""
+    longest = longest_sequence(model.config) or request.max_length
+    encoded = encode(task, rows, tokenizer, min(request.max_length, tokenizer.model_max_length, longest))
     largest, known = max(max(ids) for ids in encoded["input_ids"]), model.config.vocab_size
     if largest >= known:
         raise ValueError(f"the tokenizer gives token {largest}, but the model knows {known} tokens: they do not match")
@@ -132,6 +204,7 @@ class _Progress(ProgressCallback):
     """The Trainer's bars, with the loss in the bar rather than on stdout."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+        """Show the loss of the last steps."""
         if self.training_bar is not None and "loss" in logs:
             self.training_bar.set_postfix(loss=logs["loss"])
 
@@ -143,34 +216,16 @@ class _Progress(ProgressCallback):
 
 
 def _train(
+    request: FinetuneRequest,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     train: "Dataset",
     dev: "Dataset",
-    arguments: argparse.Namespace,
 ) -> Any:
     """Train `model` in place; its logits [N, C] on `dev`."""
     with tempfile.TemporaryDirectory() as scratch:  # the Trainer wants a folder, though it keeps no checkpoints
-        trainer = Trainer(
-            model,
-            TrainingArguments(
-                scratch,
-                num_train_epochs=arguments.epochs,
-                per_device_train_batch_size=arguments.batch_size,
-                per_device_eval_batch_size=arguments.batch_size,
-                learning_rate=arguments.learning_rate,
-                seed=arguments.seed,
-                use_cpu=arguments.device == "cpu",
-                dataloader_pin_memory=arguments.device != "cpu",
-                save_strategy="no",
-                logging_steps=10,
-                report_to="none",
-                disable_tqdm=False,
-            ),
-            DataCollatorWithPadding(tokenizer),
-            train,
-            processing_class=tokenizer,
-        )
+        options = _training_arguments(request, scratch)
+        trainer = Trainer(model, options, DataCollatorWithPadding(tokenizer), train, processing_class=tokenizer)
         trainer.remove_callback(ProgressCallback)
         progress = _Progress()
         trainer.add_callback(progress)
@@ -181,10 +236,26 @@ def _train(
             progress.close()
 
 
-def _write(
-    arguments: argparse.Namespace, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, report: dict[str, Any]
-) -> None:
-    with whole_folder(arguments.output, arguments.overwrite, REPORT, SOURCE) as folder:
+def _training_arguments(request: FinetuneRequest, scratch: str) -> TrainingArguments:
+    return TrainingArguments(
+        scratch,
+        num_train_epochs=request.epochs,
+        per_device_train_batch_size=request.batch_size,
+        per_device_eval_batch_size=request.batch_size,
+        learning_rate=request.learning_rate,
+        seed=request.seed,
+        use_cpu=request.device == "cpu",
+        dataloader_pin_memory=request.device != "cpu",
+        save_strategy="no",
+        logging_steps=10,
+        report_to="none",
+        disable_tqdm=False,
+    )
+
+
+def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, report: FinetuneReport) -> None:
+    request = report.request
+    with whole_folder(request.output, request.overwrite, REPORT, SOURCE) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")

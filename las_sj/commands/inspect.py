@@ -1,8 +1,8 @@
 """The command `python -m las_sj.inspect`: where are the spiking neurons?"""
 
-import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,38 +12,62 @@ from las_sj.analysis import Network, SpikeMonitor, audit, describe_network
 from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.placement import input_device
 from las_sj.checkpoint.sample import SampleError, load_sample
-from las_sj.commands.command_line import OneLineParser
-from las_sj.conversion.calibration import Batch, to_device
-from las_sj.models import set_execution
-from las_sj.reports.model_report import shortened
+from las_sj.commands.command_line import OneLineParser, at_least
+from las_sj.data.batches import Batch, shortened, to_device
+from las_sj.data.text import longest_sequence
+from las_sj.models import running, set_execution
 
 AUDIT_TOKENS = 2
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+@dataclass(frozen=True)
+class InspectRequest:
+    """A look at a converted model.
+
+    Attributes:
+        folder: of the model.
+        tokens: length of the sequence to count for.
+        format: "md" or "json".
+        device: for the weights.
+
+    Raises:
+        ValueError: there are no tokens.
+    """
+
+    folder: Path
+    tokens: int = 32
+    format: str = "md"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        at_least("tokens", self.tokens, 1)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> InspectRequest:
+    """Read the command line.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
     parser = OneLineParser(
-        prog="python -m las_sj.inspect",
-        description="Populations of neurons of a converted model, their thresholds and tables, and its latency.",
+        "las_sj.inspect", "Populations of neurons of a converted model, their thresholds and tables, and its latency."
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="output of python -m las_sj.convert")
-    parser.add_argument("--tokens", type=int, default=32, metavar="N", help="length of the sequence to count for (32)")
-    parser.add_argument("--format", choices=("md", "json"), default="md", help="printed as Markdown or JSON (md)")
-    parser.add_argument("--device", default="cpu")
-    return parser.parse_args(arguments)
+    parser.add_argument("--tokens", type=int, metavar="N", help="length of the sequence to count for (32)")
+    parser.add_argument("--format", choices=("md", "json"), help="printed as Markdown or JSON (md)")
+    parser.add_argument("--device")
+    return InspectRequest(**parser.given(arguments))
 
 
 def main(argument_list: list[str] | None = None) -> None:
     """Count, and print."""
-    arguments = parse_arguments(argument_list)
-    if arguments.tokens < 1:
-        raise ValueError(f"--tokens must be at least 1, got {arguments.tokens}")
-    model, _ = load_converted(arguments.folder, arguments.device)
-    longest = getattr(model.config, "max_position_embeddings", arguments.tokens)
-    if arguments.tokens > longest:
+    request = parse_arguments(argument_list)
+    model, _ = load_converted(request.folder, request.device)
+    longest = longest_sequence(model.config)
+    if longest is not None and request.tokens > longest:
         raise ValueError(f"--tokens must be at most {longest}, the longest sequence of the model")
-    network = inspect_network(model, sequence(arguments.folder, arguments.tokens))
-    print(json.dumps(network.to_dict(), indent=1) if arguments.format == "json" else network.to_markdown())
+    network = inspect_network(model, sequence(request.folder, request.tokens))
+    print(json.dumps(network.to_dict(), indent=1) if request.format == "json" else network.to_markdown())
 
 
 def sequence(folder: Path, tokens: int) -> Batch:
@@ -63,8 +87,7 @@ def sequence(folder: Path, tokens: int) -> Batch:
 def inspect_network(model: PreTrainedModel, batch: Batch) -> Network:
     """The populations of `model` in a call on `batch`; leaves the model temporal."""
     batch = to_device(batch, input_device(model))
-    set_execution(model, "accumulated")
-    with SpikeMonitor(model) as monitor:
-        model(**batch)
     set_execution(model, "temporal")
+    with running(model, "accumulated"), SpikeMonitor(model) as monitor:
+        model(**batch)
     return describe_network(monitor, audit(model, shortened(batch, AUDIT_TOKENS)).stages)

@@ -1,101 +1,128 @@
 """The command `python -m las_sj.report`."""
 
-import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from las_sj.analysis.energies.costs import PRESETS
 from las_sj.checkpoint.loading import check_folder, load_converted
 from las_sj.checkpoint.sample import load_sample
-from las_sj.commands.command_line import OneLineParser
-from las_sj.conversion.calibration import Batch
-from las_sj.conversion.quality import is_language_model
+from las_sj.commands.command_line import OneLineParser, at_least
+from las_sj.data.batches import Batch, first_tokens
 from las_sj.data.output_folder import check_file, whole_file
-from las_sj.data.text import TextError, padded_lines, read_text, token_windows
-from las_sj.reports.markdown import to_markdown
-from las_sj.reports.model_report import ModelReport, examine, figures
+from las_sj.data.text import TextError, read_text, text_batches
+from las_sj.reports.examination import examine
+from las_sj.reports.model_report import ModelReport
 from las_sj.reports.page import to_html
+from las_sj.reports.pictures import figures
 
 FORMATS = ("html", "md", "json")
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+@dataclass(frozen=True)
+class ReportRequest:
+    """A report of a converted model.
+
+    Attributes:
+        folder: of the model.
+        format: one of `FORMATS`.
+        output: file to write; None is report.FORMAT in the folder.
+        text: file of text to run; None is the sample kept with the model.
+        tokens: of the text.
+        window: tokens of a sequence, at most.
+        costs: name of a preset of energies.
+        equal_loss: whether to compare with quantised ANNs.
+        device: for the weights.
+
+    Raises:
+        ValueError: a number is too small, or the file to write is a folder.
+    """
+
+    folder: Path
+    format: str = "html"
+    output: Path | None = None
+    text: Path | None = None
+    tokens: int = 512
+    window: int = 256
+    costs: str = "fp32"
+    equal_loss: bool = True
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        at_least("tokens", self.tokens, 2)
+        at_least("window", self.window, 2)
+        if self.file.is_dir():
+            raise ValueError(f"{self.file} is a folder: give a file")
+
+    @property
+    def file(self) -> Path:
+        """To write."""
+        return self.output or self.folder / f"report.{self.format}"
+
+
+def parse_arguments(arguments: list[str] | None = None) -> ReportRequest:
+    """Read the command line.
+
+    Raises:
+        ValueError: a number is out of its range, or the file to write is a folder.
+    """
     parser = OneLineParser(
-        prog="python -m las_sj.report",
-        description="Run a converted model on a little text and report its spikes, its energy and every operation.",
+        "las_sj.report", "Run a converted model on a little text and report its spikes, its energy and every operation."
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="output of python -m las_sj.convert")
-    parser.add_argument("--format", choices=FORMATS, default="html", help="one HTML file, Markdown or JSON (html)")
+    parser.add_argument("--format", choices=FORMATS, help="one HTML file, Markdown or JSON (html)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (DIR/report.FORMAT)")
     parser.add_argument("--text", type=Path, metavar="FILE", help="text to run (the sample kept with the model)")
-    parser.add_argument("--tokens", type=int, default=512, metavar="N", help="of the text (512)")
-    parser.add_argument("--window", type=int, default=256, metavar="N", help="tokens per sequence, at most (256)")
-    parser.add_argument("--costs", choices=list(PRESETS), default="fp32", help="energies of single operations (fp32)")
-    parser.add_argument("--no-equal-loss", action="store_true", help="leave out the comparison with quantised ANNs")
-    parser.add_argument("--device", default="cpu")
-    return parser.parse_args(arguments)
+    parser.add_argument("--tokens", type=int, metavar="N", help="of the text (512)")
+    parser.add_argument("--window", type=int, metavar="N", help="tokens per sequence, at most (256)")
+    parser.add_argument("--costs", choices=list(PRESETS), help="energies of single operations (fp32)")
+    parser.add_argument(
+        "--no-equal-loss",
+        action="store_false",
+        dest="equal_loss",
+        help="leave out the comparison with quantised ANNs",
+    )
+    parser.add_argument("--device")
+    return ReportRequest(**parser.given(arguments))
 
 
 def main(argument_list: list[str] | None = None) -> None:
     """Run, and write the report."""
-    arguments = parse_arguments(argument_list)
-    for name in ("tokens", "window"):
-        if getattr(arguments, name) < 2:
-            raise ValueError(f"--{name} must be at least 2, got {getattr(arguments, name)}")
-    output = arguments.output or arguments.folder / f"report.{arguments.format}"
-    if output.is_dir():
-        raise ValueError(f"{output} is a folder: give a file")
-    check_folder(arguments.folder)
-    check_file(output)
-    text = None if arguments.text is None else read_text(arguments.text)
-    model, tokenizer = load_converted(arguments.folder, arguments.device)
-    batches: Sequence[Batch]
+    request = parse_arguments(argument_list)
+    check_folder(request.folder)
+    check_file(request.file)
+    text = None if request.text is None else read_text(request.text)
+    model, tokenizer = load_converted(request.folder, request.device)
+    batches, source = _data(request, text, model, tokenizer)
+    report = examine(model, batches, request.folder, source, request.costs, request.equal_loss)
+    with whole_file(request.file) as file:
+        file.write_text(rendered(report, batches[0], request.format), encoding="utf-8")
+    print(f"{report.summary()}\nWritten to {request.file}")
+
+
+def _data(
+    request: ReportRequest, text: str | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[Sequence[Batch], str]:
+    """Batches of the text, or of the sample kept with the model, and where they come from."""
     if text is None:
-        batches = cut_batches(load_sample(arguments.folder), arguments.tokens, arguments.window)
-        source = "the sample kept with the model"
-    elif tokenizer is None:
-        raise TextError(f"{arguments.folder} has no tokenizer: leave out --text")
-    else:
-        window = min(arguments.window, getattr(model.config, "max_position_embeddings", arguments.window))
-        if is_language_model(model):
-            batches = token_windows(tokenizer, text, arguments.tokens, window, 1)
-        else:
-            batches = padded_lines(tokenizer, text, arguments.tokens, window)
-        source = str(arguments.text)
-    report = examine(model, batches, arguments.folder, source, arguments.costs, not arguments.no_equal_loss)
-    with whole_file(output) as file:
-        file.write_text(rendered(report, batches[0], arguments.format), encoding="utf-8")
-    print(summary(report))
-    print(f"Written to {output}")
-
-
-def cut_batches(batches: Sequence[Batch], tokens: int, window: int) -> list[Batch]:
-    """The first of `batches`, sequences cut to `window` tokens, until there are `tokens`."""
-    cut: list[Batch] = []
-    for batch in batches:
-        if tokens <= 0:
-            break
-        length = min(window, batch["input_ids"].shape[1])
-        rows = max(1, min(len(batch["input_ids"]), tokens // length))
-        cut.append({name: value[:rows, :length] for name, value in batch.items()})
-        tokens -= rows * length
-    return cut
+        batches = first_tokens(load_sample(request.folder), request.tokens, request.window)
+        return batches, "the sample kept with the model"
+    if tokenizer is None:
+        raise TextError(f"{request.folder} has no tokenizer: leave out --text")
+    return text_batches(model, tokenizer, text, request.tokens, request.window, 1), str(request.text)
 
 
 def rendered(report: ModelReport, batch: Batch, form: str) -> str:
-    """The report as HTML, Markdown or JSON."""
+    """The report as HTML, Markdown or JSON.
+
+    Args:
+        report: as `examine` returns.
+        batch: what the pictures of a page show a temporal call of.
+        form: one of `FORMATS`.
+    """
     if form == "json":
         return json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
-    return to_markdown(report) if form == "md" else to_html(report, figures(report, batch))
-
-
-def summary(report: ModelReport) -> str:
-    """A few lines for the terminal."""
-    ratios = ", ".join(f"{name} {report.energy.ratio(name):.3f}" for name in report.energy.accountings)
-    verdict = "yes" if report.audit.fully_spike_driven else f"no, {report.audit.analog_products:,} analog products"
-    return (
-        f"{report.monitor.tokens:,} tokens, {report.monitor.spikes_per_neuron:.3f} spikes per neuron\n"
-        f"Energy, SNN / ANN: {ratios}\nFully spike-driven: {verdict}"
-    )
+    return report.to_markdown() if form == "md" else to_html(report, figures(report, batch))

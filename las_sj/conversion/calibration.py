@@ -1,20 +1,18 @@
 """Calibration: stream statistics of every site over the given data, then set thresholds and ranges."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.config import LASConfig
+from las_sj.data.batches import Batch, to_device
 from las_sj.models import Execution, execution_of, named_sites
 from las_sj.neurons.seen_values import SeenValues
-
-Batch = Mapping[str, Any]
 
 
 class CalibrationError(ValueError):
@@ -96,61 +94,3 @@ def calibrate(model: PreTrainedModel, config: LASConfig, batches: Iterable[Batch
             model(**to_device(batch, device))
             count += 1
     return count
-
-
-def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
-    """Move the tensors of a batch."""
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-
-
-def generated_batches(
-    model: PreTrainedModel, seed: int, batches: int = 4, length: int = 128
-) -> list[dict[str, Tensor]]:
-    """Calibration data for a model without any: random tokens, continued by the model itself if it can generate.
-
-    A vision model gets images of noise.
-
-    Raises:
-        CalibrationError: a model that takes images and text, which must be given.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    if "image" in getattr(model, "input_modalities", ("text",)):
-        return generated_images(model, generator, batches)
-    vocabulary = model.config.get_text_config().vocab_size
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or length
-    length = min(length, longest)
-    data = []
-    for _ in range(batches):
-        tokens = torch.randint(vocabulary, (4, length), generator=generator)
-        if model.can_generate():
-            tokens = _continue(model, tokens[:, :4], length)
-        data.append({"input_ids": tokens})
-    return data
-
-
-def generated_images(model: PreTrainedModel, generator: torch.Generator, batches: int) -> list[dict[str, Tensor]]:
-    """Images of normal noise, as processors scale them."""
-    config = model.config
-    if "text" in model.input_modalities or not isinstance(getattr(config, "image_size", None), int):
-        raise CalibrationError(f"{type(model).__name__} needs calibration data: batches of what its processor returns")
-    shape = (4, config.num_channels, config.image_size, config.image_size)
-    return [{"pixel_values": torch.randn(shape, generator=generator)} for _ in range(batches)]
-
-
-@torch.no_grad()
-def _continue(model: PreTrainedModel, tokens: Tensor, length: int) -> Tensor:
-    """Sample text of a fixed length, without end-of-text, from the uncoded model's own distribution."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(tokens.sum()))
-        output = GenerationMixin.generate(
-            model,  # type: ignore[arg-type]
-            tokens.to(input_device(model)),
-            attention_mask=torch.ones_like(tokens).to(input_device(model)),
-            do_sample=True,
-            top_k=0,
-            min_length=length,
-            max_length=length,
-            pad_token_id=0,
-        )
-    assert isinstance(output, Tensor)
-    return output.cpu()

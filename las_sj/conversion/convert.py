@@ -10,8 +10,10 @@ from transformers import PreTrainedModel
 from las_sj.checkpoint.placement import execution_device, input_device, weights_of
 from las_sj.checkpoint.quantizer import mark, quantization_config_of
 from las_sj.config import LASConfig
-from las_sj.conversion.calibration import Batch, CalibrationError, calibrate, generated_batches, to_device
+from las_sj.conversion.calibration import CalibrationError, calibrate
+from las_sj.conversion.calibration_data import generated_batches
 from las_sj.conversion.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
+from las_sj.data.batches import Batch, to_device
 from las_sj.models import UnsupportedModelError, named_sites, set_execution, swap_modules
 from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from las_sj.analysis import SpikeMonitor
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
+from las_sj.data.batches import Batch, to_device
+from las_sj.data.text import is_language_model
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Quality:
     relative_error: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As in las_report.json."""
+        """The entry `quality` of las_report.json."""
         entry = asdict(self)
         ann, snn = entry.pop("ann_perplexity"), entry.pop("snn_perplexity")
         return {"ann": {"perplexity": ann}, "snn": {"perplexity": snn}, **entry}
@@ -50,6 +51,7 @@ class _Sums:
         self.agreements = self.predictions = self.tokens = 0
 
     def add_outputs(self, ann: Tensor, snn: Tensor) -> None:
+        """First outputs [N, C] of both models, without padding."""
         self.squared_error += float((snn - ann).double().square().sum())
         self.squared_norm += float(ann.double().square().sum())
         self.tokens += len(ann)
@@ -64,6 +66,7 @@ class _Sums:
         self.predictions += len(targets)
 
     def quality(self) -> Quality:
+        """Means of what was added."""
         error = math.sqrt(self.squared_error / self.squared_norm) if self.squared_norm else 0.0
         if not self.predictions:
             return Quality(self.tokens, None, None, None, None, error)
@@ -75,11 +78,6 @@ class _Sums:
             self.agreements / self.predictions,
             error,
         )
-
-
-def is_language_model(model: PreTrainedModel) -> bool:
-    """Whether the model predicts the next token."""
-    return model.can_generate() and not model.config.is_encoder_decoder
 
 
 @torch.no_grad()

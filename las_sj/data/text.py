@@ -1,10 +1,10 @@
-"""Batches from plain text: windows of tokens for language models, padded lines for encoders."""
+"""Batches from plain text, as a model takes it: windows of tokens for language models, padded lines for encoders."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 LINE_BATCH = 8
 LINE_TOKENS = 128
@@ -44,6 +44,48 @@ def split_held_out(text: str, share: float = 0.2) -> tuple[str, str]:
     """The text without, and with only, its last part, cut at a space."""
     cut = text.rfind(" ", 0, int(len(text) * (1 - share))) + 1
     return text[:cut], text[cut:]
+
+
+def is_language_model(model: PreTrainedModel) -> bool:
+    """Whether the model predicts the next token."""
+    return model.can_generate() and not model.config.is_encoder_decoder
+
+
+def longest_sequence(config: PretrainedConfig) -> int | None:
+    """Tokens of the longest sequence that a model takes; None where its configuration sets no limit.
+
+    A model of images and text keeps this with its language model. GPT-2 and others, which call it `n_positions`, answer
+    to the common name too. XLNet says −1.
+    """
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return longest if isinstance(longest, int) and longest > 0 else None
+
+
+def text_batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    tokens: int,
+    window: int,
+    batch_size: int,
+) -> list[TextBatch]:
+    """The beginning of a text, as a model takes it: windows for a language model, padded lines for any other.
+
+    Args:
+        model: decides which.
+        tokenizer: of the model.
+        text: to cut up.
+        tokens: how many are taken.
+        window: tokens of a sequence, cut to the longest that the model takes.
+        batch_size: windows of a batch; lines come `LINE_BATCH` at a time.
+
+    Raises:
+        TextError: the text is too short.
+    """
+    window = min(window, longest_sequence(model.config) or window)
+    if is_language_model(model):
+        return token_windows(tokenizer, text, tokens, window, batch_size)
+    return padded_lines(tokenizer, text, tokens, window)
 
 
 def token_windows(

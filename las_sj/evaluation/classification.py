@@ -8,8 +8,10 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from las_sj.evaluation.counted import count_spikes
-from las_sj.evaluation.glue import GlueError, GlueTask, encode, predictions_of, read_glue, scores
+from las_sj.data.text import longest_sequence
+from las_sj.evaluation.counted import costs_of
+from las_sj.evaluation.errors import GlueError
+from las_sj.evaluation.glue import GlueTask, encode, predictions_of, read_glue, scores
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import TaskResult, measure
@@ -34,7 +36,7 @@ def calibration_batches(
 
 def longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens that a text is cut at."""
-    return min(LONGEST, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", LONGEST))
+    return min(LONGEST, tokenizer.model_max_length, longest_sequence(model.config) or LONGEST)
 
 
 def padded(rows: "Dataset", tokenizer: PreTrainedTokenizerBase, order: Sequence[int], batch_size: int) -> Batches:
@@ -87,24 +89,31 @@ def evaluate_glue(
 
     records = journal.collect(task.name, batches, compute)
     labels = np.asarray(rows["label"], dtype=float)[order]
-    predicted = [
-        predictions_of(task, np.concatenate([np.asarray(record[side]) for record in records])[:, columns])
-        for side in ("ann", "snn")
-    ]
-    sides = [np.stack([values, labels], 1) for values in predicted]
-    spikes, energy = count_spikes(pair, batches, journal, task.name)
+    ann, snn = (_predicted(task, records, side, columns) for side in ("ann", "snn"))
+    sides = [np.stack([values, labels], 1) for values in (ann, snn)]
+    costs = costs_of(pair, batches, journal, task.name, records)
     return TaskResult(
         task=task.name,
         description=_description(pair, task, rows),
         rows=len(rows),
         unit="rows",
         measures=[measure(name, _scored(task, name), sides, seed) for name in task.metrics],
-        agreement=float((predicted[0] == predicted[1]).mean()) if task.labels else None,
-        ann_seconds=sum(record["ann_seconds"] for record in records),
-        snn_seconds=sum(record["snn_seconds"] for record in records),
-        spikes_per_neuron=spikes,
-        energy=energy,
+        agreement=float((ann == snn).mean()) if task.labels else None,
+        **costs,
     )
+
+
+def _predicted(task: GlueTask, records: Sequence[Record], side: str, columns: Sequence[int]) -> np.ndarray:
+    """Classes or values, [rows].
+
+    Args:
+        task: one of `glue.TASKS`.
+        records: logits of both models, batch by batch.
+        side: "ann" or "snn".
+        columns: as `columns_of` returns.
+    """
+    logits = np.concatenate([np.asarray(record[side]) for record in records])
+    return predictions_of(task, logits[:, columns])
 
 
 def _scored(task: GlueTask, metric: str) -> Callable[[np.ndarray], float]:

@@ -1,14 +1,15 @@
 """Spikes and energy of a part of the batches, apart from the timed calls, which nobody watches."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from las_sj.analysis import SpikeMonitor, energy_report
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
-from las_sj.evaluation.journal import Journal
+from las_sj.data.batches import Batch, to_device
+from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.memory import release_freed_memory
 
@@ -18,6 +19,23 @@ COUNTED = 8
 def spread_evenly(batches: Sequence[Batch]) -> Sequence[Batch]:
     """Up to `COUNTED` of the batches."""
     return batches[:: -(-len(batches) // COUNTED)]
+
+
+def costs_of(
+    pair: Pair, batches: Sequence[Batch], journal: Journal, task: str, records: Sequence[Record]
+) -> dict[str, Any]:
+    """What a task cost, as fields of its `TaskResult`: seconds, spikes per neuron, energy.
+
+    Args:
+        pair: the models.
+        batches: of the task.
+        journal: keeps what was found.
+        task: its name.
+        records: of the batches, with the seconds of each.
+    """
+    spikes, energy = count_spikes(pair, batches, journal, task)
+    seconds = {name: sum(record[name] for record in records) for name in ("ann_seconds", "snn_seconds")}
+    return {**seconds, "spikes_per_neuron": spikes, "energy": energy}
 
 
 @torch.no_grad()

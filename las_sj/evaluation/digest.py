@@ -9,7 +9,7 @@ import torch
 
 
 def digest_of(value: Any) -> str:
-    """The same for equal values only, in any process.
+    """A digest of a value: the same for equal values only, in any process.
 
     Args:
         value: tensors, files (as a `Path`: what they hold), numbers, texts, None; mappings and sequences of them.

@@ -19,6 +19,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from las_sj.data.text import TextError, read_text
+from las_sj.evaluation.errors import GlueError
 from las_sj.extras import require_extra
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 
 HUB_NAME = "nyu-mll/glue"
 SPLITS = {"train": "training split", "dev": "development split"}
-
-
-class GlueError(ValueError):
-    """A task cannot be read or scored; the message says why."""
 
 
 @dataclass(frozen=True)

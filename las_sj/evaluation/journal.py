@@ -20,16 +20,13 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from las_sj.evaluation.digest import digest_of
+from las_sj.evaluation.errors import JournalError
 
 Record = dict[str, Any]
 
 FINGERPRINT = "evaluation_in_progress.json"
 PARTIAL = f".{FINGERPRINT}"
 LOCK = ".lock"
-
-
-class JournalError(ValueError):
-    """A folder of finished batches cannot be used; the message says why."""
 
 
 class Processes:

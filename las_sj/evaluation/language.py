@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from las_sj.conversion.calibration import Batch
-from las_sj.conversion.quality import is_language_model
-from las_sj.data.text import TextError
-from las_sj.evaluation.counted import count_spikes
+from las_sj.data.batches import Batch
+from las_sj.data.text import TextError, is_language_model, longest_sequence
+from las_sj.evaluation.counted import costs_of
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import Measure, TaskResult, measure
@@ -213,7 +212,7 @@ def sizes_of(model: PreTrainedModel, window: int, stride: int | None) -> tuple[i
     """Window and stride of a model, in tokens; arguments and errors as of `prepare_text`."""
     if not is_language_model(model):
         raise TextError(f"{type(model).__name__} does not predict the next token, as this task needs")
-    window = min(window, getattr(model.config.get_text_config(), "max_position_embeddings", window))
+    window = min(window, longest_sequence(model.config) or window)
     stride = max(window // 2, 1) if stride is None else stride
     if stride > window:
         raise TextError(f"a stride of {stride} tokens leaves some out: {type(model).__name__} sees {window}")
@@ -253,7 +252,7 @@ def evaluate_text(task: TextTask, pair: Pair, journal: Journal, text: PreparedTe
     numbers = range(len(text.batches))
     records = journal.collect(task.name, [text.identity(index) for index in numbers], compute)
     losses = [np.concatenate([record[side] for record in records]) for side in ("ann", "snn")]
-    spikes, energy = count_spikes(pair, [text.inputs(index) for index in numbers], journal, task.name)
+    costs = costs_of(pair, [text.inputs(index) for index in numbers], journal, task.name, records)
     return TaskResult(
         task=task.name,
         description=text.description,
@@ -261,10 +260,7 @@ def evaluate_text(task: TextTask, pair: Pair, journal: Journal, text: PreparedTe
         unit="tokens",
         measures=[measure_text(name, losses, text.counts[name], seed) for name in task.metrics],
         agreement=sum(record["agreements"] for record in records) / text.tokens,
-        ann_seconds=sum(record["ann_seconds"] for record in records),
-        snn_seconds=sum(record["snn_seconds"] for record in records),
-        spikes_per_neuron=spikes,
-        energy=energy,
+        **costs,
     )
 
 

@@ -1,10 +1,8 @@
-"""The report of an evaluation as Markdown."""
+"""Tables of an evaluation: metrics and costs."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from las_sj.analysis.tables import markdown_table
 from las_sj.evaluation.result import TaskResult
 
 HEADER = ("task", "metric", "ANN", "SNN", "difference", "95 % interval", "same predictions")
@@ -17,34 +15,6 @@ COSTS = (
     "level-aware",
     "with memory",
 )
-
-
-def to_markdown(report: dict[str, Any], results: Sequence[TaskResult]) -> str:
-    """Metrics, costs, and what they are of."""
-    settings = report["settings"]
-    lines = [
-        f"# {report['model']}, ANN beside SNN",
-        "",
-        f"{report['architecture']}, T = {settings['time_steps']}, {settings['levels']} levels, {settings['rounding']}, "
-        f"{report['execution']} execution, {report['date']}.",
-        "",
-        *markdown_table(HEADER, metric_rows(results)),
-        "",
-        *markdown_table(COSTS, [_costs(result) for result in results]),
-        "",
-        *(f"- {result.task}: {result.description}" for result in results),
-        "- intervals: bootstrap of the difference over the rows (windows of a text), both models' rows drawn together",
-        *_no_width(results),
-        "- time: of the models' calls, without counting spikes; spikes and energy: of some of the batches",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _no_width(results: Sequence[TaskResult]) -> list[str]:
-    """A bootstrap knows the rows it has alone: what no row shows is not excluded (rule of three)."""
-    if not any(m.low == m.high == 0.0 for result in results for m in result.measures):
-        return []
-    return ["- an interval of no width: of n rows none changed; of other rows, up to 3/n may (95 % confidence)"]
 
 
 def metric_rows(results: Sequence[TaskResult]) -> list[list[str]]:
@@ -69,6 +39,11 @@ def figure(value: float, sign: str = "") -> str:
     if 0 < abs(value) < 5e-5:
         return f"{value:{sign}.1e}"
     return f"{value:{sign}.4f}" if abs(value) < 1e5 else f"{value:{sign}.4g}"
+
+
+def cost_rows(results: Sequence[TaskResult]) -> list[list[str]]:
+    """Cells under `COSTS`."""
+    return [_costs(result) for result in results]
 
 
 def _costs(result: TaskResult) -> list[str]:

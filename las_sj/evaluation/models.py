@@ -12,14 +12,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from las_sj.checkpoint.loading import load_converted, load_model, load_original, read_config
 from las_sj.checkpoint.quantizer import METHOD
 from las_sj.config import LASConfig
-from las_sj.conversion.calibration import Batch, generated_batches
+from las_sj.conversion.calibration_data import generated_batches
 from las_sj.conversion.convert import check_weights, convert
+from las_sj.data.batches import Batch
+from las_sj.evaluation.errors import SourceError
 from las_sj.evaluation.paired import Pair
 from las_sj.models import set_execution
-
-
-class SourceError(ValueError):
-    """The model cannot be evaluated as it was asked for; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Source:
 
     @property
     def settings(self) -> LASConfig | None:
-        """Those of a converted model; None where `name` is a model that is to be converted."""
+        """Settings of a converted model; None where `name` is a model that is to be converted."""
         if self.gguf_file is not None and not Path(self.name, "config.json").exists():
             return None
         found = getattr(read_config(self.name), "quantization_config", None) or {}
@@ -60,7 +58,7 @@ class Source:
 
 
 def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list[Batch] | None]) -> Pair:
-    """Both models.
+    """Load or convert the ANN and the SNN of an evaluation.
 
     Args:
         source: what to load.

@@ -1,4 +1,4 @@
-"""The same call of both models, timed."""
+"""A model and its spiking network, called with the same batch and timed."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
+from las_sj.data.batches import Batch, to_device
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Pair:
     tokenizer: Any
 
     def run(self, batch: Batch) -> tuple[Any, Any, dict[str, float]]:
-        """What both make of a batch, and the seconds that each took."""
+        """Outputs of the ANN and of the SNN for a batch, and the seconds that each took."""
         return self.each(lambda model: model(**to_device(batch, input_device(model))))
 
     @torch.no_grad()
     def each(self, call: Callable[[PreTrainedModel], Any]) -> tuple[Any, Any, dict[str, float]]:
-        """`call` of both models, and the seconds that each took."""
+        """What `call` returns for the ANN and for the SNN, and the seconds that each took."""
         outputs, seconds = [], {}
         for name, model in (("ann", self.ann), ("snn", self.snn)):
             start = time.perf_counter()

@@ -7,9 +7,9 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 
+from las_sj.evaluation.errors import ZeroShotError
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
-from las_sj.evaluation.zero_shot import ZeroShotError
 
 Part = Sequence[int]  # numbers of the requests of a batch
 Answer = Callable[[Part], list[Any]]
@@ -53,6 +53,7 @@ class PairedLM(HFLM):
         )
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        """Continuations of the prompts in `requests`, in their order."""
         parts = self._parts_of(range(len(requests)))
         self.batches += [padded([self._prompt(*requests[i].args) for i in part]) for part in parts]
         parent: Any = super()

@@ -1,16 +1,17 @@
 """The tasks by name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from las_sj.conversion.calibration import Batch
+from las_sj.data.batches import Batch
 from las_sj.data.text import TextError
 from las_sj.evaluation import classification, language, yes_no, zero_shot
-from las_sj.evaluation.glue import TASKS, GlueError
+from las_sj.evaluation.errors import GlueError
+from las_sj.evaluation.glue import TASKS
 from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import TaskResult
@@ -83,7 +84,7 @@ def prepare(name: str, options: Options) -> Iterator[Task]:
             yield _zero_shot(task, options)
 
 
-def calibration_of(names: list[str], options: Options) -> Callable[[PreTrainedModel, Any], list[Batch] | None]:
+def calibration_of(names: Sequence[str], options: Options) -> Callable[[PreTrainedModel, Any], list[Batch] | None]:
     """What a model is calibrated on where nothing was given: unlabelled data of its first task, as far as there is any
     that is not scored; images come from the questions themselves."""
 

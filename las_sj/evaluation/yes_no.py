@@ -10,22 +10,22 @@ import numpy as np
 import torch
 
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import to_device
+from las_sj.data.batches import to_device
 from las_sj.data.text import read_lines
-from las_sj.evaluation.counted import count_spikes
+from las_sj.evaluation.counted import costs_of
+from las_sj.evaluation.errors import YesNoError
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import Measure, TaskResult, measure
 
 PROMPT = "{question} Please answer this question with one word."
 NEW_TOKENS = 8
+DESCRIPTION = (
+    f"answers of up to {NEW_TOKENS} greedy tokens; no where their first sentence has no or not, else yes (POPE)"
+)
 CALIBRATION_ROWS = 16
 COLUMNS = ("image", "text", "label")
 NEGATIVE = ("no", "not")
-
-
-class YesNoError(ValueError):
-    """A set of questions cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def says_yes(answer: str) -> bool:
 def evaluate_yes_no(
     name: str, pair: Pair, journal: Journal, questions: Sequence[Question], batch_size: int, seed: int
 ) -> TaskResult:
-    """Both models answer the questions, greedily.
+    """Score the greedy answers of the ANN and of the SNN to yes-no questions.
 
     Args:
         name: of the set.
@@ -166,21 +166,17 @@ def evaluate_yes_no(
 
     records = journal.collect(name, [batches.identity(index) for index in range(len(batches))], compute)
     expected = np.array([question.yes for question in questions])
-    answers = [np.array([says_yes(text) for record in records for text in record[side]]) for side in ("ann", "snn")]
-    sides = [np.stack([found, expected], 1) for found in answers]
-    spikes, energy = count_spikes(pair, batches, journal, name)
+    ann, snn = (np.array([says_yes(text) for record in records for text in record[side]]) for side in ("ann", "snn"))
+    sides = [np.stack([found, expected], 1) for found in (ann, snn)]
+    costs = costs_of(pair, batches, journal, name, records)
     return TaskResult(
         task=name,
-        description="answers of up to "
-        f"{NEW_TOKENS} greedy tokens; no where their first sentence has no or not, else yes (POPE)",
+        description=DESCRIPTION,
         rows=len(questions),
         unit="questions",
         measures=list(_measures(sides, seed)),
-        agreement=float((answers[0] == answers[1]).mean()),
-        ann_seconds=sum(record["ann_seconds"] for record in records),
-        snn_seconds=sum(record["snn_seconds"] for record in records),
-        spikes_per_neuron=spikes,
-        energy=energy,
+        agreement=float((ann == snn).mean()),
+        **costs,
     )
 
 

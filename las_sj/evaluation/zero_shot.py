@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from las_sj.conversion.quality import is_language_model
-from las_sj.evaluation.counted import count_spikes
+from las_sj.data.text import is_language_model
+from las_sj.evaluation.counted import costs_of
+from las_sj.evaluation.errors import ZeroShotError
 from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import Measure, TaskResult, measure
@@ -27,13 +28,11 @@ from las_sj.extras import require_extra
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
+    from las_sj.evaluation.paired_lm import PairedLM
+
 LOCAL_FILES = Path(__file__).parent / "local_files"
 SIDES = ("ann", "snn")
 Sample = dict[str, Any]
-
-
-class ZeroShotError(ValueError):
-    """A task cannot be run; the message says why."""
 
 
 def load_tasks(name: str, folder: Path | None) -> list["Task"]:
@@ -85,7 +84,7 @@ def check_model(model: PreTrainedModel, task: "Task") -> None:
 def evaluate_zero_shot(
     task: "Task", pair: Pair, journal: Journal, batch_size: int, limit: int | None, seed: int
 ) -> TaskResult | None:
-    """Both models on a task of lm-eval.
+    """Score the ANN and the SNN on a task of lm-eval.
 
     All processes take part and run all calls; the first alone scores, and the others return None, as lm-eval does.
 
@@ -103,24 +102,14 @@ def evaluate_zero_shot(
     name = task.config.task
     check_model(pair.ann, task)
     with _quiet(), _seeds_kept(), _no_commit():
-        from lm_eval import simple_evaluate
-        from lm_eval.tasks import TaskManager
-
         from las_sj.evaluation.paired_lm import PairedLM
 
-        no_index = TaskManager(include_defaults=False)  # or else all of lm-eval's tasks are indexed again
-        model: Any = PairedLM(pair, journal, name, batch_size)
-        answered = {}
-        for side in SIDES:
-            model.answer_as(side)
-            answered[side] = simple_evaluate(
-                model, tasks=[task], limit=limit, bootstrap_iters=0, log_samples=True, task_manager=no_index
-            )
-    records = model.records
-    spikes, energy = count_spikes(pair, model.batches, journal, name)
-    if answered["ann"] is None:
+        model = PairedLM(pair, journal, name, batch_size)
+        answered = _answered(model, task, limit)
+    costs = costs_of(pair, model.batches, journal, name, model.records)
+    if answered is None:
         return None
-    samples = {side: _by_filter(found["samples"][name]) for side, found in answered.items()}
+    samples = {side: _by_filter(found) for side, found in answered.items()}
     first = next(iter(samples["ann"]))
     return TaskResult(
         task=name,
@@ -129,11 +118,25 @@ def evaluate_zero_shot(
         unit="questions",
         measures=list(_measures(task, samples, seed)),
         agreement=_agreement(task, [samples[side][first] for side in SIDES]),
-        ann_seconds=sum(record["ann_seconds"] for record in records),
-        snn_seconds=sum(record["snn_seconds"] for record in records),
-        spikes_per_neuron=spikes,
-        energy=energy,
+        **costs,
     )
+
+
+def _answered(model: "PairedLM", task: "Task", limit: int | None) -> dict[str, list[Sample]] | None:
+    """What lm-eval made of the questions with the answers of each model; None in all processes but the first."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    no_index = TaskManager(include_defaults=False)  # or else all of lm-eval's tasks are indexed again
+    answered: dict[str, Any] = {}
+    for side in SIDES:
+        model.answer_as(side)
+        answered[side] = simple_evaluate(
+            model, tasks=[task], limit=limit, bootstrap_iters=0, log_samples=True, task_manager=no_index
+        )
+    if answered["ann"] is None:
+        return None
+    return {side: found["samples"][task.config.task] for side, found in answered.items()}
 
 
 def _description(task: "Task") -> str:

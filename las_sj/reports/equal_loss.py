@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
 from las_sj.conversion.structure import bypassed_coding
+from las_sj.data.batches import Batch, to_device
 from las_sj.models import Site, named_sites, running
 
 MOST_BITS = 24
@@ -21,8 +21,8 @@ _MATRIX_PRODUCTS = ("scores", "values")
 def quantised_ann(model: PreTrainedModel, bits: int | None) -> Iterator[None]:
     """Within this context a converted model, in the accumulated execution, is the ANN with quantised activations.
 
-    The operands of its matrix products (weights aside) are rounded to the nearest of 2^bits − 1 values, symmetric, with
-    one scale for each row of channels of each token; norms, softmax and activations stay exact.
+    The operands of its matrix products (weights aside) are rounded to the nearest of 2^bits − 1 values, symmetric. Each
+    row of channels of each token has a scale. Norms, softmax and activations stay exact.
 
     Args:
         model: the converted model.

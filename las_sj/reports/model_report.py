@@ -1,41 +1,24 @@
-"""Everything that can be said of a converted model by running it on a little data: counts, energy, audit, pictures."""
+"""What was found out about a converted model: counts, energy, audit."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from matplotlib.figure import Figure
-from tqdm import tqdm
-from transformers import PreTrainedModel
+from las_sj.analysis import Audit, EnergyReport, Network, SpikeMonitor
+from las_sj.analysis.tables import Cell, Table, markdown_table
 
-from las_sj.analysis import (
-    Audit,
-    EnergyReport,
-    Network,
-    SpikeMonitor,
-    audit,
-    describe_network,
-    energy_report,
-    plot_activation_histogram,
-    plot_energy,
-    plot_firing_rate,
-    plot_hg_fit,
-    plot_membrane,
-    plot_raster,
-)
-from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import Batch, to_device
-from las_sj.data.output_folder import REPORT
-from las_sj.models import named_sites, set_execution
-from las_sj.neurons import HGNode
-from las_sj.reports.equal_loss import fewest_bits
-
-AUDIT_TOKENS = 16
-PICTURE_TOKENS = 24
+SITE_COLUMNS = {
+    "site": "site",
+    "feeds": "feeds",
+    "neurons": "neurons",
+    "spikes per neuron": "spikes_per_neuron",
+    "silent": "silent",
+    "saturated": "saturated",
+    "outliers": "outlier_share",
+    "out of range": "out_of_range",
+    "levels": "levels",
+}
+FROM_CONVERSION = ("model", "architecture", "quality", "coverage", "temporal_vs_accumulated", "data", "versions")
 
 
 @dataclass(frozen=True)
@@ -62,6 +45,11 @@ class ModelReport:
     energy: EnergyReport
     audit: Audit
 
+    @property
+    def title(self) -> str:
+        """What the model is."""
+        return f"{self.conversion.get('model', self.folder)} as a spiking network"
+
     def sites(self) -> list[dict[str, Any]]:
         """Counts of each population."""
         return [
@@ -82,12 +70,11 @@ class ModelReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures, for JSON."""
-        keys = ("model", "architecture", "quality", "coverage", "temporal_vs_accumulated", "data", "versions")
         return {
             "folder": str(self.folder),
             "data_of_this_report": self.source,
             "settings": self.settings,
-            "conversion": {key: self.conversion[key] for key in keys if key in self.conversion},
+            "conversion": {key: self.conversion[key] for key in FROM_CONVERSION if key in self.conversion},
             "tokens": self.monitor.tokens,
             "samples": self.monitor.samples,
             "spikes_per_neuron": self.monitor.spikes_per_neuron,
@@ -97,99 +84,94 @@ class ModelReport:
             "sites": self.sites(),
         }
 
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        ratios = ", ".join(f"{name} {self.energy.ratio(name):.3f}" for name in self.energy.accountings)
+        verdict = "yes" if self.audit.fully_spike_driven else f"no, {self.audit.analog_products:,} analog products"
+        return (
+            f"{self.monitor.tokens:,} tokens, {self.monitor.spikes_per_neuron:.3f} spikes per neuron\n"
+            f"Energy, SNN / ANN: {ratios}\nFully spike-driven: {verdict}"
+        )
 
-@torch.no_grad()
-def examine(
-    model: PreTrainedModel,
-    batches: Sequence[Batch],
-    folder: Path,
-    source: str,
-    costs: str = "fp32",
-    equal_loss: bool = True,
-) -> ModelReport:
-    """Run a converted model and collect what a report says.
+    def to_markdown(self) -> str:
+        """Summary, energy by kind and by operator, audit, neurons, counts, settings."""
+        sections = [
+            f"# {self.title}",
+            "\n".join(markdown_table(*self.summary_table())),
+            "## Energy\n",
+            self.energy.to_markdown("kind"),
+            "\n".join(markdown_table(self.energy.header("operator"), self.energy.table("operator"))),
+            "## Audit\n",
+            self.audit.to_markdown(),
+            "## Neurons\n",
+            self.network.to_markdown(),
+            "## Spikes by site\n",
+            "\n".join(markdown_table(*self.sites_table())),
+            "## Settings\n",
+            "\n".join(markdown_table(*self.settings_table())),
+        ]
+        return "\n".join(sections) + "\n"
 
-    Args:
-        model: the converted model; left in the temporal execution.
-        batches: dicts of keyword arguments.
-        folder: of the model.
-        source: where the batches came from.
-        costs: name of a preset of energies.
-        equal_loss: whether to look for the bits of an ANN that loses as much; takes several more runs.
-    """
-    batches = [to_device(batch, input_device(model)) for batch in batches]
-    set_execution(model, "accumulated")
-    with SpikeMonitor(model) as monitor:
-        for batch in tqdm(batches, desc="counting spikes", unit="batch", leave=False):
-            model(**batch)
-    with tqdm(total=2, desc="comparing with quantised ANNs", leave=False) as progress:
-        bits = fewest_bits(model, batches[:1]) if equal_loss else None
-        progress.update()
-        progress.set_description("auditing")
-        found = audit(model, shortened(batches[0], AUDIT_TOKENS))
-        progress.update()
-    set_execution(model, "temporal")
-    settings = model.config.quantization_config.settings.to_dict()
-    energy = energy_report(monitor, costs, bits)
-    network = describe_network(monitor, found.stages)
-    return ModelReport(folder, source, settings, read_conversion(folder), monitor, network, energy, found)
+    def summary_table(self) -> Table:
+        """The figures that people ask for first."""
+        architecture = self.conversion.get("architecture", type(self.monitor.model).__name__)
+        data = f"{self.source}: {self.monitor.tokens:,} tokens in {self.monitor.samples} sequences"
+        rows = [
+            ("architecture", str(architecture)),
+            ("data of this report", data),
+            *quality_rows(self.conversion.get("quality")),
+            *self._network_rows(),
+            *self._energy_rows(),
+            *coverage_rows(self.conversion.get("coverage")),
+        ]
+        return ["", "value"], [[*row] for row in rows]
 
+    def _network_rows(self) -> list[tuple[str, str]]:
+        network, steps = self.network, self.network.time_steps
+        return [
+            ("time steps, levels", f"{steps}, {self.settings['levels']}"),
+            ("spikes per neuron (sites that feed weights)", f"{self.monitor.spikes_per_neuron:.3f}"),
+            ("fully spike-driven", "yes" if self.audit.fully_spike_driven else "no"),
+            ("products of analog operands", f"{self.audit.analog_products:,}"),
+            ("latency, time steps", f"{network.latency_steps:,} ({network.stages} stages)"),
+            ("throughput in a pipeline", f"a sequence every {steps} time steps"),
+        ]
 
-def shortened(batch: Batch, tokens: int) -> Batch:
-    """The first row of a batch, up to `tokens` tokens of it, from its first that is not padding."""
-    mask = batch.get("attention_mask")
-    start = int(mask[0].bool().int().argmax()) if isinstance(mask, torch.Tensor) and mask.dim() == 2 else 0
-    rows = len(next(value for value in batch.values() if isinstance(value, torch.Tensor)))
-    short = {}
-    for name, value in batch.items():
-        is_rows = isinstance(value, torch.Tensor) and len(value) == rows
-        short[name] = (value[:1, start : start + tokens] if value.dim() == 2 else value[:1]) if is_rows else value
-    return short
+    def _energy_rows(self) -> list[tuple[str, str]]:
+        energy = self.energy
+        rows = [(f"energy, SNN / ANN, {name}", f"{energy.ratio(name):.3f}") for name in energy.accountings]
+        bits = energy.equal_loss_bits
+        return rows if bits is None else [*rows, ("bits of a quantised ANN with equal loss", str(bits))]
 
+    def sites_table(self) -> Table:
+        """Counts of each population."""
+        rows: list[list[Cell]] = []
+        for entry in self.sites():
+            levels = ", ".join(f"{level}: {rate:.2g}" for level, rate in entry["levels"].items())
+            rows.append([(entry | {"levels": levels})[key] for key in SITE_COLUMNS.values()])
+        return [*SITE_COLUMNS], rows
 
-def read_conversion(folder: Path) -> dict[str, Any]:
-    """What the conversion wrote about itself; {} where that is not there."""
-    try:
-        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and _is_conversion(found) else {}
-
-
-def _is_conversion(found: dict[str, Any]) -> bool:
-    """Whether the parts that a report reads have the shape that `conversion_report` gives them."""
-    try:
-        quality, coverage = found["quality"], found["coverage"]
-        _ = quality["relative_error"], quality["ann"]["perplexity"], quality["snn"]["perplexity"]
-        return isinstance(coverage["spiking"], dict) and isinstance(coverage["analog"], dict)
-    except (KeyError, TypeError):
-        return False
+    def settings_table(self) -> Table:
+        """Settings of the conversion."""
+        return ["setting", "value"], [[name, str(value)] for name, value in self.settings.items()]
 
 
-def figures(report: ModelReport, batch: Batch) -> Iterator[tuple[str, Figure]]:
-    """The pictures, each with its caption; made one after the other.
+def quality_rows(quality: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What the conversion lost, as it measured itself; nothing where it is not known."""
+    if not quality:
+        return []
+    rows = [("relative error of the output (conversion)", f"{quality['relative_error']:.2e}")]
+    if quality["ann"]["perplexity"] is not None:
+        rows.insert(0, ("perplexity, SNN (conversion)", f"{quality['snn']['perplexity']:.4f}"))
+        rows.insert(0, ("perplexity, ANN (conversion)", f"{quality['ann']['perplexity']:.4f}"))
+    return rows
 
-    Args:
-        report: as `examine` returns.
-        batch: what a temporal call is shown of.
-    """
-    model = report.monitor.model
-    short = shortened(to_device(batch, input_device(model)), PICTURE_TOKENS)
-    feeding = [name for name, site in named_sites(model) if site.feeds == "weights"]
-    makers: list[tuple[str, Callable[[], Figure]]] = [
-        ("Energy by layer, ANN beside SNN (level-aware accounting)", lambda: plot_energy(report.energy.bars())),
-        ("Spikes of the last token, at some sites", lambda: plot_raster(model, short)),
-        ("Spikes of the last token, at all sites that code values", lambda: plot_raster(model, short, "all")),
-        (f"Membrane potential at {feeding[0]}", lambda: plot_membrane(model, short, feeding[0])),
-        ("Firing rate by time step", lambda: plot_firing_rate(report.monitor.firing_rates)),
-        ("Values that are coded, with both thresholds", lambda: plot_activation_histogram(model, short)),
+
+def coverage_rows(coverage: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What became spiking and what did not; nothing where it is not known."""
+    if not coverage:
+        return []
+    return [
+        ("became spiking", ", ".join(f"{count} {kind}" for kind, count in coverage["spiking"].items())),
+        ("stayed analog", ", ".join(f"{name} ({why})" for name, why in coverage["analog"].items()) or "nothing"),
     ]
-    makers += [(f"HG neurons of {node.function.name}", partial(plot_hg_fit, node)) for node in used_functions(model)]
-    for caption, make in tqdm(makers, desc="drawing", unit="picture", leave=False):
-        yield caption, make()
-
-
-def used_functions(model: PreTrainedModel) -> list[HGNode]:
-    """One node of each function."""
-    nodes = {site.node.function.name: site.node for _, site in named_sites(model) if isinstance(site.node, HGNode)}
-    return list(nodes.values())

@@ -8,8 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from las_sj.analysis.energies.energy import GROUPINGS
-from las_sj.analysis.tables import Table
-from las_sj.reports.markdown import cells_of, settings_table, sites_table, summary_table
+from las_sj.analysis.tables import Cell, Table, format_cell
 from las_sj.reports.model_report import ModelReport
 
 DPI = 110
@@ -27,8 +26,8 @@ def to_html(report: ModelReport, pictures: Iterable[tuple[str, Figure]]) -> str:
     )
     tables = [(f"Energy by {by}", (report.energy.header(by), report.energy.table(by))) for by in GROUPINGS]
     return environment.get_template("page.html").render(
-        title=f"{report.conversion.get('model', report.folder)} as a spiking network",
-        summary=summary_table(report)[1],
+        title=report.title,
+        summary=report.summary_table()[1],
         energy_tables=[_section(*table) for table in tables],
         formulas=report.energy.formulas(),
         totals=_section("Totals", report.energy.totals_table()),
@@ -37,8 +36,8 @@ def to_html(report: ModelReport, pictures: Iterable[tuple[str, Figure]]) -> str:
             _section("Audit: operations by class", report.audit.counts_table()),
             _section("Audit: every operation of a short temporal call", report.audit.table()),
             _section("Neurons, thresholds and tables", report.network.table()),
-            _section("Spikes by site", sites_table(report)),
-            _section("Settings", settings_table(report)),
+            _section("Spikes by site", report.sites_table()),
+            _section("Settings", report.settings_table()),
         ],
         pictures=[(caption, _as_png(figure)) for caption, figure in pictures],
     )
@@ -46,6 +45,11 @@ def to_html(report: ModelReport, pictures: Iterable[tuple[str, Figure]]) -> str:
 
 def _section(title: str, table: Table) -> dict[str, object]:
     return {"title": title, "header": table[0], "rows": cells_of(table[1])}
+
+
+def cells_of(rows: list[list[Cell]]) -> list[list[tuple[str, str]]]:
+    """Each cell as it is shown, and what it is sorted by."""
+    return [[(format_cell(cell), "" if isinstance(cell, str) else repr(cell)) for cell in row] for row in rows]
 
 
 def _as_png(figure: Figure) -> str:

@@ -28,7 +28,7 @@ from las_sj.commands.command_line import run as run_command
 from las_sj.commands.convert import main as convert_main
 from las_sj.commands.inspect import main as inspect_main
 from las_sj.commands.report import main as report_main
-from las_sj.reports.model_report import shortened
+from las_sj.data.batches import shortened
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

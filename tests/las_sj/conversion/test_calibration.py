@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 import las_sj
 from las_sj import Calibration, CalibrationError, LASConfig
-from las_sj.conversion.calibration import generated_batches
+from las_sj.conversion.calibration_data import generated_batches
 from las_sj.conversion.structure import bypassed_coding
 from las_sj.models import named_sites
 from las_sj.neurons import HGNode

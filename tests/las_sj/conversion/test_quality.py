@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from tiny_models import MODELS, convert_tiny, padding_mask, run, token_ids
 
 import las_sj
-from las_sj.conversion.quality import compare, is_language_model
+from las_sj.conversion.quality import compare
+from las_sj.data.text import is_language_model
 
 BATCHES: list[dict[str, Any]] = [
     {"input_ids": token_ids()},

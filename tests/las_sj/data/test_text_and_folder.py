@@ -4,11 +4,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tiny_models import bert, gpt2
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    LlavaConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    ViTConfig,
+    XLNetConfig,
+)
 
 from las_sj.checkpoint.loading import default_model
 from las_sj.data.output_folder import REPORT, OutputError, check_output, whole_folder
-from las_sj.data.text import TextError, padded_lines, read_text, split_held_out, token_windows
+from las_sj.data.text import (
+    TextError,
+    longest_sequence,
+    padded_lines,
+    read_text,
+    split_held_out,
+    text_batches,
+    token_windows,
+)
 
 TEXT = "First Citizen: Before we proceed any further, hear me speak.\n\nAll: Speak, speak.\n" * 20
 
@@ -146,3 +167,45 @@ class TestWholeFolder:
         (tmp_path / REPORT).write_text("{}")
         check_output(tmp_path, overwrite=True)
         check_output(tmp_path / "new", overwrite=False)
+
+
+class TestLongestSequence:
+    @pytest.mark.parametrize(
+        ("config", "longest"),
+        [
+            (BertConfig(max_position_embeddings=33), 33),
+            (GPT2Config(n_positions=34), 34),  # the common name through its attribute map
+            (LlavaConfig(text_config=LlamaConfig(max_position_embeddings=35)), 35),  # of the language model in it
+            (BloomConfig(), None),
+            (ViTConfig(), None),  # takes no tokens
+            (XLNetConfig(), None),  # says −1
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_as_the_configuration_says(self, config: PretrainedConfig, longest: int | None) -> None:
+        assert longest_sequence(config) == longest
+
+
+class TestTextBatches:
+    TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer.\n" * 12
+
+    def test_windows_of_a_language_model(self) -> None:
+        """Cut to what the model takes, and to the window where that is less."""
+        tokenizer = AutoTokenizer.from_pretrained(default_model())
+        for window, width in ((16, 16), (500, 64)):
+            batches = text_batches(gpt2(vocab_size=512), tokenizer, self.TEXT, 256, window, 2)
+            assert batches[0]["input_ids"].shape == (2, width)
+            assert sum(batch["input_ids"].numel() for batch in batches) == 256
+
+    def test_a_model_without_a_limit(self) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(default_model())
+        model = BloomForCausalLM(BloomConfig(vocab_size=512, hidden_size=16, n_layer=1, n_head=2))
+        (batch,) = text_batches(model, tokenizer, self.TEXT, 200, 200, 1)
+        assert batch["input_ids"].shape == (1, 200)
+
+    def test_lines_of_an_encoder(self) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(default_model())
+        for window, width in ((12, 12), (500, len(tokenizer(self.TEXT.splitlines()[0])["input_ids"]))):
+            batches = text_batches(bert(vocab_size=512), tokenizer, self.TEXT, 256, window, 2)
+            assert batches[0]["input_ids"].shape == (8, width)
+            assert set(batches[0]) >= {"input_ids", "attention_mask"}

@@ -10,7 +10,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from las_sj.checkpoint.loading import default_model
-from las_sj.evaluation.glue import TASKS, GlueError, encode, predictions_of, read_glue, score, scores
+from las_sj.evaluation.errors import GlueError
+from las_sj.evaluation.glue import TASKS, encode, predictions_of, read_glue, score, scores
 from las_sj.extras import MissingExtraError, require_extra
 
 datasets = pytest.importorskip("datasets", reason="the extra glue is not installed")

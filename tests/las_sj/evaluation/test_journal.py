@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from las_sj.evaluation.digest import digest_of
-from las_sj.evaluation.journal import FINGERPRINT, Journal, JournalError, Record
+from las_sj.evaluation.errors import JournalError
+from las_sj.evaluation.journal import FINGERPRINT, Journal, Record
 
 SETTINGS: Record = {"limit": 3, "weights": "a1"}
 

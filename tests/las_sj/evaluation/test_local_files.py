@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from las_sj.evaluation.zero_shot import LOCAL_FILES, ZeroShotError, load_tasks
+from las_sj.evaluation.errors import ZeroShotError
+from las_sj.evaluation.zero_shot import LOCAL_FILES, load_tasks
 
 pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
 

@@ -18,10 +18,12 @@ from las_sj.checkpoint.loading import default_model
 from las_sj.data.text import TextError
 from las_sj.evaluation import language, yes_no
 from las_sj.evaluation.classification import columns_of
-from las_sj.evaluation.glue import TASKS, GlueError
+from las_sj.evaluation.errors import GlueError
+from las_sj.evaluation.glue import TASKS
 from las_sj.evaluation.journal import Journal
-from las_sj.evaluation.markdown import figure, to_markdown
+from las_sj.evaluation.markdown import figure
 from las_sj.evaluation.paired import Pair
+from las_sj.evaluation.report import EvaluationReport, RunSettings
 from las_sj.evaluation.result import TaskResult, measure
 
 pytest.importorskip("scipy", reason="the extra evaluate is not installed")
@@ -144,9 +146,9 @@ def test_an_interval_of_no_width_is_explained(changed: int) -> None:
     snn[:changed] = 0
     found = [measure("mean", mean, (ann, snn), seed=0)]
     result = TaskResult("task", "rows", 40, "rows", found, 1 - changed / 40, ann_seconds=1.0, snn_seconds=1.0)
-    settings = {"time_steps": 16, "levels": 15, "rounding": "nearest"}
-    report = {"model": "m", "architecture": "a", "settings": settings, "execution": "accumulated", "date": "today"}
-    assert ("up to 3/n may" in to_markdown(report, [result])) == (changed == 0)
+    run = RunSettings(8, None, 1024, None, "accumulated", "float32", "cpu", 0, {})
+    report = EvaluationReport("m", "a", las_sj.LASConfig(), run, files={}, date="today", results=[result])
+    assert ("up to 3/n may" in report.to_markdown()) == (changed == 0)
 
 
 def test_intervals_are_reproducible() -> None:

@@ -11,10 +11,11 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 
 import las_sj
 from las_sj.checkpoint.loading import default_model
+from las_sj.evaluation.errors import ZeroShotError
 from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import TaskResult
-from las_sj.evaluation.zero_shot import ZeroShotError, evaluate_zero_shot
+from las_sj.evaluation.zero_shot import evaluate_zero_shot
 
 pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
 

@@ -1,0 +1,96 @@
+"""What `python -m las_sj.convert` is asked for."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from las_sj.checkpoint.placement import DEVICE_MAPS
+from las_sj.commands.command_line import OneLineParser, add_settings, at_least, split_settings
+from las_sj.config import LASConfig
+
+
+@dataclass(frozen=True)
+class ConvertRequest:
+    """A conversion.
+
+    Attributes:
+        output: folder to write.
+        model: hub name or folder; None is the default model of this package.
+        config: settings of the network.
+        overwrite: whether the folder may be that of an earlier conversion.
+        gguf_file: within the model, for GGUF checkpoints.
+        device, dtype: of the weights.
+        device_map, max_memory: as `places_of` takes them.
+        calibration, evaluation: files of text; None is the model's own text, or a part of the other.
+        calibration_tokens, evaluation_tokens: how many are taken.
+        window: tokens of a sequence, at most.
+        batch_size: windows of a batch.
+        execution: of the comparison.
+
+    Raises:
+        ValueError: a number is too small.
+    """
+
+    output: Path
+    model: str | None = None
+    config: LASConfig = field(default_factory=LASConfig)
+    overwrite: bool = False
+    gguf_file: str | None = None
+    device: str = "cpu"
+    device_map: str | None = None
+    max_memory: tuple[str, ...] = ()
+    dtype: str = "float32"
+    calibration: Path | None = None
+    evaluation: Path | None = None
+    calibration_tokens: int = 4096
+    evaluation_tokens: int = 4096
+    window: int = 256
+    batch_size: int = 4
+    execution: str = "accumulated"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_memory", tuple(self.max_memory))
+        for name in ("calibration_tokens", "evaluation_tokens", "window"):
+            at_least(name, getattr(self, name), 2)
+        at_least("batch_size", self.batch_size, 1)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> ConvertRequest:
+    """Read the command line.
+
+    Raises:
+        ValueError: a setting or a number is out of its range.
+    """
+    settings, others = split_settings(_parser().given(arguments))
+    return ConvertRequest(config=LASConfig(**settings), **others)
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
+        "las_sj.convert", "Turn a pre-trained transformer into a fully spike-driven network, without retraining."
+    )
+    parser.add_argument("model", nargs="?", help="hub name or folder; a small GPT-2 of this package if left out")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+    parser.add_argument("--gguf-file", metavar="FILE", help="GGUF file within MODEL")
+    parser.add_argument("--device")
+    parser.add_argument(
+        "--device-map", choices=DEVICE_MAPS, help="spread a large model over devices, CPU and disk (accelerate)"
+    )
+    parser.add_argument(
+        "--max-memory", nargs="+", metavar="DEVICE=SIZE", help="for --device-map auto: 0=20GiB cpu=8GiB"
+    )
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
+    add_settings(parser)
+    _add_data(parser)
+    return parser
+
+
+def _add_data(parser: OneLineParser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--calibration", type=Path, metavar="FILE", help="text to calibrate on (the model's own)")
+    group.add_argument("--evaluation", type=Path, metavar="FILE", help="text to compare on (its end)")
+    group.add_argument("--calibration-tokens", type=int, metavar="N")
+    group.add_argument("--evaluation-tokens", type=int, metavar="N")
+    group.add_argument("--window", type=int, metavar="N", help="tokens per window (256)")
+    group.add_argument("--batch-size", type=int, metavar="N", help="windows per batch (4)")
+    group.add_argument("--execution", choices=("accumulated", "temporal"), help="for the comparison")

@@ -1,0 +1,170 @@
+"""What `python -m las_sj.evaluate` is asked for."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from las_sj.commands.command_line import OneLineParser, add_settings, at_least, split_settings
+from las_sj.config import LASConfig
+from las_sj.evaluation.models import Source
+from las_sj.evaluation.registry import Options
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """An evaluation.
+
+    Attributes:
+        model: a converted folder, or hub name or folder of a model to convert first.
+        tasks: names, as `las_sj.evaluation.registry.prepare` takes them.
+        output: folder to write.
+        config: settings of a conversion.
+        given: names of the settings among them that were asked for, which a converted model must have.
+        overwrite: whether the folder may be that of an earlier evaluation.
+        restart: whether the finished batches of a run that was cut off are forgotten.
+        limit: rows, tokens or questions of each task; None for all.
+        batch_size: rows, windows, requests or questions.
+        execution: "accumulated" or "temporal".
+        gguf_file: within the model, for GGUF checkpoints.
+        dtype: of a conversion; None is "float32".
+        device: of the weights.
+        data_dir: files of the tasks; None reads from the hub.
+        text, questions, images: files of the tasks that need them.
+        window, stride: of texts, in tokens; a stride of None is half the window.
+        calibration: file of text; None is data of the first task, or the model's own text.
+        calibration_tokens: how many are taken.
+
+    Raises:
+        ValueError: a number is out of its range, a task comes twice or none at all, or a path cannot be one.
+    """
+
+    model: str
+    tasks: tuple[str, ...]
+    output: Path
+    config: LASConfig = field(default_factory=LASConfig)
+    given: tuple[str, ...] = ()
+    overwrite: bool = False
+    restart: bool = False
+    limit: int | None = None
+    batch_size: int = 8
+    execution: str = "accumulated"
+    gguf_file: str | None = None
+    dtype: str | None = None
+    device: str = "cpu"
+    data_dir: Path | None = None
+    text: Path | None = None
+    questions: Path | None = None
+    images: Path | None = None
+    window: int = 1024
+    stride: int | None = None
+    calibration: Path | None = None
+    calibration_tokens: int = 4096
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "batch_size", "window", "stride", "calibration_tokens"):
+            at_least(name, getattr(self, name), 1)
+        at_least("seed", self.seed, 0)
+        if (self.stride or 1) > self.window:
+            raise ValueError(f"--stride {self.stride} is more than --window {self.window}: tokens would be left out")
+        if not self.tasks:
+            raise ValueError("--task names no task")
+        check_names(self.tasks)
+        if self.data_dir is not None and not self.data_dir.is_dir():
+            raise ValueError(f"--data-dir {self.data_dir} is no folder")
+        if not self.output.name:
+            raise ValueError(f"--output {self.output} is no name for a new folder")
+
+    @property
+    def seed(self) -> int:
+        """Of the bootstrap and of generated calibration data."""
+        return self.config.seed
+
+    @property
+    def unfinished(self) -> Path:
+        """Where finished batches lie until all are."""
+        return self.output.with_name(f"{self.output.name}.unfinished")
+
+    @property
+    def source(self) -> Source:
+        """The model, as `load_pair` takes it."""
+        return Source(self.model, self.config, self.gguf_file, self.execution, self.dtype or "float32", self.device)
+
+    @property
+    def options(self) -> Options:
+        """The data, as the tasks take it."""
+        return Options(
+            folder=self.data_dir,
+            text=self.text,
+            questions=self.questions,
+            images=self.images,
+            batch_size=self.batch_size,
+            window=self.window,
+            stride=self.stride,
+            limit=self.limit,
+            seed=self.seed,
+        )
+
+    @property
+    def files(self) -> dict[str, str | None]:
+        """Paths that were given, by name."""
+        names = ("gguf_file", "data_dir", "text", "questions", "images", "calibration")
+        values = {name: getattr(self, name) for name in names}
+        return {name: None if value is None else str(value) for name, value in values.items()}
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Raise a ValueError where a task comes twice, as it may by itself and in a group."""
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise ValueError(f"--task names {twice[0]} twice")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> EvaluateRequest:
+    """Read the command line.
+
+    Raises:
+        ValueError: as `EvaluateRequest` and `LASConfig` do.
+    """
+    settings, others = split_settings(_parser().given(arguments))
+    tasks = tuple(name.strip() for name in others.pop("task").split(",") if name.strip())
+    given = tuple(name for name in settings if name != "seed")
+    return EvaluateRequest(tasks=tasks, config=LASConfig(**settings), given=given, **others)
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
+        "las_sj.evaluate", "Measure a model and its spiking network on the same batches of real tasks."
+    )
+    parser.add_argument("model", help="a converted folder, or a hub name or folder to convert first")
+    parser.add_argument(
+        "--task",
+        required=True,
+        metavar="NAMES",
+        help="with commas: GLUE (SST-2, CoLA, MRPC, STS-B, QQP, MNLI, MNLI-mm, QNLI, RTE, WNLI), texts (wikitext2, "
+        "wikitext103, enwik8, text), pope_random, pope_popular, pope_adversarial, yes_no, or any task of lm-eval",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+    parser.add_argument("--restart", action="store_true", help="forget the finished batches of a run that was cut off")
+    parser.add_argument("--limit", type=int, metavar="N", help="rows, tokens or questions of each task (all)")
+    parser.add_argument("--batch-size", type=int, metavar="N")
+    parser.add_argument("--execution", choices=("accumulated", "temporal"))
+    parser.add_argument("--gguf-file", metavar="FILE", help="GGUF file within MODEL")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="of a conversion (float32)")
+    parser.add_argument("--device")
+    _add_data(parser)
+    add_settings(parser)
+    return parser
+
+
+def _add_data(parser: OneLineParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument("--data-dir", type=Path, metavar="DIR", help="files of the tasks (the hub)")
+    data.add_argument("--text", type=Path, metavar="FILE", help="text to predict")
+    data.add_argument("--questions", type=Path, metavar="FILE", help="yes-no questions, JSON lines as in POPE")
+    data.add_argument("--images", type=Path, metavar="DIR", help="images of the questions")
+    data.add_argument("--window", type=int, metavar="N", help="tokens that predict the next one (1024)")
+    data.add_argument("--stride", type=int, metavar="N", help="tokens that each window predicts (half of them)")
+    data.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="text (training rows of a GLUE task; the model's own text)"
+    )
+    data.add_argument("--calibration-tokens", type=int, metavar="N")

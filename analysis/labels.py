@@ -28,6 +28,7 @@ class LayerSpan:
 
     @property
     def centre(self) -> float:
+        """The middle of the layer's rows."""
         return (self.first + self.end) / 2
 
 

@@ -110,6 +110,7 @@ class SpikeHook(NeuronHook):
         """Inputs are not kept: no metric reads them, and they are large."""
 
     def hook_fn(self, layer: WindowNode, input: tuple[Tensor], output: Tensor) -> None:
+        """Keep the spikes of one window, as signed amplitudes [T, B, ...]."""
         self.activation_outputs.append(layer.spikes_of(input[0].sum(0)))
 
 
@@ -128,9 +129,11 @@ class TrainHook(LayerHook):
         self.register_hook()
 
     def register_hook(self) -> None:
+        """Attach the hook to its layer."""
         self.hook = self.node.register_forward_hook(self.hook_fn)
 
     def hook_fn(self, module: nn.Module, input: tuple[Tensor], output: Tensor) -> None:
+        """Keep the train that the node emitted, which is what the layer receives."""
         self.inputs.append((output,))
 
 

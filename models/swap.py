@@ -90,7 +90,7 @@ def _mark_analog(island: nn.Module) -> None:
 def _with_islands(
     model: nn.Module, layers: dict[str, type[SpikingLayer]], keep_analog: tuple[str, ...], all_must_match: bool
 ) -> dict[str, type[SpikingLayer]]:
-    """The same choice, with an island for every module that a pattern names, and nothing chosen inside of one."""
+    """The layers with an island for every module that a pattern names, and nothing chosen inside of one."""
     islands: list[str] = []
     for pattern in keep_analog:
         named = [name for name, module in model.named_modules() if name and fnmatch(name, pattern)]

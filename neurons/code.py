@@ -1,7 +1,7 @@
 """The multi-threshold code: what a neuron with thresholds α·2^-t and n levels emits for a membrane potential.
 
-Everything here works on the membrane potential in units of θ(1)/n, w = v·2n/α, so that level j of step t is the
-integer n + j times 2^-(t-1), and scaling by powers of two is exact.
+Everything here works on the membrane potential in units of θ(1)/n, w = v·2n/α. Level j of step t is then the integer
+n + j times 2^-(t-1), and scaling by powers of two is exact.
 
 `emit_steps` is the dynamics as defined, step by step, for any input. For inputs in range there are two fast forms, of
 which it is the oracle: `write_train`, and `accumulate`, which gives the sum without visiting the steps: it visits the
@@ -61,6 +61,7 @@ class MultiThresholdCode:
 
     @property
     def nearest(self) -> bool:
+        """Whether amplitudes are rounded to the nearest one, and not down."""
         return self.rounding == "nearest"
 
     @property
@@ -70,7 +71,7 @@ class MultiThresholdCode:
 
     @property
     def fire_at_last(self) -> float:
-        """The same at step T."""
+        """The potential, in units of θ(T)/n, from which a neuron fires at the last step."""
         return self.levels / 2 if self.nearest else float(self.levels)
 
     @property

@@ -21,8 +21,7 @@ def count_spikes(w: Tensor, code: MultiThresholdCode) -> Tensor:
     """The number of spikes that `emit_steps` yields, for inputs in range and codes that `can_look_up`.
 
     Every decision of the dynamics compares the potential with a multiple of half the smallest threshold unit, so the
-    count is the same within an interval between two of them, and a table has one entry for each interval and for each
-    end of one.
+    count is the same between two of them. A table has one entry for each interval and for each end of one.
 
     Args:
         w: membrane potential in units of θ(1)/n, [...], fp32 or fp64; not changed.

@@ -1,7 +1,7 @@
 """Whole layers in one pass over memory: norms, softmax and gated products with all of their populations.
 
-What a population receives over its window is all that it depends on, so a kernel may hand the sums of windows from one
-population to the next and write only what the last one emits: the spikes are the same, and the trains of all but the
+What a population receives over its window is all that it depends on. So a kernel may hand the sums of windows from one
+population to the next, and write only what the last one emits: the spikes are the same, and the trains of all but the
 last population never reach memory. Where anybody watches a population (a monitor, a hook, an audit, a gradient), the
 layer runs each by itself instead; the functions here then return None.
 """

@@ -49,7 +49,7 @@ class Population:
         return None if tables is None or any(table.device != x.device for table in tables) else kernels
 
     def structure(self, x: Tensor) -> Structure:
-        """This population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved.
+        """The population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved.
 
         The structure owns the tables that it points to, so that threads may share a node.
         """

@@ -89,30 +89,37 @@ class SiteSpikes:
 
     @property
     def neurons(self) -> int:
+        """Neurons times windows."""
         return self._total_of("neurons")
 
     @property
     def rows(self) -> int:
+        """Rows of channels times windows: tokens, or queries."""
         return self._total_of("rows")
 
     @property
     def spikes(self) -> int:
+        """Spikes of all neurons."""
         return self._total_of("spikes")
 
     @property
     def synapses(self) -> int:
+        """Synapses of all neurons, where each window has a fan-out of its own; else 0."""
         return self._total_of("synapses")
 
     @property
     def synaptic_operations(self) -> int:
+        """Synapses that spikes came to, where each window has a fan-out of its own; else 0."""
         return self._total_of("synaptic_operations")
 
     @property
     def outliers(self) -> int:
+        """Inputs that the outlier sub-neuron coded."""
         return self._total_of("outliers")
 
     @property
     def out_of_range(self) -> int:
+        """Inputs beyond the calibrated range."""
         return self._total_of("out_of_range")
 
     @property

@@ -56,11 +56,17 @@ class LASQuantizationConfig(QuantizationConfigMixin):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """The entry that config.json holds.
+
+        Raises:
+            ValueError: it has no format version.
+        """
         if "format_version" not in config_dict:
             raise ValueError("the checkpoint has no format version: it is broken")
         return super().from_dict(config_dict, return_unused_kwargs, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
+        """The entry for config.json."""
         return {
             "quant_method": METHOD,
             "format_version": FORMAT_VERSION,
@@ -131,14 +137,17 @@ class LASQuantizer(HfQuantizer):
         return model
 
     def is_serializable(self, **kwargs: Any) -> bool:
+        """Whether the model can be saved: always."""
         return True
 
     @property
     def is_trainable(self) -> bool:
+        """Whether the model can be trained: always, with straight-through gradients."""
         return True
 
     @property
     def is_qat_trainable(self) -> bool:
+        """Whether the Trainer may train the quantised weights: they are the ANN's."""
         return True
 
 

@@ -25,8 +25,8 @@ def convert(
 ) -> PreTrainedModel:
     """Turn a pre-trained model into a spiking network, in place.
 
-    The modules of the model are swapped for spiking ones, every site's thresholds are calibrated, and a probe
-    checks that, with coding bypassed, the network equals the ANN in both executions. The model is left in the
+    The modules of the model are swapped for spiking ones, and every site's thresholds are calibrated. A probe checks
+    that, with coding bypassed, the network equals the ANN in both executions. The model is left in the
     temporal execution. What became spiking is kept in `model.las_coverage`.
 
     Args:

@@ -79,6 +79,7 @@ def train(model: GPT2LMHeadModel, tokens: torch.Tensor, steps: int, batch_size: 
 
 
 def main() -> None:
+    """Train the default model of this package, and write its folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path)
     parser.add_argument("--output", type=Path, required=True)

@@ -52,7 +52,7 @@ class Processes:
                 raise RuntimeError(f"{launched} processes were started, but only {self.count} found each other")
 
     def device(self, name: str) -> str:
-        """This process's own device of a kind."""
+        """The device of a kind that belongs to this process."""
         return f"cuda:{self._state.local_process_index}" if name == "cuda" and self._state is not None else name
 
     def wait(self) -> None:

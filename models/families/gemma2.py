@@ -12,6 +12,7 @@ class OneCentredRMSNorm(SpikingRMSNorm):
 
     @property
     def gains(self) -> Tensor:
+        """1 + γ, [C]."""
         return 1.0 + self.weight
 
 

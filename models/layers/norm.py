@@ -107,7 +107,9 @@ class SpikingLayerNorm(SpikingRMSNorm):
     centres = True
 
     def dense(self) -> tuple[Dense, ...]:
+        """The residual, the mean, and its subtraction."""
         return *super().dense(), Dense("", additions=2, native=True)  # the mean, and its subtraction
 
     def centre(self, x: Tensor) -> Tensor:
+        """x − mean(x) over the channels."""
         return x - x.mean(-1, keepdim=True)

@@ -29,7 +29,7 @@ def spiking_product(a_seq: Tensor, b_seq: Tensor) -> Tensor:
 
 
 def _product(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
-    """Both, given a·b as multiply(a, b, out=…) and out += a·b."""
+    """The product of two trains, given a·b as multiply(a, b, out=…), and out += a·b."""
     if torch.is_grad_enabled() and (a_seq.requires_grad or b_seq.requires_grad):
         steps = []
         a_sum, b_sum = torch.zeros_like(a_seq[0]), torch.zeros_like(b_seq[0])

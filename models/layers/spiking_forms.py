@@ -20,8 +20,8 @@ def spiking_form_of(*kinds: type[nn.Module], when: Test | None = None) -> Callab
         class SpikingLayerNorm(SpikingLayer): ...
 
     A module becomes the form of its most specific type, among those of one type the last that was registered. The
-    layer is a mixin: it finds the module's own attributes, makes its neurons in `equip`, lists them in `sites`, and
-    computes in `forward` what the module computes, with spikes as one operand of every product.
+    layer is a mixin: it finds the module's own attributes, makes its neurons in `equip` and lists them in `sites`. Its
+    `forward` computes what the module computes, with spikes as one operand of every product.
 
     Args:
         kinds: types of modules; subclasses are included.

@@ -137,4 +137,4 @@ def test_energy_of_islands(execution: str) -> None:
     assert grouped.snn_pj["with_memory"] > grouped.ann_pj["with_memory"]  # the ANN's activations are quantised
     with SpikeMonitor(snn):
         pass
-    assert sum(tally.macs for tally in monitor.islands.values()) == macs
+    assert sum(counts.macs for counts in monitor.islands.values()) == macs

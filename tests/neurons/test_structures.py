@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from las_sj.neurons import tally
+from las_sj.neurons import counts
 from las_sj.neurons.kernels import host, structures
 
 OF_A_TYPE = ("Thresholds", "Gates", "Norm", "Softmax")  # with tables, which are float or double
@@ -130,7 +130,7 @@ def test_a_field_that_only_cpp_has_is_noticed(tmp_path: Path) -> None:
 @needs("c++")
 def test_constants(tmp_path: Path) -> None:
     """Numbers that Python and C++ both name."""
-    pairs = {"OUTLIER_FLAG": tally.OUTLIER_FLAG} | {
+    pairs = {"OUTLIER_FLAG": counts.OUTLIER_FLAG} | {
         name: getattr(structures, name) for name in ("HELD", "FLAT", "SLOPED")
     }
     source = "\n".join(f'static_assert(las::{name} == {value}, "{name}");' for name, value in pairs.items())

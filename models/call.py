@@ -21,7 +21,7 @@ class Call:
     """A forward call that is under way.
 
     Attributes:
-        execution: the `Execution` of the model that was called.
+        identity: of the `Execution` of the model that was called.
         caller: the model, or the model inside of it, that was called.
         temporal: whether tensors are [T·B, ...], t-major, and carry currents; otherwise [B, ...], accumulated values.
         outer: the call within which this one was made, or None.
@@ -32,7 +32,7 @@ class Call:
         notes: what an observer of the call keeps for as long as it lasts, by observer.
     """
 
-    execution: nn.Module
+    identity: object
     caller: nn.Module
     temporal: bool
     outer: Optional["Call"] = None
@@ -51,6 +51,14 @@ class Call:
     def live_rows(self) -> Tensor | None:
         """Which tokens take part, where they lie in one row: bool [B·S, 1]; None for all."""
         return None if self.token_mask is None else self.token_mask.reshape(-1, 1)
+
+    @property
+    def is_outermost(self) -> bool:
+        """Whether no other call of this model is under way around this one."""
+        outer = self.outer
+        while outer is not None and outer.identity is not self.identity:
+            outer = outer.outer
+        return outer is None
 
     @property
     def size(self) -> Size:

@@ -77,14 +77,14 @@ def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         outer = None
     if outer is not None:
         mask = outer.token_mask if takes_tokens(module) else None
-        begin(Call(execution, module, outer.temporal, innermost(), mask, recomputed=outer.recomputed))
+        begin(Call(execution.identity, module, outer.temporal, innermost(), mask, recomputed=outer.recomputed))
         return (), named
     _check_call(module, execution, named)
     temporal, given = execution.step_mode == "m", dict(named)
     labels = _put_targets_aside(module, named) if temporal else None
     if temporal:
         _repeat_inputs(named, execution.time_steps)
-    begin(Call(execution, module, temporal, innermost(), padding_of(given), given, labels))
+    begin(Call(execution.identity, module, temporal, innermost(), padding_of(given), given, labels))
     return (), named
 
 

@@ -25,6 +25,7 @@ class Execution(nn.Module, base.StepModule):
 
     Attributes:
         time_steps: T.
+        identity: tells its calls from those of other models; replicas on several devices share it, copies do not.
         coverage: what became of the model's modules.
         layers: where the spiking layers are: the module around each, its name there, and its full name.
     """
@@ -33,6 +34,7 @@ class Execution(nn.Module, base.StepModule):
         super().__init__()
         self.time_steps = time_steps
         self.step_mode = "s"
+        self.identity = object()
         self.coverage = Coverage({}, {})
         self.layers: list[tuple[nn.Module, str, str]] = []
 
@@ -45,7 +47,7 @@ class Execution(nn.Module, base.StepModule):
     def call(self) -> Call | None:
         """The innermost call of this model that is under way in this thread."""
         call = innermost()
-        while call is not None and call.execution is not self:
+        while call is not None and call.identity is not self.identity:
             call = call.outer
         return call
 

@@ -22,7 +22,7 @@ from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
 from las_sj.neurons.window import WindowNode
 
 
-def fusable(nodes: Sequence[WindowNode], x: Tensor, as_train: bool) -> bool:
+def fusable(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> bool:
     """Whether kernels can run these populations on `x` together, and nobody watches one of them."""
     if watching.operations_are_followed() or x.numel() == 0:
         return False
@@ -60,7 +60,7 @@ def norm(
     """
     channels = x.shape[-1]
     fits = all(end is None or (end.shape == (channels,) and end.is_contiguous()) for end in (gains, bias))
-    if not fits or not _of_type(x, gains, bias) or not fusable(nodes, x, as_train):
+    if not fits or not _of_type(x, gains, bias) or not fusable(nodes, x, as_train=as_train):
         return None
     ends = (None if end is None else end.data_ptr() for end in (gains, bias))
     window, x = host.described(x)
@@ -91,7 +91,7 @@ def softmax(
     Returns:
         The layer's output, or None where its populations must run one by one.
     """
-    if not fusable(nodes, x, as_train) or not _of_type(x, mask):
+    if not fusable(nodes, x, as_train=as_train) or not _of_type(x, mask):
         return None
     rows, keys = x.shape[1:-1], x.shape[-1]
     x = x.contiguous()
@@ -121,7 +121,7 @@ def gated_product(
     Returns:
         The layer's output, or None where its populations must run one by one.
     """
-    if gate.shape != up.shape or not _of_type(gate, up) or not fusable(nodes, gate, as_train):
+    if gate.shape != up.shape or not _of_type(gate, up) or not fusable(nodes, gate, as_train=as_train):
         return None
     (first, gate), (second, up) = host.described(gate), host.described(up)
     shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]

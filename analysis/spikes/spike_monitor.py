@@ -84,7 +84,7 @@ class SpikeMonitor:
 
     def _count_call(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         call = self._execution.call
-        if call is None or call.caller is not module or call.outer is not None:
+        if call is None or call.caller is not module or not call.is_outermost:
             return  # a model inside of the one that was called
         with _COUNTING:
             self.tokens, self.samples = self.tokens + call.size.tokens, self.samples + call.size.samples

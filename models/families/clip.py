@@ -9,7 +9,10 @@ from las_sj.models.registry import Family, register_family
 
 
 class VisionEmbeddings(ConstantCurrents):
-    """Patches, a class token and positions; for images of other sizes, positions come from the embedding's weight."""
+    """Patches, a class token and positions: pixels [T·B, 3, height, width] to [T·B, S, C].
+
+    For images of other sizes, positions come from the embedding's weight.
+    """
 
     def interpolate_pos_encoding(self, *args: Any) -> Tensor:
         """Interpolated positions as a constant current."""

@@ -8,7 +8,7 @@ from las_sj.models.registry import Family, register_family
 
 
 class OneCentredRMSNorm(SpikingRMSNorm):
-    """RMSNorm with gains 1 + γ."""
+    """RMSNorm with gains 1 + γ, [T·B, ..., C] to [T·B, ..., C]."""
 
     @property
     def gains(self) -> Tensor:

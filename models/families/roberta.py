@@ -14,7 +14,7 @@ from las_sj.neurons import HGNode
 
 
 class HeadWithActivation(SpikingLayer):
-    """A head with HG neurons after its first layer."""
+    """A head [T·B, ..., C] to [T·B, ..., C_out] with HG neurons after its first layer."""
 
     function: str
     dense: nn.Module
@@ -32,7 +32,7 @@ class HeadWithActivation(SpikingLayer):
 
 
 class ClassificationHead(HeadWithActivation):
-    """Linear, tanh, linear, of the first token."""
+    """Linear, tanh, linear, of the first token: [T·B, S, C] to classes."""
 
     function = "tanh"
     dropout: nn.Module
@@ -43,7 +43,7 @@ class ClassificationHead(HeadWithActivation):
 
 
 class LanguageHead(HeadWithActivation):
-    """Linear, gelu, norm, linear."""
+    """Linear, gelu, norm, linear: [T·B, S, C] to the vocabulary."""
 
     function = "gelu"
     layer_norm: nn.Module

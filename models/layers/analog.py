@@ -22,7 +22,7 @@ class IslandCounts:
 
 
 class AnalogIsland(SpikingLayer):
-    """A module kept as it was, from one linear layer to a whole vision tower.
+    """A module kept as it was, from one linear layer to a whole vision tower: [T·B, ...] to [T·B, ...].
 
     In a temporal call it sums its input, the first float tensor that it is given, over T, runs once, and emits 1/T of
     its outputs at each step; of other arguments (tokens, masks), which were repeated T times, it takes the first share.

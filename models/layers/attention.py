@@ -34,7 +34,7 @@ _BLOCK = 1 << 17  # scores of a temporal call handled at a time: bounds memory, 
 
 
 class SpikingAttentionCore(SpikingSoftmax):
-    """softmax(Q·Kᵀ·scaling + mask)·V with spikes as one operand of every product.
+    """softmax(Q·Kᵀ·scaling + mask)·V with spikes as one operand of every product, [T·B, H, S, D] to [T·B, H, S, D].
 
     The layer around it says whether queries and keys are rotated by their positions (`rotary`: the share of their
     channels) and whether scores are soft-capped, and announces the cache that coded keys and values are written to.
@@ -215,7 +215,9 @@ def _grouped(mask: Tensor, heads: int, groups: int) -> Tensor:
 
 
 class SpikingAttention(SpikingLayer):
-    """An attention module of transformers: holds the core, and codes the input of its projections once.
+    """An attention module of transformers, [T·B, S, C] to [T·B, S, C].
+
+    It holds the core, and codes the input of its projections once.
 
     `projections` (set from the family) names the linear layers that hidden_states go to, which are `FedLinear`.
     """

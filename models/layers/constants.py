@@ -8,7 +8,9 @@ from las_sj.models.layers.spiking_layer import SpikingLayer
 
 
 class ConstantCurrents(SpikingLayer):
-    """A module that adds parameters of its own, such as a class token: in a temporal call they are 1/T of it per step.
+    """A module that adds parameters of its own, such as a class token [1, 1, C], to its currents [T·B, S, C].
+
+    In a temporal call they are constant currents, 1/T of them per step.
 
     `constants` (set from the family) names them.
     """

@@ -83,7 +83,7 @@ class SpikingLinear(FedLinear):
 
 
 class RectifiedLinear(SpikingLinear):
-    """A linear layer and HG neurons for the ReLU that modelling code applies to its output (DistilBERT).
+    """A linear layer, and HG neurons for the ReLU that follows it (DistilBERT): [T·B, ..., C_in] to [T·B, ..., C_out].
 
     Their currents are never negative, so the ReLU that follows changes nothing at any time step.
     """

@@ -15,7 +15,9 @@ from las_sj.neurons import HGNode, WindowNode, fused
 
 
 class SpikingSoftmax(SpikingLayer):
-    """The populations that turn scores into probabilities (LAS, arXiv 2505.09659, spike-equivalent components).
+    """The populations that turn scores into probabilities, [T·B, H_kv, G, S_q, S_k] both.
+
+    Source: LAS, arXiv 2505.09659, spike-equivalent components.
 
     Scores may be soft-capped first (`softcap`: c·tanh(score/c), Gemma 2).
     """

@@ -1,5 +1,6 @@
 """Threads that share one converted model, as in a server, each get what a single thread gets."""
 
+import copy
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import EXECUTIONS, MODELS, Model, convert_tiny, token_ids
+from torch import nn
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
+from las_sj.models import execution_of
+from las_sj.models.call import Call, begin
 
 THREADS, CALLS = 8, 50
 
@@ -112,3 +116,15 @@ def test_monitored_threads_lose_no_count(execution: str) -> None:
             counts.synaptic_operations,
             counts.outliers,
         ), name
+
+
+def test_replicas_share_calls_and_copies_do_not() -> None:
+    """nn.DataParallel copies modules shallowly, and layers keep the execution that they were made with."""
+    execution = execution_of(convert_tiny(MODELS["llama"]()))
+    replica, clone = copy.copy(execution), copy.deepcopy(execution)
+    begin(Call(replica.identity, nn.Identity(), temporal=True))
+    try:
+        assert execution.temporal
+        assert not clone.temporal
+    finally:
+        begin(None)

@@ -369,3 +369,19 @@ def test_one_monitor_at_a_time(snn: PreTrainedModel) -> None:
         run(snn, "accumulated", input_ids=token_ids())
     assert outer.tokens == 30
     assert all(counts.neurons for counts in outer.sites.values())
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_inputs_out_of_range_of_earlier_calls_are_not_counted(execution: str) -> None:
+    snn = convert_tiny(MODELS["llama"]())
+    node = snn.model.layers[0].self_attn.input_node
+    node.theta_outlier.data.mul_(0.1)
+    node.theta_normal.data.clamp_(max=float(node.theta_outlier))
+    counts = []
+    for _ in range(2):
+        with SpikeMonitor(snn) as monitor:
+            run(snn, execution, input_ids=token_ids())
+        counts.append(monitor.sites["model.layers.0.self_attn.input_node"].out_of_range)
+        run(snn, execution, input_ids=token_ids())  # unmonitored: counted by the node alone
+        assert node.out_of_range == counts[0] > 0
+    assert counts[0] == counts[1]

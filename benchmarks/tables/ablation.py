@@ -8,8 +8,8 @@ step t, each step's result counting for 1/T. Prints a Markdown table.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,7 +20,7 @@ from timing import print_header, print_row
 from torch import Tensor
 
 import las_sj
-from las_sj.models.layers import attention, norm
+from las_sj.models.layers import attention, norm, softmax
 
 
 def products_of_each_step(a_seq: Tensor, b_seq: Tensor) -> Tensor:
@@ -28,9 +28,10 @@ def products_of_each_step(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     return torch.matmul(a_seq, b_seq)
 
 
-def softmax_of_each_step(core: attention.SpikingAttentionCore, scores: Tensor) -> Tensor:
+def softmax_of_each_step(layer: softmax.SpikingSoftmax, scores: Tensor, mask: Tensor | None, *rest: object) -> Tensor:
     """Softmax of trains [T, ...] step by step, coded."""
-    return core.probability_node(torch.softmax(scores, -1) / len(scores))
+    scores = scores if mask is None else scores + layer.per_step(mask)
+    return layer.probability_node(torch.softmax(scores, -1) / len(scores))
 
 
 def norm_of_each_step(layer: norm.SpikingRMSNorm, x: Tensor) -> Tensor:
@@ -43,22 +44,14 @@ def norm_of_each_step(layer: norm.SpikingRMSNorm, x: Tensor) -> Tensor:
     return output if bias is None else output + layer.per_step(bias)
 
 
-@contextmanager
-def ordinary_softmax() -> Iterator[None]:
-    """`fused.softmax` would run all populations before the ordinary one is asked."""
-    core = attention.SpikingAttentionCore
-    with (
-        patch.object(core, "_softmax_in_time", softmax_of_each_step),
-        patch.object(attention.fused, "softmax", lambda *arguments: None),
-    ):
-        yield
-
-
 VARIANTS: dict[str, tuple[dict[str, Any], Callable[[], AbstractContextManager[Any]]]] = {
     "the whole": ({}, nullcontext),
     "single MT neurons": ({"outlier_aware": False}, nullcontext),
     "ordinary attention products": ({}, lambda: patch.object(attention, "spiking_matmul", products_of_each_step)),
-    "ordinary softmax": ({}, ordinary_softmax),
+    "ordinary softmax": (
+        {},
+        lambda: patch.object(softmax.SpikingSoftmax, "probability_trains", softmax_of_each_step),
+    ),
     "ordinary norm": ({}, lambda: patch.object(norm.SpikingRMSNorm, "forward", norm_of_each_step)),
 }
 

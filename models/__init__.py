@@ -21,6 +21,7 @@ from las_sj.models.families import (
     roberta,
     vit,
 )
+from las_sj.models.inputs import register_input
 from las_sj.models.layers.activation import register_activation
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.site import Dense, Site, Synapses
@@ -62,6 +63,7 @@ __all__ = [
     "qwen3",
     "register_activation",
     "register_family",
+    "register_input",
     "roberta",
     "running",
     "set_execution",

@@ -17,7 +17,7 @@ from las_sj.models.checkpointing import FindsItsCall
 from las_sj.models.encoded_images import repeat_encoded, sum_encoded
 from las_sj.models.execution import EXECUTION, Execution, execution_of
 from las_sj.models.heads import classifies_sequences
-from las_sj.models.inputs import OF_IMAGES, TARGETS, VALUES, arguments_of, padding_of, source_of, takes_tokens
+from las_sj.models.inputs import OF_IMAGES, TARGETS, arguments_of, is_value, padding_of, source_of, takes_tokens
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import NAME
 from las_sj.models.layers.linear import SpikingReadout
@@ -148,7 +148,7 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int) -> None:
             named[name] = {kind: repeat_encoded(output, time_steps) for kind, output in value.items()}
         if not isinstance(value, Tensor) or name in _NOT_REPEATED:
             continue
-        if name in VALUES:
+        if is_value(name):
             named[name] = (value / time_steps).repeat(time_steps, *[1] * (value.dim() - 1))
         elif name == "position_ids" and value.dim() == 3:  # [3 or 4, B, S]: one row for each axis of an image
             named[name] = value.repeat(1, time_steps, 1) if value.shape[1] == batch else value

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 TOKENS = ("input_ids", "inputs_embeds")
 # Float inputs enter as constant currents. The vision tower of Qwen2-VL calls its pixels hidden_states.
-VALUES = ("inputs_embeds", "pixel_values", "pixel_values_videos", "hidden_states")
-SOURCES = ("input_ids", *VALUES)
+_VALUES = ["inputs_embeds", "pixel_values", "pixel_values_videos", "hidden_states"]
 OF_IMAGES = ("image_grid_thw", "video_grid_thw", "grid_thw", "image_sizes")  # one row for each image or video
 TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")
 
@@ -18,6 +17,22 @@ class Size(NamedTuple):
 
     tokens: int
     samples: int
+
+
+def register_input(name: str) -> None:
+    """Have a float argument of models, [B, ...], enter as a constant current; it tells the size of the batch too."""
+    if name not in _VALUES:
+        _VALUES.append(name)
+
+
+def is_value(name: str) -> bool:
+    """Whether an argument is a float input, which enters as a constant current."""
+    return name in _VALUES
+
+
+def sources() -> tuple[str, ...]:
+    """The arguments that tell the size of the batch, the first that is given: tokens, or values."""
+    return ("input_ids", *_VALUES)
 
 
 def arguments_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +48,7 @@ def takes_tokens(module: nn.Module) -> bool:
 
 def source_of(named: dict[str, Any]) -> Tensor | None:
     """The input that tells the size of the batch."""
-    return next((named[name] for name in SOURCES if isinstance(named.get(name), Tensor)), None)
+    return next((named[name] for name in sources() if isinstance(named.get(name), Tensor)), None)
 
 
 def size_of(named: dict[str, Any]) -> Size:
@@ -44,7 +59,7 @@ def size_of(named: dict[str, Any]) -> Size:
         if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == tokens.shape[:2]:
             return Size(int(mask.bool().sum()), len(tokens))
         return Size(tokens.shape[:2].numel(), len(tokens))
-    images = next((named[name] for name in (*OF_IMAGES, *VALUES) if isinstance(named.get(name), Tensor)), None)
+    images = next((named[name] for name in (*OF_IMAGES, *_VALUES) if isinstance(named.get(name), Tensor)), None)
     return Size(0, 0 if images is None else len(images))
 
 

@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 from tiny_models import EXECUTIONS, calibration_batches, convert_tiny, llama, relative_error, run, token_ids
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 import las_sj
 from las_sj.analysis import SpikeMonitor, audit
@@ -23,6 +30,7 @@ from las_sj.models import (
     named_sites,
     register_activation,
     register_family,
+    register_input,
     spiking_form_of,
 )
 from las_sj.models.registry import FAMILIES
@@ -167,6 +175,45 @@ def test_a_layer_and_a_neuron(tmp_path: Path) -> None:
         run(snn, "accumulated", input_ids=ids)
     assert monitor.sites["model.layers.0.mlp.1.node"].spikes > 0
     assert audit(snn, {"input_ids": ids[:1, :3]}).analog_products == 0
+
+
+class SignalConfig(PretrainedConfig):
+    model_type = "their_signal"
+
+
+class SignalModel(PreTrainedModel):
+    """Takes a float argument of a name of its own, [B, S, C]."""
+
+    config_class = SignalConfig
+    main_input_name = "voltage"
+
+    def __init__(self, config: SignalConfig) -> None:
+        super().__init__(config)
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.LayerNorm(16), nn.Linear(16, 4))
+        self.post_init()
+
+    def forward(self, voltage: Tensor) -> tuple[Tensor]:
+        return (self.layers(voltage),)
+
+
+def test_an_input() -> None:
+    torch.manual_seed(0)
+    ann = SignalModel(SignalConfig()).eval()
+    register_family(Family(("their_signal",)))
+    register_input("voltage")
+    try:
+        snn = las_sj.convert(copy.deepcopy(ann), None, [{"voltage": torch.randn(4, 5, 8)}])
+        batch = {"voltage": torch.randn(2, 5, 8)}
+        with torch.no_grad():
+            reference = ann(**batch)[0]
+        for execution in EXECUTIONS:
+            assert relative_error(run(snn, execution, **batch)[0], reference) < 1e-3
+        with SpikeMonitor(snn) as monitor:
+            run(snn, "temporal", **batch)
+        assert (monitor.tokens, monitor.samples) == (0, 2)
+        assert audit(snn, batch).fully_spike_driven
+    finally:
+        del FAMILIES["their_signal"]
 
 
 class TheirConfig(LlamaConfig):

@@ -26,7 +26,7 @@ from las_sj.analysis.auditing.provenance import Origin, Provenance, is_spikes, t
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import execution_of, running
 from las_sj.models.execution import is_converted
-from las_sj.models.inputs import SOURCES, TARGETS
+from las_sj.models.inputs import TARGETS, sources
 from las_sj.neurons import WindowNode
 
 SPIKE_WEIGHT = "spike × weight"
@@ -160,14 +160,14 @@ def audit(model: PreTrainedModel, batch: Mapping[str, Any]) -> Audit:
     Raises:
         ValueError: the batch has no tokens, embeddings or pixels.
     """
-    sources = [batch[name] for name in SOURCES if isinstance(batch.get(name), Tensor)]
-    if not sources:
-        raise ValueError(f"the batch must have one of {', '.join(SOURCES)}, got {', '.join(batch) or 'nothing'}")
+    inputs = [batch[name] for name in sources() if isinstance(batch.get(name), Tensor)]
+    if not inputs:
+        raise ValueError(f"the batch must have one of {', '.join(sources())}, got {', '.join(batch) or 'nothing'}")
     batch = {name: value for name, value in batch.items() if name not in TARGETS}  # a loss is not part of the network
     mode = _AuditMode(model)
     for constant in (*model.parameters(), *model.buffers(), *tensors_in(dict(batch))):
         mode.provenance.mark(constant, None)
-    for source in sources:
+    for source in inputs:
         mode.provenance.mark(source, Origin(index=not source.is_floating_point()))
     temporal = running(model, "temporal") if is_converted(model) else nullcontext()
     # In inference mode composite operators would arrive whole.

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from las_sj.extras import MissingExtraError
 from las_sj.models import execution_of, named_sites, set_execution
 from las_sj.models.layers.linear import FedLinear, SpikingLinear
 from las_sj.neurons import WindowNode
@@ -36,7 +35,9 @@ try:
     from neurobench.hooks.neuron import NeuronHook
     from neurobench.models import NeuroBenchModel
 except ModuleNotFoundError as error:
-    raise MissingExtraError(f"{error.name} not installed: pip install 'las_sj[neurobench]'") from error
+    raise ModuleNotFoundError(
+        f"{error.name} not installed: pip install 'las_sj[neurobench]'", name=error.name
+    ) from error
 
 
 class ConvertedClassifier(NeuroBenchModel):

@@ -1,6 +1,6 @@
-"""python -m las_sj: see las_sj_cli."""
+"""python -m las_sj: what the command las-sj does, which stands on this package and is not imported by it."""
 
-from las_sj_cli import main
+import runpy
 
 if __name__ == "__main__":
-    main()
+    runpy.run_module("las_sj_cli", run_name="__main__")

@@ -1,6 +1,7 @@
 """The folders import each other one way: analysis → models → neurons, and las_sj stands on all three."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ FOLDERS = ("neurons", "models", "analysis", "las_sj")  # the first three are pac
 MAY_IMPORT = {
     "neurons": {"neurons"},
     "models": {"neurons", "models"},
-    "analysis": {"neurons", "models", "analysis", "extras"},  # extras imports nothing of las_sj
+    "analysis": {"neurons", "models", "analysis"},
 }
 
 
@@ -41,10 +42,6 @@ def test_folders_import_one_way(folder: str) -> None:
         if name not in MAY_IMPORT[folder]
     }
     assert wrong == set()
-
-
-def test_extras_imports_nothing() -> None:
-    assert list(imported((ROOT / "las_sj" / "extras.py").read_text(encoding="utf-8"))) == []
 
 
 @pytest.mark.parametrize(
@@ -94,6 +91,12 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
             changed |= bool(more)
             found |= more
     return [{other for other in found if name in reach[other]} for name, found in reach.items() if name in found]
+
+
+def test_nothing_imports_the_command() -> None:
+    """las_sj_cli stands on las_sj."""
+    sources = [path.read_text(encoding="utf-8") for path in modules().values()]
+    assert not any(re.search(r"^\s*(import|from) las_sj_cli", source, re.MULTILINE) for source in sources)
 
 
 def test_no_import_circles() -> None:

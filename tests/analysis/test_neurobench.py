@@ -203,4 +203,6 @@ def test_not_imported_with_the_package() -> None:
 def test_missing_extra() -> None:
     code = "import sys; sys.modules['neurobench'] = None; import las_sj.analysis.neurobench"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert re.search(r"MissingExtraError: neurobench\S* not installed: pip install 'las_sj\[neurobench\]'", done.stderr)
+    assert re.search(
+        r"ModuleNotFoundError: neurobench\S* not installed: pip install 'las_sj\[neurobench\]'", done.stderr
+    )

@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from las_sj.models import execution_of, named_sites
+from las_sj.models import execution_of, named_sites, running
 from las_sj.models.layers.embedding import SpikingEmbedding
 from las_sj.models.passive import makes_constants
 from las_sj.neurons import WindowNode
@@ -107,7 +106,7 @@ def check_structure(model: PreTrainedModel, probe: dict[str, Any], expected: Out
     """Compare a converted model, coding bypassed, with the ANN, in both executions.
 
     Args:
-        model: the converted model; its step mode is left "s".
+        model: the converted model, in the accumulated execution, in which it is left.
         probe: the call that `expected` was recorded with.
         expected: `record_outputs` of the ANN.
 
@@ -122,12 +121,9 @@ def check_structure(model: PreTrainedModel, probe: dict[str, Any], expected: Out
     with bypassed_coding(model):
         accumulated = _Comparison(model, expected, mask)
         _look_at_outputs(model, probe, accumulated.compare)
-        functional.set_step_mode(model, "m")
-        try:
+        with running(model, "temporal"):
             temporal = _Comparison(model, expected, mask, execution_of(model).time_steps)
             _look_at_outputs(model, probe, temporal.compare)
-        finally:
-            functional.set_step_mode(model, "s")
     return {"accumulated": accumulated.worst, "temporal": temporal.worst}
 
 

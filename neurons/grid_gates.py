@@ -41,14 +41,14 @@ class GridGates:
         self.set_range(None, None)
 
     def tables(self) -> dict[str, Tensor]:
-        """The tables, by name, in the order in which kernels know them."""
+        """The tables, by name, in the order in which checkpoints hold them."""
         lines = self.fit.lines
         return {
-            "bias": lines.bias.float(),
-            "amplitude": lines.amplitude.float(),
+            "cells": self.fit.cells.clone(),
             "start": lines.start.float(),
             "inverse_width": (1 / lines.width).float(),
-            "cells": self.fit.cells.clone(),
+            "bias": lines.bias.float(),
+            "amplitude": lines.amplitude.float(),
         }
 
     def set_range(self, low: float | None, high: float | None) -> None:
@@ -77,7 +77,7 @@ class GridGates:
 
     def describe(self, gates: Gates, addresses: list[int]) -> None:
         """Write grid, core and tails to the structure for the kernels."""
-        gates.bias, gates.amplitude, gates.start, gates.inverse_width, gates.cells = addresses
+        gates.cells, gates.start, gates.inverse_width, gates.bias, gates.amplitude = addresses
         function = self.function
         gates.is_grid = True
         gates.cell_count = len(self.fit.cells)

@@ -39,7 +39,7 @@ class OctaveGates:
         self.set_range(None, None)
 
     def tables(self) -> dict[str, Tensor]:
-        """The tables, by name, in the order in which kernels know them."""
+        """The tables, by name, in the order in which checkpoints hold them."""
         return {"bias": self.fit.lines.bias.float(), "amplitude": self.fit.lines.amplitude.float()}
 
     def set_range(self, low: float | None, high: float | None) -> None:

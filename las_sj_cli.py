@@ -20,6 +20,14 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that the first argument names, with the others; list the commands where there is none."""
+    try:
+        _main(arguments)
+    except KeyboardInterrupt:  # while torch is imported; a command that runs says what became of it
+        print("\ninterrupted: nothing was written", file=sys.stderr)
+        sys.exit(130)
+
+
+def _main(arguments: Sequence[str] | None) -> None:
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     if name in ("-h", "--help"):
         print(usage())

@@ -1,5 +1,6 @@
 """Spiking layers, the temporal call, and one adapter per model family."""
 
+from las_sj.models.batch_state import RowsOfSequences
 from las_sj.models.coverage import Coverage
 from las_sj.models.execution import Execution, execution_of, running, set_execution
 from las_sj.models.families import (
@@ -39,6 +40,7 @@ __all__ = [
     "Execution",
     "Family",
     "NeuronFactory",
+    "RowsOfSequences",
     "Site",
     "SpikingLayer",
     "Synapses",

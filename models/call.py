@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import FrameType
 from typing import Any, Optional
 
 from torch import Tensor, nn
 
 from las_sj.models.inputs import Size, size_of
+from las_sj.neurons import watching
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,8 @@ class Call:
         token_mask: bool [B, S], False on padding; None without padding, or where the model takes no tokens.
         arguments: what the caller was given, by name, before inputs were repeated.
         labels: what a loss is computed from at the end of the call.
-        recomputed: whether gradient checkpointing runs layers of a call again that has ended.
+        is_entry: whether inputs were repeated at its beginning: it is not a call within one of the same model.
+        frame: what runs the caller; None where that cannot have ended, as where layers are computed again.
         notes: what an observer of the call keeps for as long as it lasts, by observer.
     """
 
@@ -39,7 +42,8 @@ class Call:
     token_mask: Tensor | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     labels: Tensor | None = None
-    recomputed: bool = False
+    is_entry: bool = True
+    frame: FrameType | None = None
     notes: dict[object, Any] = field(default_factory=dict)
 
     @cached_property
@@ -53,12 +57,9 @@ class Call:
         return None if self.token_mask is None else self.token_mask.reshape(-1, 1)
 
     @property
-    def is_outermost(self) -> bool:
-        """Whether no other call of this model is under way around this one."""
-        outer = self.outer
-        while outer is not None and outer.identity is not self.identity:
-            outer = outer.outer
-        return outer is None
+    def is_under_way(self) -> bool:
+        """Whether the call has not ended; an interrupt ends one without a word."""
+        return self.frame is None or watching.is_running(self.frame)
 
     @property
     def size(self) -> Size:
@@ -83,7 +84,7 @@ def begin(call: Call | None) -> None:
 def again(call: Call | None) -> Iterator[None]:
     """Within this context layers find a call that has ended: gradient checkpointing runs them a second time."""
     before = _INNERMOST.get()
-    _INNERMOST.set(None if call is None else replace(call, recomputed=True))
+    _INNERMOST.set(None if call is None else replace(call, frame=None))
     try:
         yield
     finally:

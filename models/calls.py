@@ -24,6 +24,7 @@ from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.spiking_layer import SpikingLayer, join
 from las_sj.models.reclassed import reclass
 from las_sj.models.registry import Family
+from las_sj.neurons import watching
 
 _ENCODED_IMAGES = "mm_encoder_outputs"
 _IMAGE_OUTPUTS = ("image_outputs", "video_outputs")
@@ -71,25 +72,25 @@ def _refuse_to_save(*args: Any, **kwargs: Any) -> None:
 def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
     execution = execution_of(module)
     named = arguments_of(module, args, kwargs)
-    outer = execution.call
-    if _was_cut_short(outer, module):
+    frame, outer = watching.caller_frame(), execution.call
+    if outer is not None and not outer.is_under_way:  # an interrupt cut it short
         begin(None)
         outer = None
-    if outer is not None:
+    if outer is not None and not _calls_itself(outer, module):
         mask = outer.token_mask if takes_tokens(module) else None
-        begin(Call(execution.identity, module, outer.temporal, innermost(), mask, recomputed=outer.recomputed))
+        begin(Call(execution.identity, module, outer.temporal, innermost(), mask, is_entry=False, frame=frame))
         return (), named
     _check_call(module, execution, named)
     temporal, given = execution.step_mode == "m", dict(named)
     labels = _put_targets_aside(module, named) if temporal else None
     if temporal:
         _repeat_inputs(named, execution.time_steps)
-    begin(Call(execution.identity, module, temporal, innermost(), padding_of(given), given, labels))
+    begin(Call(execution.identity, module, temporal, innermost(), padding_of(given), given, labels, frame=frame))
     return (), named
 
 
-def _was_cut_short(outer: Call | None, module: nn.Module) -> bool:
-    """Whether a call of `module` seems to be under way: an interrupt ended it, since no model calls itself."""
+def _calls_itself(outer: Call | None, module: nn.Module) -> bool:
+    """Whether a call of `module` is under way: a hook calls the model again, which is a call of its own."""
     while outer is not None:
         if outer.caller is module:
             return True
@@ -162,7 +163,7 @@ def _end_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
         return output
     begin(ended.outer)
     execution = execution_of(module)
-    if execution.call is not None or not ended.temporal or output is None:
+    if not ended.is_entry or not ended.temporal or output is None:
         return output
     source = source_of(kwargs)
     if source is None:

@@ -1,6 +1,7 @@
 """Spiking neurons of LAS as SpikingJelly stateful nodes."""
 
 from las_sj.neurons.code import MAX_TIME_STEPS, MultiThresholdCode
+from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.fs import FSNode
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail, register_function
@@ -8,6 +9,7 @@ from las_sj.neurons.hg import HGNode
 from las_sj.neurons.mt import MTNode
 from las_sj.neurons.oat import OATNode
 from las_sj.neurons.record import WindowRecord
+from las_sj.neurons.seen_values import SeenValues
 from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
 
@@ -22,8 +24,10 @@ __all__ = [
     "MultiThresholdCode",
     "OATNode",
     "OctaveFunction",
+    "SeenValues",
     "Tail",
     "ThresholdNode",
+    "WindowCounts",
     "WindowNode",
     "WindowRecord",
     "register_function",

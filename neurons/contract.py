@@ -13,8 +13,9 @@ from las_sj.neurons.seen_values import SeenValues
 class NeuronContract:
     """The methods that make a neuron: of a subclass of `WindowNode`, which mixes this in.
 
-    `exact`, `write_sum`, `write_train` and `spikes_of` must be defined, and `with_gradient` where the neuron is
-    trained through; the others have defaults. All take membrane potentials, the sum of a window's input.
+    `exact`, `write_sum`, `write_train` and `spikes_of` must be defined; `with_gradient` where the neuron is trained
+    through, `spike_scale` where trains are kept, `describe` where it has kernels. The others have defaults. All take
+    membrane potentials, the sum of a window's input.
 
     Attributes:
         time_steps, backend, count_spikes, counts, recorder: as in `WindowNode`.

@@ -1,10 +1,12 @@
 """Does anybody watch? Hooks, wrapped modules, modes that follow operations, gradients, a backward pass under way.
 
-The only file below analysis/ that uses private names of torch and accelerate. Each stands here with its reason, and
-a test holds that it exists, so that a new torch fails there first.
+The only file below analysis/ that uses private names of torch, accelerate and CPython. Each stands here with its
+reason, and a test holds that it exists, so that a new torch fails there first.
 """
 
+import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import torch
@@ -67,6 +69,19 @@ def is_traced(x: Tensor) -> bool:
 def keeps_gradient(x: Tensor, parameters: Sequence[Tensor]) -> bool:
     """Whether a gradient flows to `x` or to one of the parameters."""
     return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters))
+
+
+def caller_frame() -> FrameType:
+    """The frame that called the caller of this function: what runs a module, where a hook of its asks."""
+    return sys._getframe(2)
+
+
+def is_running(frame: FrameType) -> bool:
+    """Whether a frame is still on this thread's stack: torch runs no hook where an interrupt ends a module's call."""
+    current: FrameType | None = sys._getframe(1)
+    while current is not None and current is not frame:
+        current = current.f_back
+    return current is not None
 
 
 def in_backward() -> bool:

@@ -126,3 +126,9 @@ def test_broken_link_fails_the_build(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert re.findall("^WARNING.*", done.stderr.decode(), re.MULTILINE)[1:] == []
     assert "docs/nothing.md" in done.stderr.decode()
+
+
+def test_no_placeholder_is_left() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    left = re.compile(r"\b(?:TODO|TBD|FIXME|XXX|[A-Z]+_TABLE|[A-Z]+_FIGURE)\b")
+    assert [str(page) for page in pages if left.search(page.read_text(encoding="utf-8"))] == []

@@ -11,7 +11,7 @@ from las_sj.analysis.spikes.site_spikes import Live, SiteSpikes
 from las_sj.analysis.spikes.train_sample import TrainSample
 from las_sj.models import AnalogIsland, execution_of, named_sites
 from las_sj.models.layers.analog import IslandCounts
-from las_sj.neurons import WindowNode, WindowRecord
+from las_sj.neurons import WindowNode, WindowRecord, watching
 
 SAMPLE = 256
 _COUNTING = Lock()  # threads may call a monitored model at once
@@ -84,8 +84,8 @@ class SpikeMonitor:
 
     def _count_call(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         call = self._execution.call
-        if call is None or call.caller is not module or not call.is_outermost:
-            return  # a model inside of the one that was called
+        if call is None or call.caller is not module or not call.is_entry or watching.in_backward():
+            return  # a model inside of the one that was called, or one that is computed again
         with _COUNTING:
             self.tokens, self.samples = self.tokens + call.size.tokens, self.samples + call.size.samples
 
@@ -101,11 +101,6 @@ class SpikeMonitor:
             known[id(live)] = (live, Live(live))
         found: Live = known[id(live)][1]
         return found
-
-    def is_recomputed(self) -> bool:
-        """Whether gradient checkpointing runs layers again whose windows were counted before."""
-        call = self._execution.call
-        return call is not None and call.recomputed
 
     @property
     def time_steps(self) -> int:
@@ -135,7 +130,7 @@ class _Recorder:
         self.counts = counts
 
     def __call__(self, node: WindowNode, record: WindowRecord) -> None:
-        if self.monitor.is_recomputed():
+        if watching.in_backward():  # gradient checkpointing runs layers again whose windows were counted before
             return
         live = self.monitor.live_of(record)
         with _COUNTING:

@@ -32,7 +32,7 @@ def first_tokens(batches: Sequence[Batch], tokens: int, window: int) -> list[Bat
     for batch in batches:
         if tokens <= 0:
             break
-        length = min(window, batch["input_ids"].shape[1])
+        length = min(window, tokens, batch["input_ids"].shape[1])
         rows = max(1, min(len(batch["input_ids"]), tokens // length))
         cut.append({name: value[:rows, :length] for name, value in batch.items()})
         tokens -= rows * length

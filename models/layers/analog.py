@@ -9,6 +9,7 @@ from transformers.utils import ModelOutput
 
 from las_sj.models.inputs import OF_IMAGES
 from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.neurons import watching
 from las_sj.neurons.counts import add_safely
 
 _BOUNDS = ("cu_seqlens",)  # where images begin, and where the last one ends
@@ -44,7 +45,7 @@ class AnalogIsland(SpikingLayer):
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         counts = self.counts
-        if counts is None:
+        if counts is None or watching.in_backward():  # computed again by gradient checkpointing: counted before
             return super().forward(*args, **kwargs)
         with FlopCounterMode(display=False) as counter:
             output = super().forward(*args, **kwargs)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_models import (
     EXECUTIONS,
+    MODELS,
     Model,
     bert,
     calibration_batches,
@@ -214,3 +215,38 @@ def test_register_family(monkeypatch: pytest.MonkeyPatch) -> None:
     snn: Model = las_sj.convert(model, None, calibration_batches())
     assert snn.las_coverage.analog == {}
     assert "other" not in FAMILIES
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_interrupted_in_the_head(execution: str) -> None:
+    """torch runs no hook where an interrupt ends a call; every door into the model must find that out."""
+    snn, ids = convert_tiny(MODELS["llama"]()), token_ids(16)
+    las_sj.set_execution(snn, execution)
+
+    def interrupt(*seen: object) -> None:
+        raise KeyboardInterrupt
+
+    with torch.no_grad():
+        expected = {door: door(input_ids=ids)[0] for door in (snn, snn.model)}
+        for first, place in ((snn, snn.lm_head), (snn.model, snn.model.norm)):
+            for door in (snn.model, snn):
+                handle = place.register_forward_pre_hook(interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    first(input_ids=ids)
+                handle.remove()
+                assert torch.equal(door(input_ids=ids)[0], expected[door])
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_a_hook_may_call_the_model_again(execution: str) -> None:
+    snn, outer, inner = convert_tiny(MODELS["llama"]()), token_ids(2), token_ids(1, 6, seed=5)
+    expected = [run(snn, execution, input_ids=ids)[0] for ids in (outer, inner)]
+    found = []
+
+    def again(*seen: object) -> None:
+        handle.remove()
+        found.append(snn(input_ids=inner)[0])
+
+    handle = snn.model.layers[1].register_forward_pre_hook(again)
+    assert torch.equal(run(snn, execution, input_ids=outer)[0], expected[0])
+    assert torch.equal(found[0], expected[1])

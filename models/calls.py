@@ -89,13 +89,12 @@ def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     return (), named
 
 
-def _calls_itself(outer: Call | None, module: nn.Module) -> bool:
-    """Whether a call of `module` is under way: a hook calls the model again, which is a call of its own."""
-    while outer is not None:
-        if outer.caller is module:
-            return True
-        outer = outer.outer
-    return False
+def _calls_itself(outer: Call, module: nn.Module) -> bool:
+    """Whether `module` is being run by the call `outer` already: a hook calls the model again, a call of its own."""
+    current: Call | None = outer
+    while current is not None and current.caller is not module:
+        current = None if current.is_entry else current.outer
+    return current is not None
 
 
 def _check_call(module: nn.Module, execution: Execution, named: dict[str, Any]) -> None:

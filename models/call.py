@@ -61,6 +61,10 @@ class Call:
         """Whether the call has not ended; an interrupt ends one without a word."""
         return self.frame is None or watching.is_running(self.frame)
 
+    def kept(self) -> "Call":
+        """The call for those who keep it until it has ended: without frames, whose locals hold inputs and outputs."""
+        return replace(self, frame=None, outer=None if self.outer is None else self.outer.kept())
+
     @property
     def size(self) -> Size:
         """Tokens without padding, and sequences or images, that went in."""
@@ -82,9 +86,9 @@ def begin(call: Call | None) -> None:
 
 @contextmanager
 def again(call: Call | None) -> Iterator[None]:
-    """Within this context layers find a call that has ended: gradient checkpointing runs them a second time."""
+    """Within this context layers find a call that was `kept`: gradient checkpointing runs them a second time."""
     before = _INNERMOST.get()
-    _INNERMOST.set(None if call is None else replace(call, frame=None))
+    _INNERMOST.set(call)
     try:
         yield
     finally:

@@ -22,7 +22,8 @@ class FindsItsCall(KnowsCalls):
         name = "_gradient_checkpointing_func"
         if name not in self.__dict__:
             raise AttributeError(name)
-        return partial(_checkpoint, self.__dict__[name], self.execution.call)
+        call = self.execution.call
+        return partial(_checkpoint, self.__dict__[name], None if call is None else call.kept())
 
     @_gradient_checkpointing_func.setter
     def _gradient_checkpointing_func(self, function: Function) -> None:

@@ -1,6 +1,8 @@
 """Gradient checkpointing computes layers again in backward, after their call: they must find it."""
 
 import copy
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -88,3 +90,16 @@ def test_copies_keep_their_own_execution() -> None:
     accumulated, temporal = gradients(clone), gradients(snn)
     assert all(torch.isfinite(gradient).all() for gradient in accumulated.values())
     assert accumulated.keys() == temporal.keys()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_outputs_are_freed_where_backward_never_runs(execution: str, reentrant: bool) -> None:
+    """The graph keeps the call, which must not keep the output and so the graph: no collector sees that circle."""
+    model = trained(convert_tiny(MODELS["llama"]()), execution, use_reentrant=reentrant)
+    output = model(input_ids=token_ids()).logits
+    assert output.requires_grad
+    freed = weakref.ref(output)
+    del output
+    gc.collect()
+    assert freed() is None

@@ -58,7 +58,7 @@ def measure(ann: PreTrainedModel, calibration: Batches, evaluation: Batches, tim
     padding = run(snn, "temporal", with_other_padding(evaluation))
     double = to_double(snn)
     gap = relative(run(double, "temporal", evaluation), run(double, "accumulated", evaluation))
-    cosine = torch.nn.functional.cosine_similarity(temporal, reference).min()
+    cosine = torch.nn.functional.cosine_similarity(temporal.double(), reference.double()).min()
     figures = [
         relative(accumulated, reference),
         relative(temporal, reference),

@@ -1,6 +1,11 @@
-"""Hypothesis draws the same examples in every run."""
+"""Hypothesis draws the same examples in every run; each of several test processes (pytest -n) has one core."""
+
+import os
 
 from hypothesis import HealthCheck, settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: idle OpenMP threads would spin on the others' cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile(
     "deterministic",

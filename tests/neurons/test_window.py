@@ -213,7 +213,7 @@ def test_reset_counts(step_mode: str) -> None:
 @pytest.mark.parametrize(
     ("node", "exact"),
     [(MTNode(1.0, T), torch.clone), (OATNode(1.0, 2.0, T), torch.clone), (HGNode("tanh", T), torch.tanh)],
-    ids=str,
+    ids=("mt", "oat", "hg"),
 )
 def test_bypass(node: WindowNode, exact: Callable[[Tensor], Tensor], currents: Tensor) -> None:
     node = copy.deepcopy(node)

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 TOLERANCE = 0.002  # relative, and of errors: those of a code near 1e-4 depend on the processor's order of summation
 TOLERANCE_OF_ERRORS = 0.1
+TOLERANCE_OF_EXTREMES = 0.3  # of the worst of many: on processors with and without AVX-512 2.25e-8 … 2.93e-8 were seen
 ROUNDING_ERROR = 1e-12  # what lies below is the rounding of fp64, whatever its digits
-TWO_UNITS_BELOW_ONE = 2.0**-23  # of fp32: what processors differ by where a number near 1 is taken from 1
 
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the evaluation data in ../shared/data")
 needs_smollm2 = pytest.mark.skipif(
@@ -49,17 +49,17 @@ def assert_tables_agree(printed: list[list[str]], written: list[list[str]], time
     for new, old in zip(printed[1:], written[1:], strict=True):
         for column, cell, expected in zip(written[0], new, old, strict=True):
             if column not in timed:
-                resolution = TWO_UNITS_BELOW_ONE if column.startswith("1 − ") else ROUNDING_ERROR
-                assert_close(cell, expected, f"{place}, {old[0]}, {column}", resolution)
+                of_errors = TOLERANCE_OF_EXTREMES if "worst" in column else TOLERANCE_OF_ERRORS
+                assert_close(cell, expected, f"{place}, {old[0]}, {column}", of_errors)
 
 
-def assert_close(printed: str, written: str, place: str, resolution: float) -> None:
+def assert_close(printed: str, written: str, place: str, of_errors: float) -> None:
     """Two cells: the same words around numbers that are close."""
     assert NUMBER.sub("#", printed) == NUMBER.sub("#", written), place
     for new, old in zip(NUMBER.findall(printed), NUMBER.findall(written), strict=True):
         value, expected = (float(number.replace(",", "")) for number in (new, old))
-        tolerance = TOLERANCE_OF_ERRORS if "e" in old else TOLERANCE
-        assert abs(value - expected) <= max(tolerance * abs(expected), resolution), f"{place}: {new}, not {old}"
+        tolerance = of_errors if "e" in old else TOLERANCE
+        assert abs(value - expected) <= max(tolerance * abs(expected), ROUNDING_ERROR), f"{place}: {new}, not {old}"
 
 
 def rerun(*command: str) -> list[list[str]]:

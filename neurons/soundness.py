@@ -16,7 +16,10 @@ def fault_of_threshold(threshold: Tensor) -> str | None:
     """What is wrong with a threshold, scalar or [C], in words; None where nothing is."""
     if not threshold.is_floating_point():
         return f"must be floating-point numbers, got {threshold.dtype}"
-    if threshold.is_meta or bool(((threshold >= LEAST) & (threshold <= MOST)).all()):
+    if threshold.is_meta or threshold.numel() == 0:
+        return None
+    least, most = (threshold, threshold) if threshold.dim() == 0 else torch.aminmax(threshold.detach())
+    if LEAST <= float(least) and float(most) <= MOST:  # of NaN neither is true
         return None
     return f"must be finite and positive, within {LEAST:.1e}…{MOST:.1e}"
 

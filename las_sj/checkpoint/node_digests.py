@@ -3,6 +3,7 @@ that were saved."""
 
 import hashlib
 from collections.abc import Mapping
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ def digests_of(model: nn.Module) -> dict[str, str]:
 def digest_of(node: WindowNode) -> str:
     """A digest of a node's thresholds and tables as single precision, in which they are loaded, and of its range."""
     found = hashlib.sha256()
-    for name, tensor in node.state_dict().items():
+    for name, tensor in chain(node.named_parameters(recurse=False), node.named_buffers(recurse=False)):
         found.update(f"{name} {[*tensor.shape]} ".encode())
         found.update(_bytes_of(tensor))
     if isinstance(node, HGNode):

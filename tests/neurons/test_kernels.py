@@ -319,7 +319,8 @@ def test_fallback_is_announced_once(
     if says is not None:
         assert says in lines[0]
     kept = list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else []
-    assert len(kept) == (2 if compiler == "g++" and not cache and backends != ["cupy"] else 0)
+    built = {".sha256", ".so"} if compiler == "g++" and not cache and backends != ["cupy"] else set()
+    assert {path.suffix for path in kept if path.name != ".lock"} == built
 
 
 @pytest.mark.parametrize("kernels", [host, cuda])
@@ -398,16 +399,18 @@ def test_negative_views() -> None:
     assert same(OATNode(1.0, 2.0, 16, 15)(torch._neg_view(x)), OATNode(1.0, 2.0, 16, 15)(-x))
 
 
-def test_a_library_that_was_cut_short_is_built_again(tmp_path: Path) -> None:
+def test_a_damaged_library_is_built_again(tmp_path: Path) -> None:
+    """Of zeros, it would end the process when it is called."""
     environment = os.environ | {"LAS_SJ_CACHE": str(tmp_path)}
     command = [sys.executable, "-c", ANNOUNCE, "host"]
     subprocess.run(command, env=environment, capture_output=True, check=True)
     (built,) = tmp_path.glob("*.so")
-    whole = built.stat().st_size
-    built.write_bytes(built.read_bytes()[: whole // 2])
+    whole = built.read_bytes()
+    built.write_bytes(bytes(len(whole)))
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "building kernels" in result.stderr
-    assert built.stat().st_size == whole
+    assert len(built.read_bytes()) == len(whole)
+    assert any(built.read_bytes())
 
 
 def test_threads_share_a_node() -> None:

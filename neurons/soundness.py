@@ -19,7 +19,7 @@ def fault_of_threshold(threshold: Tensor) -> str | None:
     if threshold.is_meta or threshold.numel() == 0:
         return None
     least, most = (threshold, threshold) if threshold.dim() == 0 else torch.aminmax(threshold.detach())
-    if LEAST <= float(least) and float(most) <= MOST:  # of NaN neither is true
+    if float(least) >= LEAST and float(most) <= MOST:  # of NaN neither is true
         return None
     return f"must be finite and positive, within {LEAST:.1e}…{MOST:.1e}"
 

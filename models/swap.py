@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from torch import nn
 from transformers import PreTrainedModel
 
-from las_sj.models import calls
+from las_sj.models.attachment import attach
 from las_sj.models.coverage import Coverage
 from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers import attention
@@ -47,7 +47,7 @@ def swap_modules(
     execution = Execution(factory.code.time_steps)
     spiking = _become_all(model, layers, family, factory, execution)
     model.set_attn_implementation(attention.NAME)
-    calls.attach(model, execution, family)
+    attach(model, execution, family)
     return keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))
 
 

@@ -1,14 +1,14 @@
 """After its layers are spiking: make all modules of a model know its calls."""
 
-from typing import Any
-
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from las_sj.models.adapters import is_adapter, without_adapters
 from las_sj.models.calls import OpensCalls
 from las_sj.models.checkpointing import FindsItsCall
 from las_sj.models.execution import EXECUTION, Execution
+from las_sj.models.foreign import ForeignModule
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.spiking_layer import KnowsCalls, SpikingLayer, join
 from las_sj.models.reclassed import reclass
@@ -25,11 +25,12 @@ def attach(model: PreTrainedModel, execution: Execution, family: Family) -> None
         if mixin is not None:
             reclass(model.config, mixin)
     analog = {id(part) for island in model.modules() if isinstance(island, AnalogIsland) for part in island.modules()}
-    for name, module in list(model.named_modules()):
+    for name, _, module in list(without_adapters(model)):
         if id(module) not in analog:
             _join(name, module, execution, family)
-        if isinstance(module, PreTrainedModel) and module is not model:
-            module.__dict__["save_pretrained"] = _refuse_to_save
+    for module in list(model.modules()):
+        if is_adapter(module) and id(module) not in analog:
+            join(module, ForeignModule, execution)
 
 
 def _join(name: str, module: nn.Module, execution: Execution, family: Family) -> None:
@@ -46,8 +47,3 @@ def _join(name: str, module: nn.Module, execution: Execution, family: Family) ->
         join(module, family.batch_state[kind], execution)
     if isinstance(module, GradientCheckpointingLayer):
         join(module, FindsItsCall, execution)
-
-
-def _refuse_to_save(*args: Any, **kwargs: Any) -> None:
-    """Of a model inside a converted one, whose own config does not say how it was converted."""
-    raise ValueError("a part of a converted model cannot be saved by itself: save the whole model")

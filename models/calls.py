@@ -4,6 +4,7 @@ The outermost call of the model or of a model inside it repeats the inputs T tim
 in between works on [T·B, ...]; at its end the outputs are summed over T.
 """
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.utils import ModelOutput
 
+from las_sj.models.adapters import is_adapter
 from las_sj.models.call import Call, innermost, under_way
 from las_sj.models.dropout import one_mask_a_window
 from las_sj.models.encoded_images import repeat_encoded, sum_encoded
@@ -36,6 +38,28 @@ class OpensCalls(KnowsCalls):
     """
 
     full_name: str = ""
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `PreTrainedModel`, for a whole model, which can be loaded again.
+
+        Raises:
+            ValueError: a part of a model, whose own config does not say how it was converted, or adapters in it.
+        """
+        if self.full_name:
+            raise ValueError("a part of a converted model cannot be saved by itself: save the whole model")
+        wrapped = next((name for name, module in self.named_modules() if is_adapter(module)), None)
+        if wrapped is not None and not getattr(self, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"{wrapped} is an adapter, which a converted model cannot be saved with: save the adapter, "
+                "or merge it first (PEFT's merge_and_unload)"
+            )
+        return super().save_pretrained(*args, **kwargs)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Of `nn.Module`; here it warns that spiking layers, which have kernels of their own, run as they are."""
+        warnings.warn(
+            "torch.compile leaves a converted model as it is: its neurons have kernels of their own", stacklevel=2
+        )
 
     @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -48,7 +48,8 @@ def change_hooks(module: nn.Module, before: ChangeHook, after: ChangeHook) -> No
 
     Args:
         module: the module.
-        before, after: from a hook, and whether it takes keyword arguments, to the one in its place.
+        before, after: from a hook, and whether it takes keyword arguments, to the one in its place; if that is
+            another, it takes them.
     """
     for hooks, with_kwargs, change in (
         (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs, before),
@@ -56,6 +57,8 @@ def change_hooks(module: nn.Module, before: ChangeHook, after: ChangeHook) -> No
     ):
         for key, hook in hooks.items():
             hooks[key] = change(hook, key in with_kwargs)
+            if hooks[key] is not hook:
+                with_kwargs[key] = True
 
 
 def is_wrapped(module: nn.Module) -> bool:

@@ -62,34 +62,28 @@ class ForeignHook:
 
 
 class ForeignPreHook(ForeignHook):
-    """A hook that runs before a module."""
+    """A hook that runs before a module; torch hands it keyword arguments, whether it takes them or not."""
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
-        view = _view(module, args, kwargs or {})
-        if view is None:
-            return self.run(module, args, *(() if kwargs is None else (kwargs,)))
-        seen = view.arguments(args, kwargs or {})
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        view = _view(module, args, kwargs)
+        seen = (args, kwargs) if view is None else view.arguments(args, kwargs)
         result = self.run(module, *(seen if self.with_kwargs else seen[:1]))
-        if self.with_kwargs:
-            return view.answer((args, kwargs), seen if result is None else result)
-        if result is None:
-            result = seen[0]
-        return view.answer(args, result if isinstance(result, tuple) else (result,))
+        if not self.with_kwargs and result is not None:
+            result = (result if isinstance(result, tuple) else (result,)), seen[1]
+        return result if view is None else view.answer((args, kwargs), seen if result is None else result)
 
 
 class ForeignForwardHook(ForeignHook):
-    """A hook that runs after a module."""
+    """A hook that runs after a module; torch hands it keyword arguments, whether it takes them or not."""
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], *others: Any) -> Any:
-        kwargs = others[0] if self.with_kwargs else {}
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         view = _view(module, args, kwargs)
-        if view is None:
-            return self.run(module, args, *others)
-        seen = view.arguments(args, kwargs)
-        output = others[-1]
-        shown = view.outputs(output, makes_constants(module))
+        seen = (args, kwargs) if view is None else view.arguments(args, kwargs)
+        shown = output
+        if view is not None:
+            shown = view.outputs(output, "constants" if makes_constants(module) else module.emits)
         result = self.run(module, *(seen if self.with_kwargs else seen[:1]), shown)
-        return view.answer(output, shown if result is None else result)
+        return result if view is None else view.answer(output, shown if result is None else result)
 
 
 def _view(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForeignView | None:

@@ -1,5 +1,6 @@
 """What code that knows nothing of time sees of a temporal call: currents summed up; its answers are currents again."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ _BOUNDS = ("cu_seqlens",)  # where images begin, and where the last one ends
 class _Shown(NamedTuple):
     given: Tensor  # which must live as long as its id is known
     value: Tensor
+    look: Callable[[Tensor], Tensor]
     is_current: bool
 
 
@@ -55,23 +57,30 @@ class ForeignView:
     def _argument(self, name: str, value: Any, current: Tensor | None) -> Any:
         if isinstance(value, Tensor) and value.dim() > 0:
             if value is current:
-                return self._show(value, self._sum(value), True)
+                return self._show(value, self._sum, True)
             if name in _BOUNDS:
                 return value[: (len(value) - 1) // self.time_steps + 1]
             repeated = len(value) == self.rows or name in OF_IMAGES
-            return self._show(value, self._share(value), False) if repeated else value
+            return self._show(value, self._share, False) if repeated else value
         if isinstance(value, tuple):
             return tuple(self._argument(name, item, current) for item in value)
         return value
 
-    def outputs(self, value: Any, are_constants: bool = False) -> Any:
-        """What a module returned: currents [T·B, ...] summed, or of constants the share of one step; the rest as is."""
-        if isinstance(value, Tensor):
-            if not value.is_floating_point() or value.dim() == 0 or len(value) != self.rows:
-                return value
-            shown = self._share(value) if are_constants else self._sum(value)
-            return self._show(value, shown, not are_constants)
-        return _each(lambda item: self.outputs(item, are_constants), value)
+    def outputs(self, value: Any, emits: str = "currents") -> Any:
+        """What a module returned, as in a call of the ANN; what is neither current nor constant as it is.
+
+        Args:
+            value: float tensors [T·B, ...], in any structure.
+            emits: "currents", which are summed; "constants", of which the share of one step is shown; or "constant
+                currents", which may have one row for all sequences.
+        """
+        if not isinstance(value, Tensor):
+            return _each(lambda item: self.outputs(item, emits), value)
+        if not value.is_floating_point() or value.dim() == 0:
+            return value
+        if len(value) != self.rows:
+            return self._show(value, self._times_steps, True) if emits == "constant currents" else value
+        return self._show(value, self._share, False) if emits == "constants" else self._show(value, self._sum, True)
 
     def answer(self, given: Any, result: Any) -> Any:
         """What foreign code made of what it was shown for `given`, for the rest of the temporal call.
@@ -91,8 +100,7 @@ class ForeignView:
     def _answer(self, shown: _Shown | None, given: Any, result: Tensor) -> Tensor:
         if shown is None:
             return result if result is given or isinstance(given, Tensor) else self._emit(result)
-        before = self._sum(shown.given) if shown.is_current else self._share(shown.given)
-        if result is shown.value and torch.equal(result, before):  # unless it was changed in place
+        if result is shown.value and torch.equal(result, shown.look(shown.given)):  # it was not changed in place
             return shown.given
         return self._emit(result) if shown.is_current else self._repeat(result)
 
@@ -115,9 +123,12 @@ class ForeignView:
     def _sum(self, value: Tensor) -> Tensor:
         return value.unflatten(0, (self.time_steps, -1)).sum(0)
 
-    def _show(self, given: Tensor, value: Tensor, is_current: bool) -> Tensor:
-        self._shown[id(given)] = _Shown(given, value, is_current)
-        return value
+    def _times_steps(self, value: Tensor) -> Tensor:
+        return value * self.time_steps
+
+    def _show(self, given: Tensor, look: Callable[[Tensor], Tensor], is_current: bool) -> Tensor:
+        shown = self._shown[id(given)] = _Shown(given, look(given), look, is_current)
+        return shown.value
 
 
 def _each(change: Any, value: Any) -> Any:

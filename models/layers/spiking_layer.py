@@ -23,13 +23,16 @@ class KnowsCalls(Reclassed, nn.Module):
 
     Attributes:
         execution: of the model, shared by all its layers, so not a submodule of each.
+        emits: what it returns in a temporal call: "currents" or "constant currents" (`ForeignView.outputs`).
     """
 
     execution: Execution
+    emits: str = "currents"
 
     def register_forward_pre_hook(self, hook: Any, *, prepend: bool = False, with_kwargs: bool = False) -> Any:
         """As of `nn.Module`; in a temporal call the hook sees sums over T, unless it is marked `sees_currents`."""
         hook = hook_of_values(hook, ForeignPreHook, with_kwargs)
+        with_kwargs |= isinstance(hook, ForeignPreHook)
         return super().register_forward_pre_hook(hook, prepend=prepend, with_kwargs=with_kwargs)
 
     def register_forward_hook(
@@ -37,6 +40,7 @@ class KnowsCalls(Reclassed, nn.Module):
     ) -> Any:
         """As of `nn.Module`; in a temporal call the hook sees sums over T, unless it is marked `sees_currents`."""
         hook = hook_of_values(hook, ForeignForwardHook, with_kwargs)
+        with_kwargs |= isinstance(hook, ForeignForwardHook)
         return super().register_forward_hook(hook, prepend=prepend, with_kwargs=with_kwargs, always_call=always_call)
 
 

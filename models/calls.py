@@ -5,7 +5,6 @@ in between works on [T·B, ...]; at its end the outputs are summed over T.
 """
 
 import warnings
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from las_sj.models.call import Call, innermost, under_way
 from las_sj.models.dropout import one_mask_a_window
 from las_sj.models.encoded_images import repeat_encoded, sum_encoded
 from las_sj.models.foreign import look_over
+from las_sj.models.full_precision import in_full_precision
 from las_sj.models.heads import classifies_sequences
 from las_sj.models.inputs import OF_IMAGES, TARGETS, arguments_of, is_value, padding_of, source_of, takes_tokens
 from las_sj.models.layers.attention import NAME
@@ -61,6 +61,11 @@ class OpensCalls(KnowsCalls):
             "torch.compile leaves a converted model as it is: its neurons have kernels of their own", stacklevel=2
         )
 
+    @classmethod
+    def members_over(cls, base: type) -> dict[str, Any]:
+        """A forward method in full precision with the signature of the model's own, which transformers looks at."""
+        return {"forward": in_full_precision(base.forward)}
+
     @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         watching.refuse_tracing()
@@ -85,23 +90,9 @@ class OpensCalls(KnowsCalls):
             _repeat_inputs(named, time_steps)
         padding = padding_of(given)
         call = Call(execution.identity, self, temporal, time_steps, innermost(), padding, given, labels)
-        with under_way(call), one_mask_a_window(self, time_steps, temporal), _full_precision(self, named):
+        with under_way(call), one_mask_a_window(self, time_steps, temporal):
             output = super().__call__(**named)
         return _finish(output, call) if temporal else output
-
-
-def _full_precision(model: nn.Module, named: dict[str, Any]) -> AbstractContextManager[Any]:
-    """Within this context autocast is off: thresholds and tables have the precision of the weights, and codes need it.
-
-    Inputs that came from a part of the program where it was on are brought to the precision of the model.
-    """
-    weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
-    if weight is None or not torch.is_autocast_enabled(weight.device.type):
-        return nullcontext()
-    for name, value in named.items():
-        if is_value(name) and isinstance(value, Tensor):
-            named[name] = value.to(weight.dtype)
-    return torch.autocast(weight.device.type, enabled=False)
 
 
 def _calls_itself(outer: Call, module: nn.Module) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from las_sj.models.call import Call, innermost, under_way
 from las_sj.models.execution import Execution
@@ -12,9 +13,10 @@ from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.foreign_view import ForeignView
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls, SpikingLayer, join
-from las_sj.neurons import WindowNode
+from las_sj.neurons import WindowNode, watching
 
 _NEVER_CALLED = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_OF_WEIGHTS = (ParametrizationList,)  # called with weights, which are the same at every time step
 _ADOPTING = threading.Lock()
 
 
@@ -53,16 +55,20 @@ def look_over(model: KnowsCalls, full_name: str, temporal: bool) -> None:
         _refuse_replacement(execution.layers, name, module)
         if temporal:
             with _ADOPTING:
-                if not isinstance(module, ForeignModule):
+                if not isinstance(module, ForeignModule | AnalogIsland):
                     join(module, ForeignModule, execution)
 
 
 def _unknown_in(parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    """The outermost modules that the conversion did not see, by name."""
+    """The outermost modules that the conversion did not see, or whose forward method somebody has replaced, by name."""
     for name, child in parent.named_children():
         if isinstance(child, KnowsCalls):
-            if not isinstance(child, AnalogIsland | ForeignModule):
+            if watching.has_own_forward(child):
+                yield f"{prefix}{name}", child
+            elif not isinstance(child, AnalogIsland | ForeignModule):
                 yield from _unknown_in(child, f"{prefix}{name}.")
+        elif isinstance(child, _OF_WEIGHTS):
+            continue
         elif isinstance(child, _NEVER_CALLED):
             yield from _unknown_in(child, f"{prefix}{name}.")
         elif not isinstance(child, WindowNode | Execution):

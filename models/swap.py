@@ -23,6 +23,7 @@ from las_sj.models.layers.spiking_layer import SpikingLayer, become
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.passive import is_passive, makes_constants, moves_data
 from las_sj.models.registry import Family, UnsupportedModelError, family_of
+from las_sj.neurons import watching
 
 
 def swap_modules(
@@ -70,6 +71,10 @@ def _become_all(
     for name, layer in layers.items():
         module = model.get_submodule(name)
         kind = type(module).__name__
+        if watching.has_own_forward(module):
+            raise UnsupportedModelError(
+                f"the forward method of {name} was replaced, so that it would not spike: convert the model first"
+            )
         if layer is AnalogIsland:
             _mark_analog(module)
         else:

@@ -61,9 +61,14 @@ def change_hooks(module: nn.Module, before: ChangeHook, after: ChangeHook) -> No
                 with_kwargs[key] = True
 
 
+def has_own_forward(module: nn.Module) -> bool:
+    """Whether somebody has put another forward method on a module than its class has; accelerate's moves tensors."""
+    return "forward" in module.__dict__ and OFFLOAD_HOOK not in module.__dict__
+
+
 def is_wrapped(module: nn.Module) -> bool:
     """Whether a call of a module does more than its class says: hooks, or a forward method of its own."""
-    return has_hooks(module) or ("forward" in module.__dict__ and OFFLOAD_HOOK not in module.__dict__)
+    return has_hooks(module) or has_own_forward(module)
 
 
 def operations_are_followed() -> bool:

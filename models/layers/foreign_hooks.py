@@ -14,8 +14,15 @@ from las_sj.models.layers.foreign_view import ForeignView
 from las_sj.models.passive import makes_constants
 
 Hook = Callable[..., Any]
-# Those of las_sj and SpikingJelly know time. Those of transformers keep outputs, which are summed at the call's end.
-_KNOW_TIME = ("las_sj.", "spikingjelly.", "transformers.utils.output_capturing", "torch.distributed.")
+# Those of las_sj and SpikingJelly know time. Those of transformers keep outputs, which are summed at the call's end;
+# those of torch change weights.
+_KNOW_TIME = (
+    "las_sj.",
+    "spikingjelly.",
+    "transformers.utils.output_capturing.",
+    "torch.distributed.",
+    "torch.nn.utils.",
+)
 _MARK = "las_sees_currents"
 
 

@@ -268,6 +268,87 @@ def first_tensors(seen: dict[str, Tensor]) -> Callable[[str], Callable[..., None
     return of
 
 
+def patch(model: Model, place: str) -> None:
+    """Another forward method, as tools that edit activations put it on a module."""
+    module = model.get_submodule(place)
+    original = module.forward
+    module.forward = lambda *args, **kwargs: original(*args, **kwargs) + VECTOR
+
+
+@pytest.mark.parametrize("place", ["model.layers.0", "model.layers.1.mlp", "model.embed_tokens", "model.norm"])
+def test_forward_methods_that_were_replaced(place: str) -> None:
+    ann = MODELS["llama"]().double()
+    snn = convert_tiny(ann, headroom=HEADROOM)
+    plain = first_output(ann)
+    patch(ann, place)
+    expected = first_output(ann)
+    assert relative_error(expected, plain) > 0.02
+    patch(snn, place)
+    assert_as_the_ann(snn, snn, expected)
+    del snn.get_submodule(place).forward
+    assert_as_the_ann(snn, snn, plain)
+
+
+def test_a_layer_with_another_forward_method_is_not_converted() -> None:
+    """It would go on to run the ANN's."""
+    ann = MODELS["llama"]().double()
+    patch(ann, "model.layers.1.mlp")
+    with pytest.raises(ValueError, match=r"forward method of model.layers.1.mlp was replaced.*convert the model first"):
+        convert_tiny(ann)
+
+
+def test_pruned_and_parametrised_weights() -> None:
+    """torch's own tools change weights, before and after conversion, and take the change back."""
+    from torch.nn.utils import parametrizations, prune
+
+    def change(model: Model) -> Model:
+        prune.l1_unstructured(model.model.layers[0].mlp.down_proj, "weight", 0.5)
+        parametrizations.weight_norm(model.model.layers[1].self_attn.q_proj)
+        model.model.layers[1].self_attn.q_proj.parametrizations.weight.original0.data.mul_(1.5)
+        return model
+
+    ann = MODELS["llama"]().double()
+    plain = first_output(ann)
+    snn = change(convert_tiny(ann, headroom=HEADROOM))
+    expected = first_output(change(ann))
+    assert relative_error(expected, plain) > 0.02
+    assert_as_the_ann(snn, snn, expected)
+    prune.remove(snn.model.layers[0].mlp.down_proj, "weight")
+    assert_as_the_ann(snn, snn, expected)
+
+
+def test_layers_that_were_dropped() -> None:
+    """A shallower model: its own list of layers, a new one."""
+
+    def drop(model: Model) -> Model:
+        model.model.layers = nn.ModuleList(list(model.model.layers)[:1])
+        return model
+
+    ann = MODELS["llama"]().double()
+    snn = drop(convert_tiny(ann, headroom=HEADROOM))
+    assert_as_the_ann(snn, snn, first_output(drop(ann)))
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_a_layer_that_was_replaced_is_refused(execution: str) -> None:
+    for place, other in (("lm_head", nn.Linear(32, 100)), ("model", MODELS["llama"]().model)):
+        snn = convert_tiny(MODELS["llama"]())
+        setattr(snn, place, other)
+        with pytest.raises(RuntimeError, match="was replaced after conversion and is no spiking layer any more"):
+            run(snn, execution, input_ids=token_ids())
+
+
+def test_a_layer_is_copied_without_its_model() -> None:
+    snn = convert_tiny(MODELS["llama"]())
+    layer = copy.deepcopy(snn.model.layers[0].mlp)
+    assert sum(p.numel() for p in layer.parameters()) < sum(p.numel() for p in snn.parameters()) / 4
+    held = {type(value).__name__ for value in vars(layer.execution).values()}
+    assert not any(isinstance(value, nn.Module) for value in vars(layer.execution).values()), held
+    x = torch.randn(2, 5, 32)
+    with torch.no_grad():
+        assert torch.equal(layer(x), snn.model.layers[0].mlp(x))
+
+
 def test_hooks_that_know_time_see_currents() -> None:
     snn = convert_tiny(MODELS["llama"]())
     shapes: list[torch.Size] = []

@@ -53,7 +53,7 @@ class OpensCalls(KnowsCalls):
                 f"{wrapped} is an adapter, which a converted model cannot be saved with: save the adapter, "
                 "or merge it first (PEFT's merge_and_unload)"
             )
-        return super().save_pretrained(*args, **kwargs)
+        return super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Of `nn.Module`; here it warns that spiking layers, which have kernels of their own, run as they are."""
@@ -62,7 +62,7 @@ class OpensCalls(KnowsCalls):
         )
 
     @classmethod
-    def members_over(cls, base: type) -> dict[str, Any]:
+    def members_over(cls, base: Any) -> dict[str, Any]:
         """A forward method in full precision with the signature of the model's own, which transformers looks at."""
         return {"forward": in_full_precision(base.forward)}
 

@@ -20,7 +20,7 @@ class Reclassed:
     las_parts: ClassVar[tuple[tuple[type[Any], ...], type]]
 
     @classmethod
-    def members_over(cls, base: type) -> dict[str, Any]:
+    def members_over(cls, base: Any) -> dict[str, Any]:
         """What a class has besides, if this mixin is put before `base`: methods that must look like those of it."""
         return {}
 

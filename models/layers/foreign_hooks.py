@@ -35,7 +35,7 @@ def sees_currents(hook: Hook) -> Hook:
     return hook
 
 
-def hook_of_values(hook: Hook, kind: type["ForeignHook"], with_kwargs: bool) -> Hook:
+def hook_of_values(hook: Hook, kind: "type[ForeignPreHook | ForeignForwardHook]", with_kwargs: bool) -> Hook:
     """The hook to put on a module in place of `hook`.
 
     Args:

@@ -15,7 +15,7 @@ class LASConfig:
         time_steps: T, 1 … 24.
         levels: n, spike amplitudes per time step, 1 … 127.
         rounding: "nearest" (signed; fewer steps for the same error) or "floor" (as published).
-        max_spikes: spikes a neuron may emit per window, or None.
+        max_spikes: spikes a neuron may emit per window, or None; T or more is no limit.
         outlier_aware: two sub-neurons per site (OAT); False is the paper's single-threshold ablation.
         hg_tolerance: error that HG neurons are fitted to, 1e-7 … 0.1.
         headroom: ranges are this much larger than the largest calibrated value, ≥ 1.

@@ -38,7 +38,8 @@ class MultiThresholdCode:
         time_steps: T, 1 … 24.
         levels: n ≥ 1.
         rounding: "nearest" or "floor".
-        max_spikes: spikes allowed per window (refractory after the last), or None.
+        max_spikes: spikes allowed per window (refractory after the last), or None. A neuron fires at most once a
+            step, so that T or more is no limit, and kept as None.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -58,6 +59,8 @@ class MultiThresholdCode:
             raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {self.rounding!r}")
         if self.max_spikes is not None and (not _is_int(self.max_spikes) or self.max_spikes < 1):
             raise ValueError(f"max_spikes must be None or an integer >= 1, got {self.max_spikes!r}")
+        if self.max_spikes is not None and self.max_spikes >= self.time_steps:
+            object.__setattr__(self, "max_spikes", None)  # never reached; kernels have 32 bits for it
 
     @property
     def nearest(self) -> bool:

@@ -1,6 +1,6 @@
 """What the author of a neuron defines; `WindowNode` does the rest: windows, step modes, kernels, counts, monitors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ctypes import Structure
 
 from torch import Tensor
@@ -95,6 +95,14 @@ class NeuronContract:
     def kernel_settings(self, x: Tensor) -> tuple[float, ...]:
         """What else the structure for the kernels depends on that may change."""
         return ()
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Thresholds and tables that cannot be the neuron's: their names, and in words what is wrong with each."""
+        return iter(())
+
+    def layout_faults(self) -> Iterator[tuple[str, str]]:
+        """Of `faults`, those for which kernels would read other memory: wrong types and shapes."""
+        return iter(())
 
     def describe(self, tables: list[Tensor], channels: int) -> Structure:
         """The structure of `kernels.structures` for the neuron, with these tables."""

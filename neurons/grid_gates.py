@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -41,15 +42,8 @@ class GridGates:
         self.set_range(None, None)
 
     def tables(self) -> dict[str, Tensor]:
-        """The tables, by name, in the order in which checkpoints hold them."""
-        lines = self.fit.lines
-        return {
-            "cells": self.fit.cells.clone(),
-            "start": lines.start.float(),
-            "inverse_width": (1 / lines.width).float(),
-            "bias": lines.bias.float(),
-            "amplitude": lines.amplitude.float(),
-        }
+        """The tables, by name, in the order in which checkpoints hold them; shared, not to be changed."""
+        return _tables_of(self.function.name, self.time_steps, self.tolerance)
 
     def set_range(self, low: float | None, high: float | None) -> None:
         """Set the range of inputs; None keeps the core's end."""
@@ -80,7 +74,7 @@ class GridGates:
         gates.cells, gates.start, gates.inverse_width, gates.bias, gates.amplitude = addresses
         function = self.function
         gates.is_grid = True
-        gates.cell_count = len(self.fit.cells)
+        gates.cell_count, gates.sub_neurons = len(self.fit.cells), len(self.fit.lines.start)
         gates.shift, (gates.core_low, gates.core_high) = self._shift, function.core
         gates.inverse_cell = 1 / self.fit.cell_width
         gates.first_cell = 1 + function.core[0] / self.fit.cell_width
@@ -125,7 +119,8 @@ class GridGates:
             return
         x = v[outside]
         width = self.tail_width
-        start = ((x / width).ceil() - 1) * width
+        widths = x / width
+        start = torch.where(widths.isinf(), x, (widths.ceil() - 1) * width)
         share[outside] = torch.where(torch.isinf(x), 0.0, (x - start) / width)
         half_step = width * 2.0 ** -(self.time_steps + 1)
         bias[outside] = tail.intercept + tail.slope * (start + half_step)
@@ -141,3 +136,16 @@ class GridGates:
         for tail, outside in ((self.function.below, v < core_low), (self.function.above, v > core_high)):
             slope = slope.masked_fill(outside, tail.slope if tail is not None else 0.0)
         return slope
+
+
+@lru_cache(maxsize=64)
+def _tables_of(name: str, time_steps: int, tolerance: float) -> dict[str, Tensor]:
+    fit = fit_grid(name, time_steps, tolerance)
+    lines = fit.lines
+    return {
+        "cells": fit.cells,
+        "start": lines.start.float(),
+        "inverse_width": (1 / lines.width).float(),
+        "bias": lines.bias.float(),
+        "amplitude": lines.amplitude.float(),
+    }

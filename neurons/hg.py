@@ -1,7 +1,7 @@
 """The hierarchically gated neuron: a unary non-linearity by gated few-spikes sub-neurons."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ctypes import Structure
 
 import torch
@@ -15,6 +15,7 @@ from las_sj.neurons.kernels.structures import Gates
 from las_sj.neurons.look_up import Selected
 from las_sj.neurons.octave_gates import OctaveGates
 from las_sj.neurons.seen_values import SeenValues
+from las_sj.neurons.soundness import fault_of_layout, fault_of_table
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
 from las_sj.neurons.window import WindowNode
 
@@ -68,10 +69,8 @@ class HGNode(WindowNode):
                 self.gates = GridGates(self.function, time_steps, tolerance)
             else:
                 self.gates = OctaveGates(self.function, time_steps, tolerance)
-            tables = self.gates.tables()
-        self._table_names = tuple(tables)
-        for name, table in tables.items():
-            self.register_buffer(name, table)
+            for name, table in self.gates.tables().items():
+                self.register_buffer(name, table.clone())
         self.set_range(low, high)
 
     @property
@@ -121,7 +120,21 @@ class HGNode(WindowNode):
         return list(self._tables().values())
 
     def _tables(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self._table_names}
+        return {name: getattr(self, name) for name in self.gates.tables()}
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Tables that are not those of the fit, which follow from function, time steps and tolerance."""
+        return self._found_by(fault_of_table)
+
+    def layout_faults(self) -> Iterator[tuple[str, str]]:
+        """Tables of another type or shape than those of the fit."""
+        return self._found_by(fault_of_layout)
+
+    def _found_by(self, check: Callable[[Tensor, Tensor], str | None]) -> Iterator[tuple[str, str]]:
+        for name, fitted in self.gates.tables().items():
+            fault = check(getattr(self, name), fitted)
+            if fault is not None:
+                yield name, fault
 
     def describe(self, tables: list[Tensor], channels: int) -> Structure:
         """Tables, range and tails, for the kernels."""

@@ -1,11 +1,14 @@
 """The outlier-aware threshold neuron: two multi-threshold sub-neurons, one for outliers."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from las_sj.neurons.code import MultiThresholdCode
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.seen_values import SeenValues
+from las_sj.neurons.soundness import bounded
 from las_sj.neurons.threshold_node import ThresholdNode, as_threshold
 from las_sj.neurons.thresholds import solve_thresholds
 
@@ -52,6 +55,12 @@ class OATNode(ThresholdNode):
         """θ_normal and θ_outlier."""
         return self.theta_normal, self.theta_outlier
 
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Thresholds that nothing can be coded with, and an outlier's below the normal one."""
+        yield from super().faults()
+        if not self.theta_normal.is_meta and bool((self.theta_outlier < self.theta_normal).any()):
+            yield "theta_outlier", "must not be below theta_normal"
+
     def alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
         """θ_normal or θ_outlier, by magnitude, times `factor`; `counts` takes outliers, if given."""
         normal, outlier = self.theta_normal.to(magnitude.dtype), self.theta_outlier.to(magnitude.dtype)
@@ -66,9 +75,9 @@ class OATNode(ThresholdNode):
 
     def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
         """Set θ_outlier to the largest magnitude, with headroom, and θ_normal for the least squared error."""
-        limit = upper_bound or seen.largest * headroom or 1.0
+        limit = bounded(upper_bound or seen.largest * headroom or 1.0)
         normal, outlier = solve_thresholds(seen.histogram, limit, self.code, True)
-        self.theta_normal.data.fill_(normal)
+        self.theta_normal.data.fill_(bounded(normal))
         self.theta_outlier.data.fill_(outlier)
 
     def outliers(self, v: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -35,12 +36,13 @@ class OctaveGates:
     def __init__(self, function: OctaveFunction, time_steps: int, tolerance: float) -> None:
         self.function = function
         self.time_steps = time_steps
+        self.tolerance = tolerance
         self.fit = fit_octaves(function.name, time_steps, tolerance)
         self.set_range(None, None)
 
     def tables(self) -> dict[str, Tensor]:
-        """The tables, by name, in the order in which checkpoints hold them."""
-        return {"bias": self.fit.lines.bias.float(), "amplitude": self.fit.lines.amplitude.float()}
+        """The tables, by name, in the order in which checkpoints hold them; shared, not to be changed."""
+        return _tables_of(self.function.name, self.time_steps, self.tolerance)
 
     def set_range(self, low: float | None, high: float | None) -> None:
         """Set the range of inputs, in whole octaves; 40 of them around 1 for None.
@@ -103,3 +105,9 @@ class OctaveGates:
         amplitude = look_up(tables["amplitude"], sub_neuron, v).mul_(scale)
         slope = amplitude * unit * per_octave
         return share.clamp_(0, 1), bias, amplitude, slope
+
+
+@lru_cache(maxsize=64)
+def _tables_of(name: str, time_steps: int, tolerance: float) -> dict[str, Tensor]:
+    lines = fit_octaves(name, time_steps, tolerance).lines
+    return {"bias": lines.bias.float(), "amplitude": lines.amplitude.float()}

@@ -52,6 +52,9 @@ class Population:
         """The population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved.
 
         The structure owns the tables that it points to, so that threads may share a node.
+
+        Raises:
+            ValueError: a table was replaced by one that is not like it.
         """
         tables = self.node.kernel_tables(x) or []
         dtype = torch.promote_types(x.dtype, torch.float32)
@@ -59,6 +62,8 @@ class Population:
         known = self._known
         if known is not None and known[0] == key:
             return known[1]
+        for name, fault in self.node.layout_faults():
+            raise ValueError(f"{name} {fault}")
         copies = {table: table.to(dtype) for table in tables if table.is_floating_point() and table.dtype != dtype}
         tables = [copies.get(table, table) for table in tables]
         neurons = self.node.describe(tables, x.shape[-1])

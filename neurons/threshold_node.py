@@ -1,6 +1,6 @@
 """What neurons that code values with thresholds α·2^-t share: MTNode, OATNode, or one of your own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ctypes import Structure
 
 import torch
@@ -10,6 +10,7 @@ from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, writ
 from las_sj.neurons.counting import can_look_up, count_spikes, most_spikes
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.kernels.structures import Code, Thresholds
+from las_sj.neurons.soundness import fault_of_threshold
 from las_sj.neurons.surrogate import StraightThroughCode
 from las_sj.neurons.window import WindowNode
 
@@ -20,11 +21,12 @@ def as_threshold(name: str, value: float | Tensor) -> nn.Parameter:
     """A threshold as a fp32 parameter without gradient, scalar or per channel ([C]).
 
     Raises:
-        ValueError: a value is not finite and positive.
+        ValueError: a value is not finite and positive, or too small or large to be coded with.
     """
     tensor = torch.as_tensor(value, dtype=torch.float32).detach().clone()
-    if not tensor.is_meta and not bool((torch.isfinite(tensor) & (tensor > 0)).all()):
-        raise ValueError(f"{name} must be finite and positive, got {value}")
+    fault = fault_of_threshold(tensor)
+    if fault is not None:
+        raise ValueError(f"{name} {fault}, got {value}")
     return nn.Parameter(tensor, requires_grad=False)
 
 
@@ -59,6 +61,19 @@ class ThresholdNode(WindowNode):
             if theta.dim() and (theta.shape != x.shape[-1:] or not theta.is_contiguous()):
                 return None
         return list(self.thresholds)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Thresholds that nothing can be coded with."""
+        for name, theta in self.named_parameters(recurse=False):
+            fault = fault_of_threshold(theta)
+            if fault is not None:
+                yield name, fault
+
+    def layout_faults(self) -> Iterator[tuple[str, str]]:
+        """Thresholds that are no floating-point numbers."""
+        for name, theta in self.named_parameters(recurse=False):
+            if not theta.is_floating_point():
+                yield name, f"must be floating-point numbers, got {theta.dtype}"
 
     def kernel_settings(self, x: Tensor) -> tuple[float, ...]:
         """The number of channels, where thresholds are per channel."""
@@ -118,7 +133,7 @@ class ThresholdNode(WindowNode):
         else:
             torch.mul(accumulate(w, self.code, counts if counts.counts_spikes else None), unit, out=total)
         if saturated is not None and steps is not None:
-            total[saturated] = steps.sum(0) * unit.expand_as(v)[saturated]
+            total[saturated] = sum(steps.unbind()[1:], steps[0]) * unit.expand_as(v)[saturated]  # in order, as kernels
 
     def _steps_of(self, w: Tensor, saturated: Tensor | None, counts: WindowCounts) -> Tensor | None:
         """The trains [T, N] of the elements that the fast forms do not know; puts zeros in their place in `w`."""

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
-from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from las_sj.checkpoint.entry import FORMAT_VERSION, METHOD, LASQuantizationConfig
+from las_sj.checkpoint.node_digests import check_node, digests_of
 from las_sj.checkpoint.placement import is_stored
 from las_sj.config import LASConfig
 from las_sj.models import Coverage, execution_of, named_sites, set_execution, swap_modules
@@ -16,79 +17,22 @@ from las_sj.models.layers.attention import NAME
 from las_sj.models.swap import keep_coverage, stayed_analog
 from las_sj.neurons import HGNode
 
-METHOD = "las"
-FORMAT_VERSION = 2  # 1: the model was not marked with its attention implementation
-
-
-@register_quantization_config(METHOD)
-class LASQuantizationConfig(QuantizationConfigMixin):
-    """What config.json says of a converted model: `LASConfig`, the format version, the ranges of HG neurons, and the
-    names of the modules that stayed analog by request (None in format 1, which has only the patterns).
-
-    Raises:
-        ValueError: the file was written by a newer version, or a setting is out of its range.
-    """
-
-    def __init__(
-        self,
-        format_version: int = FORMAT_VERSION,
-        hg_ranges: dict[str, list[float]] | None = None,
-        islands: list[str] | None = None,
-        quant_method: str = METHOD,
-        **settings: Any,
-    ) -> None:
-        if type(format_version) is not int or format_version < 1:
-            raise ValueError(
-                f"the checkpoint has format version {format_version!r}, which no las_sj wrote: it is broken"
-            )
-        if format_version > FORMAT_VERSION:
-            raise ValueError(
-                f"the checkpoint has format version {format_version}, this las_sj reads 1…{FORMAT_VERSION}: upgrade it"
-            )
-        for name, bounds in (hg_ranges or {}).items():
-            if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
-                raise ValueError(f"the range of {name} must be two numbers, got {bounds!r}: the checkpoint is broken")
-        self.quant_method = quant_method  # type: ignore[assignment]
-        self.format_version = format_version
-        self.hg_ranges = hg_ranges or {}
-        self.islands = islands
-        self.settings = LASConfig.from_dict(settings)
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        """The entry that config.json holds.
-
-        Raises:
-            ValueError: it has no format version.
-        """
-        if "format_version" not in config_dict:
-            raise ValueError("the checkpoint has no format version: it is broken")
-        return super().from_dict(config_dict, return_unused_kwargs, **kwargs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The entry for config.json."""
-        return {
-            "quant_method": METHOD,
-            "format_version": FORMAT_VERSION,
-            **self.settings.to_dict(),
-            "hg_ranges": self.hg_ranges,
-            "islands": self.islands,
-        }
-
 
 def mark(model: PreTrainedModel) -> None:
     """Have config.json name the attention implementation: transformers refuses to load the model where it is unknown,
     that is, where las_sj was not imported, and would otherwise ignore a quantisation method that it does not know."""
     model.config.__dict__["_attn_implementation"] = NAME
+    model.hf_quantizer = LASQuantizer(model.config.quantization_config)  # which is told when the model is saved
 
 
 def quantization_config_of(model: PreTrainedModel, config: LASConfig) -> LASQuantizationConfig:
     """The entry for config.json of a converted, calibrated model."""
-    ranges = {
-        name: [site.node.low, site.node.high] for name, site in named_sites(model) if isinstance(site.node, HGNode)
-    }
     islands = [name for name, module in model.named_modules() if isinstance(module, AnalogIsland)]
-    return LASQuantizationConfig(FORMAT_VERSION, ranges, islands, **config.to_dict())
+    return LASQuantizationConfig(FORMAT_VERSION, _ranges_of(model), islands, digests_of(model), **config.to_dict())
+
+
+def _ranges_of(model: PreTrainedModel) -> dict[str, list[float]]:
+    return {name: [site.node.low, site.node.high] for name, site in named_sites(model) if isinstance(site.node, HGNode)}
 
 
 @register_quantizer(METHOD)
@@ -122,19 +66,27 @@ class LASQuantizer(HfQuantizer):
             for name, tensor in module.state_dict(keep_vars=True).items():
                 if "." in name:
                     continue
-                loaded = _was_loaded(module, name, tensor)
-                if not loaded or (module in nodes and name.startswith("theta") and not _is_threshold(tensor)):
+                if not _was_loaded(module, name, tensor):
                     raise ValueError(
                         f"{module_name}.{name} is missing from the checkpoint or broken: load the class that was "
                         "saved, or convert the model again"
                     )
                 if module in nodes:
                     tensor.requires_grad_(False)
+        for site_name, site in named_sites(model):
+            check_node(site_name, site.node, self.quantization_config.node_digests, f"{model.base_model_prefix}.")
         spiking = execution_of(model).coverage.spiking
         keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))  # weights are tied by now
         mark(model)
         set_execution(model, "temporal")
         return model
+
+    def get_state_dict_and_metadata(self, model: PreTrainedModel) -> tuple[None, dict[str, str]]:
+        """What transformers asks for before it saves a model: the entry for config.json is brought up to date, since
+        thresholds may have been trained or set, and ranges too."""
+        entry = model.config.quantization_config
+        entry.hg_ranges, entry.node_digests = _ranges_of(model), digests_of(model)
+        return None, {}
 
     def is_serializable(self, **kwargs: Any) -> bool:
         """Whether the model can be saved: always."""
@@ -154,7 +106,3 @@ class LASQuantizer(HfQuantizer):
 def _was_loaded(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> bool:
     """transformers fills what a checkpoint lacks with garbage, and marks the rest; what is offloaded must be stored."""
     return is_stored(module, name) if tensor.is_meta else getattr(tensor, "_is_hf_initialized", False)
-
-
-def _is_threshold(tensor: torch.Tensor) -> bool:
-    return tensor.is_meta or bool((torch.isfinite(tensor) & (tensor > 0)).all())

@@ -11,7 +11,6 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from ctypes import CDLL, POINTER, Structure, byref, c_int, c_void_p
 from functools import cache
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from las_sj.neurons.kernels import library_cache
 from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Norm, Softmax, Thresholds
 
 SOURCES = Path(__file__).parent
@@ -61,12 +61,6 @@ def load() -> CDLL | None:
     return built
 
 
-def cache_folder() -> Path:
-    """Where built libraries are kept: $LAS_SJ_CACHE, or las_sj in the user's cache folder."""
-    named = os.environ.get("LAS_SJ_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "las_sj"
-
-
 def compiler() -> list[str]:
     """The command of the C++ compiler: $CXX, or else g++ or clang++.
 
@@ -93,24 +87,16 @@ def build(output: Path, flags: Sequence[str]) -> None:
 
 
 def _built() -> Path:
-    folder = cache_folder()
-    path = folder / f"host-{_digest()}.so"
-    stamp = path.with_suffix(".size")  # a library that was cut short would take the process down with it
-    if path.exists() and stamp.exists() and stamp.read_text(encoding="ascii") == str(path.stat().st_size):
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
+    return library_cache.kept_or_built(f"host-{_digest()}.so", _build_for_this_processor)
+
+
+def _build_for_this_processor(output: Path) -> None:
+    folder = library_cache.folder()
     _log.warning("building kernels for this processor, once, into %s (some 20 seconds)", folder)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as name:  # another process may build it too
-        output = Path(name) / path.name
-        try:
-            build(output, (*NATIVE, *THREADS))
-        except subprocess.CalledProcessError:  # clang comes without OpenMP: one thread is better than none
-            build(output, NATIVE)
-        size = Path(name) / stamp.name
-        size.write_text(str(output.stat().st_size), encoding="ascii")
-        output.replace(path)
-        size.replace(stamp)
-    return path
+    try:
+        build(output, (*NATIVE, *THREADS))
+    except subprocess.CalledProcessError:  # clang comes without OpenMP: one thread is better than none
+        build(output, NATIVE)
 
 
 def _digest() -> str:

@@ -215,7 +215,7 @@ void open_on_grid(Gates<Real> gates, Index count, const Real *v, Real *__restric
                   Real *__restrict amplitude) {
     int sub_neuron[BLOCK];
     for (Index i = 0; i < count; i++) sub_neuron[i] = las::cell_of(v[i], gates);
-    for (Index i = 0; i < count; i++) sub_neuron[i] = gates.cells[sub_neuron[i]];
+    for (Index i = 0; i < count; i++) sub_neuron[i] = las::owner_of(sub_neuron[i], gates);
     for (Index i = 0; i < count; i++) {
         const auto open = las::open_on_grid(v[i], sub_neuron[i], gates);
         share[i] = open.share;

@@ -44,6 +44,7 @@ class Gates(Structure):
         ("cell_count", c_int32),
         ("below", c_int32),
         ("above", c_int32),
+        ("sub_neurons", c_int32),
         *((name, c_double) for name in ("shift", "core_low", "core_high", "inverse_cell", "first_cell")),
         *((name, c_double) for name in ("below_intercept", "below_slope", "above_intercept", "above_slope")),
         ("tail_width", c_double),

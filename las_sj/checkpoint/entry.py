@@ -1,0 +1,98 @@
+"""What config.json says of a converted model, checked as it is read."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from transformers.quantizers.auto import register_quantization_config
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from las_sj.config import LASConfig
+
+METHOD = "las"
+FORMAT_VERSION = 2  # 1: the model was not marked with its attention implementation
+
+
+@register_quantization_config(METHOD)
+class LASQuantizationConfig(QuantizationConfigMixin):
+    """What config.json says of a converted model: `LASConfig`, the format version, the ranges of HG neurons, the names
+    of the modules that stayed analog by request (None in format 1, which has only the patterns), and digests of the
+    neurons of each site (None in checkpoints that are older than these).
+
+    Raises:
+        ValueError: the file was written by a newer version, or an entry is unknown or out of its range.
+    """
+
+    def __init__(
+        self,
+        format_version: int = FORMAT_VERSION,
+        hg_ranges: dict[str, list[float]] | None = None,
+        islands: list[str] | None = None,
+        node_digests: dict[str, str] | None = None,
+        quant_method: str = METHOD,
+        **settings: Any,
+    ) -> None:
+        if type(format_version) is not int or format_version < 1:
+            raise ValueError(
+                f"the checkpoint has format version {format_version!r}, which no las_sj wrote: it is broken"
+            )
+        if format_version > FORMAT_VERSION:
+            raise ValueError(
+                f"the checkpoint has format version {format_version}, this las_sj reads 1…{FORMAT_VERSION}: upgrade it"
+            )
+        _check_by_name("hg_ranges", hg_ranges, _check_range)
+        _check_by_name("node_digests", node_digests, _check_digest)
+        if islands is not None and not (isinstance(islands, list) and all(isinstance(name, str) for name in islands)):
+            raise ValueError("islands must be a list of names: the checkpoint is broken")
+        unknown = sorted(settings.keys() - {field.name for field in fields(LASConfig)})
+        if unknown:
+            raise ValueError(f"quantization_config has an entry {unknown[0]!r}, which no las_sj wrote: it is broken")
+        self.quant_method = quant_method  # type: ignore[assignment]
+        self.format_version = format_version
+        self.hg_ranges = hg_ranges or {}
+        self.islands = islands
+        self.node_digests = node_digests
+        self.settings = LASConfig.from_dict(settings)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """The entry that config.json holds.
+
+        Raises:
+            ValueError: it has no format version.
+        """
+        if "format_version" not in config_dict:
+            raise ValueError("the checkpoint has no format version: it is broken")
+        return super().from_dict(config_dict, return_unused_kwargs, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry for config.json."""
+        return {
+            "quant_method": METHOD,
+            "format_version": FORMAT_VERSION,
+            **self.settings.to_dict(),
+            "hg_ranges": self.hg_ranges,
+            "islands": self.islands,
+            "node_digests": self.node_digests,
+        }
+
+
+def _check_by_name(entry: str, values: object, check: Callable[[str, Any], None]) -> None:
+    """Raise a ValueError where an entry is no mapping of names to what `check` lets pass."""
+    if values is None:
+        return
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{entry} must give a value for each name, got {values!r:.40}: the checkpoint is broken")
+    for name, value in values.items():
+        check(name, value)
+
+
+def _check_range(name: str, bounds: Any) -> None:
+    numbers = isinstance(bounds, list | tuple) and all(type(bound) in (int, float) for bound in bounds)
+    if not numbers or len(bounds) != 2:
+        raise ValueError(f"the range of {name} must be two numbers, got {bounds!r:.40}: the checkpoint is broken")
+
+
+def _check_digest(name: str, digest: Any) -> None:
+    if not isinstance(digest, str):
+        raise ValueError(f"the digest of {name} must be text, got {digest!r:.40}: the checkpoint is broken")

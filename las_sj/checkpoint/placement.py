@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from las_sj.data.owned_folder import owned_folder
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.watching import offload_hook
 
@@ -40,9 +40,9 @@ def places_of(device_map: str | None, max_memory: Sequence[str] = ()) -> Iterato
         if not equals or not device or not size:
             raise ValueError(f"--max-memory takes DEVICE=SIZE, such as cpu=8GiB, got {entry!r}")
         limits[int(device) if device.isdigit() else device] = size
-    with TemporaryDirectory(prefix="las_sj_offload_") as folder:
+    with owned_folder("las_sj_offload_") as folder:
         places: dict[str, Any] = {"device_map": {"": "disk"} if device_map == "disk" else device_map}
-        yield places | {"offload_folder": folder} | ({"max_memory": limits} if limits else {})
+        yield places | {"offload_folder": str(folder)} | ({"max_memory": limits} if limits else {})
 
 
 def input_device(model: PreTrainedModel) -> torch.device:

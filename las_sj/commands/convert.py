@@ -19,7 +19,7 @@ from las_sj.commands.convert_request import ConvertRequest, parse_arguments
 from las_sj.conversion.convert import check_weights, convert
 from las_sj.conversion.quality import compare
 from las_sj.data.batches import to_device
-from las_sj.data.output_folder import REPORT, check_output, whole_folder
+from las_sj.data.output_folder import CONVERSION, check_output, whole_folder
 from las_sj.data.text import TextBatch
 from las_sj.models import running, set_execution
 from las_sj.reports.conversion_report import ConversionReport, conversion_report
@@ -31,7 +31,7 @@ GAP_TOKENS = 96
 def main(argument_list: list[str] | None = None) -> None:
     """Convert, compare, and write the output folder."""
     request = parse_arguments(argument_list)
-    check_output(request.output, request.overwrite)
+    check_output(request.output, request.overwrite, CONVERSION, request.inputs)
     texts = read_texts(request)
     with places_of(request.device_map, request.max_memory) as places:
         _convert(request, texts, places)
@@ -86,13 +86,15 @@ def _write(
     data: Data,
     report: ConversionReport,
 ) -> None:
-    with whole_folder(request.output, request.overwrite) as folder:
+    with whole_folder(request.output, request.overwrite, CONVERSION, request.inputs) as folder:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Attempting to save a model with offloaded modules")
             snn.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         save_sample(data.evaluation, folder)
-        (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / CONVERSION.report).write_text(
+            json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         (folder / "las_report.md").write_text(report.to_markdown(), encoding="utf-8")
         card = model_card(
             report.model, report.architecture, report.settings, report.versions["las_sj"], report.figures().strip()

@@ -53,6 +53,12 @@ class ConvertRequest:
             at_least(name, getattr(self, name), 2)
         at_least("batch_size", self.batch_size, 1)
 
+    @property
+    def inputs(self) -> list[Path]:
+        """Everything that is read, as far as it lies in files that were named."""
+        files = (self.model, self.calibration, self.evaluation)
+        return [Path(file) for file in files if file is not None]
+
 
 def parse_arguments(arguments: list[str] | None = None) -> ConvertRequest:
     """Read the command line.

@@ -110,6 +110,12 @@ class EvaluateRequest:
         values = {name: getattr(self, name) for name in names}
         return {name: None if value is None else str(value) for name, value in values.items()}
 
+    @property
+    def inputs(self) -> list[Path]:
+        """Everything that is read, as far as it lies in files that were named."""
+        files = (self.data_dir, self.text, self.questions, self.images, self.calibration)
+        return [Path(self.model), *(path for path in files if path is not None)]
+
 
 def check_names(names: tuple[str, ...]) -> None:
     """Raise a ValueError where a task comes twice, as it may by itself and in a group."""

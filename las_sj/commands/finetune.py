@@ -2,7 +2,6 @@
 
 import json
 import math
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,8 @@ from transformers import (
 )
 
 from las_sj.commands.command_line import OneLineParser, at_least
-from las_sj.data.output_folder import check_output, whole_folder
+from las_sj.data.output_folder import FINE_TUNING, check_output, whole_folder
+from las_sj.data.owned_folder import owned_folder
 from las_sj.data.text import longest_sequence
 from las_sj.evaluation.glue import TASKS, GlueTask, encode, predictions_of, read_glue, score
 from las_sj.extras import require_extra
@@ -31,8 +31,6 @@ from las_sj.extras import require_extra
 if TYPE_CHECKING:
     from datasets import Dataset
 
-REPORT = "finetune.json"
-SOURCE = "a fine-tuning"
 SETTINGS = ("epochs", "batch_size", "learning_rate", "max_length", "device")
 
 
@@ -81,6 +79,11 @@ class FinetuneRequest:
             raise ValueError(f"--learning-rate must be positive, got {self.learning_rate}")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("--device cuda: torch finds no such device")
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Everything that is read, as far as it lies in files that were named."""
+        return [Path(self.model), *([] if self.data is None else [self.data])]
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def main(argument_list: list[str] | None = None) -> None:
     """Fine-tune, score on the development split, and write the output folder."""
     request = parse_arguments(argument_list)
     require_extra("glue", "accelerate", "datasets", "scipy", "sklearn")
-    check_output(request.output, request.overwrite, REPORT, SOURCE)
+    check_output(request.output, request.overwrite, FINE_TUNING, request.inputs)
     start = time.perf_counter()
     task = TASKS[request.task]
     train, dev = (read_glue(task, split, request.data) for split in ("train", "dev"))
@@ -159,7 +162,9 @@ def main(argument_list: list[str] | None = None) -> None:
     rows = {"train": len(train), "dev": len(dev)}
     report = FinetuneReport(request, task, value, rows, time.perf_counter() - start)
     _write(model, tokenizer, report)
-    print(f"{report.summary()}\nWritten to {request.output}: config.json, model.safetensors, tokenizer, {REPORT}")
+    print(
+        f"{report.summary()}\nWritten to {request.output}: config.json, model.safetensors, tokenizer, {FINE_TUNING.report}"
+    )
 
 
 def _load(name: str, task: GlueTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -223,7 +228,7 @@ def _train(
     dev: "Dataset",
 ) -> Any:
     """Train `model` in place; its logits [N, C] on `dev`."""
-    with tempfile.TemporaryDirectory() as scratch:  # the Trainer wants a folder, though it keeps no checkpoints
+    with owned_folder("las_sj_finetune_") as scratch:  # the Trainer wants a folder, though it keeps no checkpoints
         options = _training_arguments(request, scratch)
         trainer = Trainer(model, options, DataCollatorWithPadding(tokenizer), train, processing_class=tokenizer)
         trainer.remove_callback(ProgressCallback)
@@ -236,9 +241,9 @@ def _train(
             progress.close()
 
 
-def _training_arguments(request: FinetuneRequest, scratch: str) -> TrainingArguments:
+def _training_arguments(request: FinetuneRequest, scratch: Path) -> TrainingArguments:
     return TrainingArguments(
-        scratch,
+        str(scratch),
         num_train_epochs=request.epochs,
         per_device_train_batch_size=request.batch_size,
         per_device_eval_batch_size=request.batch_size,
@@ -255,7 +260,9 @@ def _training_arguments(request: FinetuneRequest, scratch: str) -> TrainingArgum
 
 def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, report: FinetuneReport) -> None:
     request = report.request
-    with whole_folder(request.output, request.overwrite, REPORT, SOURCE) as folder:
+    with whole_folder(request.output, request.overwrite, FINE_TUNING, request.inputs) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / FINE_TUNING.report).write_text(
+            json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8"
+        )

@@ -12,10 +12,10 @@ from las_sj.checkpoint.loading import check_folder, load_converted
 from las_sj.checkpoint.sample import load_sample
 from las_sj.commands.command_line import OneLineParser, at_least
 from las_sj.data.batches import Batch, first_tokens
-from las_sj.data.output_folder import check_file, whole_file
+from las_sj.data.output_file import check_file, whole_file
 from las_sj.data.text import TextError, read_text, text_batches
 from las_sj.reports.examination import examine
-from las_sj.reports.model_report import ModelReport
+from las_sj.reports.model_report import MADE_BY, ModelReport
 from las_sj.reports.page import to_html
 from las_sj.reports.pictures import figures
 
@@ -93,12 +93,12 @@ def main(argument_list: list[str] | None = None) -> None:
     """Run, and write the report."""
     request = parse_arguments(argument_list)
     check_folder(request.folder)
-    check_file(request.file)
+    check_file(request.file, MADE_BY)
     text = None if request.text is None else read_text(request.text)
     model, tokenizer = load_converted(request.folder, request.device)
     batches, source = _data(request, text, model, tokenizer)
     report = examine(model, batches, request.folder, source, request.costs, request.equal_loss)
-    with whole_file(request.file) as file:
+    with whole_file(request.file, MADE_BY) as file:
         file.write_text(rendered(report, batches[0], request.format), encoding="utf-8")
     print(f"{report.summary()}\nWritten to {request.file}")
 

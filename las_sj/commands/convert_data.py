@@ -46,14 +46,12 @@ def read_texts(request: ConvertRequest) -> Texts | None:
         None where none is given, and the model has to generate its data.
 
     Raises:
-        TextError: a file cannot be used, or there is a text to compare on, but none to calibrate on.
+        TextError: a file cannot be used.
     """
     calibration, evaluation = request.calibration, request.evaluation
     if request.model is None:
         calibration = calibration or default_model() / "calibration.txt"
         evaluation = evaluation or default_model() / "evaluation.txt"
-    if calibration is None and evaluation is not None:
-        raise TextError("--evaluation needs --calibration too")
     if calibration is None:
         return None
     text = read_text(calibration)

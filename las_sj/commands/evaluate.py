@@ -1,4 +1,4 @@
-"""The command `python -m las_sj.evaluate`: tasks, ANN beside SNN."""
+"""The command `las-sj evaluate`: tasks, ANN beside SNN."""
 
 import json
 import time
@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from las_sj.analysis import plot_differences
 from las_sj.commands.command_line import Unfinished, option_of
+from las_sj.commands.devices import check_device
 from las_sj.commands.evaluate_request import EvaluateRequest, check_names, parse_arguments
 from las_sj.data.batches import Batch
 from las_sj.data.output_folder import EVALUATION, check_output, whole_folder
@@ -31,6 +32,7 @@ OPTIONS = {"outlier_aware": "single_threshold"}  # settings whose options have o
 def main(argument_list: list[str] | None = None) -> None:
     """Evaluate, and write the output folder."""
     request = parse_arguments(argument_list)
+    check_device(request.device)
     _check_folders(request)
     _check_source(request, request.source)
     tasks = [task for name in request.tasks for task in prepare(name, request.options)]
@@ -48,6 +50,8 @@ def _run(request: EvaluateRequest, tasks: Sequence[Task], pair: Pair, journal: J
     """All processes take part; the first one writes."""
     results = [result for task in tasks if (result := task.run(pair, journal)) is not None]
     journal.processes.wait()
+    for result in results:
+        result.check_finite()
     if journal.processes.rank == 0:
         report = _report(request, pair, results)
         _write(request, report)
@@ -86,6 +90,8 @@ def _kept(folder: Path, kind: type[BaseException]) -> Iterator[None]:
 
 def _check_folders(request: EvaluateRequest) -> None:
     """Raise where a folder cannot be written, or holds something else, before anything is loaded."""
+    if request.data_dir is not None and not request.data_dir.is_dir():
+        raise OSError(f"--data-dir {request.data_dir} is no folder: give the one that holds the files of the tasks")
     check_output(request.output, request.overwrite, EVALUATION, request.inputs)
     if not request.restart:
         check_unfinished(request.unfinished, _settings(request).to_dict())

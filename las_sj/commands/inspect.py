@@ -1,4 +1,4 @@
-"""The command `python -m las_sj.inspect`: where are the spiking neurons?"""
+"""The command `las-sj inspect`: where are the spiking neurons?"""
 
 import json
 import sys
@@ -13,6 +13,7 @@ from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.placement import input_device
 from las_sj.checkpoint.sample import SampleError, load_sample
 from las_sj.commands.command_line import OneLineParser, at_least
+from las_sj.commands.devices import check_device, check_device_name
 from las_sj.data.batches import Batch, shortened, to_device
 from las_sj.data.text import longest_sequence
 from las_sj.models import running, set_execution
@@ -31,7 +32,7 @@ class InspectRequest:
         device: for the weights.
 
     Raises:
-        ValueError: there are no tokens.
+        ValueError: there are no tokens, or no such device.
     """
 
     folder: Path
@@ -41,27 +42,25 @@ class InspectRequest:
 
     def __post_init__(self) -> None:
         at_least("tokens", self.tokens, 1)
+        check_device_name(self.device)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> InspectRequest:
-    """Read the command line.
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
+    """Read the command line, which ends the command where it is wrong."""
     parser = OneLineParser(
-        "las_sj.inspect", "Populations of neurons of a converted model, their thresholds and tables, and its latency."
+        "inspect", "Populations of neurons of a converted model, their thresholds and tables, and its latency."
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="output of python -m las_sj.convert")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="output of las-sj convert")
     parser.add_argument("--tokens", type=int, metavar="N", help="length of the sequence to count for (32)")
     parser.add_argument("--format", choices=("md", "json"), help="printed as Markdown or JSON (md)")
     parser.add_argument("--device")
-    return InspectRequest(**parser.given(arguments))
+    return parser.request(arguments, lambda given: InspectRequest(**given))
 
 
 def main(argument_list: list[str] | None = None) -> None:
     """Count, and print."""
     request = parse_arguments(argument_list)
+    check_device(request.device)
     model, _ = load_converted(request.folder, request.device)
     longest = longest_sequence(model.config)
     if longest is not None and request.tokens > longest:

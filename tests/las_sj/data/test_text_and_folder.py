@@ -164,7 +164,7 @@ class TestWholeFolder:
             check_output(tmp_path, overwrite=False)
         with pytest.raises(OutputError, match="not the output of a conversion"):
             check_output(tmp_path, overwrite=True)
-        (tmp_path / CONVERSION.report).write_text("{}")
+        file.rename(tmp_path / CONVERSION.report)
         check_output(tmp_path, overwrite=True)
         check_output(tmp_path / "new", overwrite=False)
 

@@ -14,6 +14,8 @@ def reason_of(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, KeyError):
         return f"no entry {text}"
+    if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", text):
+        return "there is not enough memory"
     return without_class_names(text).split(". ")[0].rstrip(".") or "no reason given"
 
 

@@ -103,7 +103,7 @@ def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
 def _no_config(name: str, error: Exception) -> str:
     reason = reason_of(error)
     if Path(name).is_dir():
-        return f"the configuration of the model in {name} cannot be used: {reason}"
+        return f"config.json of {name} cannot be used ({reason}): mend it, or download the model again"
     if "trust_remote_code" in str(error):
         return f"{name} {NEEDS_CODE}"
     return f"there is no folder {name}, and no model of that name can be had from the hub: {reason}"
@@ -166,7 +166,8 @@ def _class_of(config: PretrainedConfig, name: str | Path) -> Any:
     if architecture is None:
         return AutoModel
     known = getattr(transformers, str(architecture), None)
-    if isinstance(known, type) and issubclass(known, PreTrainedModel) and isinstance(config, known.config_class):
+    kind = getattr(known, "config_class", None)
+    if isinstance(known, type) and issubclass(known, PreTrainedModel) and kind and isinstance(config, kind):
         return known
     raise OSError(
         f"config.json of {name} names {architecture!r} in architectures, which is no class of transformers for models "

@@ -42,7 +42,9 @@ def load_weights(
     except SafetensorError as error:
         raise OSError(f"the weights in {name} cannot be read ({error}): download or save them again") from None
     except Exception as error:  # a configuration that nothing can be built from ends in any error at all
-        raise OSError(f"the model in {name} cannot be loaded: {reason_of(error)}") from error
+        raise OSError(
+            f"the model in {name} cannot be loaded ({reason_of(error)}): mend its config.json, or download it again"
+        ) from error
     _check_shapes(info["mismatched_keys"], name)
     missing, lost = info["missing_keys"], [key for key in info["unexpected_keys"] if not HARMLESS.search(key)]
     if new_head:
@@ -53,6 +55,11 @@ def load_weights(
     kind = type(model).__name__
     if missing:
         raise OSError(f"the checkpoint of {name} lacks weights of {kind}: {_some(missing)}; {BELONG}")
+    if _lacks_head(model, Path(name)):
+        raise OSError(
+            f"the weights in {name} are of a model with a head ({model.base_model_prefix}.…), and {kind} has none: "
+            "name the class that was saved in architectures of config.json"
+        )
     if lost:
         raise OSError(f"the checkpoint of {name} has weights that {kind} has no place for: {_some(lost)}; {BELONG}")
     return model
@@ -70,6 +77,16 @@ def _is_of_body(model: PreTrainedModel, key: str) -> bool:
     """Whether a weight belongs to what heads stand on, by its name in a model with a head or without one."""
     first = key.split(".")[0]
     return first == model.base_model_prefix or first in dict(model.base_model.named_children())
+
+
+def _lacks_head(model: PreTrainedModel, folder: Path) -> bool:
+    """Whether weights of a model with a head, which may be tied, were read into one without."""
+    prefix = model.base_model_prefix
+    return (
+        bool(prefix)
+        and not hasattr(model, prefix)
+        and any(name.startswith(f"{prefix}.") for name in stored_names(folder))
+    )
 
 
 def _some(keys: Collection[str]) -> str:

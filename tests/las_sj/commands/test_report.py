@@ -259,7 +259,7 @@ def test_a_model_saved_without_a_sample(tmp_path: Path, fails: Callable[..., str
 def test_no_converted_model(command: Any, tmp_path: Path, fails: Callable[..., str]) -> None:
     assert "holds no model (no config.json)" in fails(command, tmp_path / "nothing")
     bert().save_pretrained(tmp_path / "ann")
-    assert "is not converted: run python -m las_sj.convert" in fails(command, tmp_path / "ann")
+    assert "is not converted: run las-sj convert" in fails(command, tmp_path / "ann")
 
 
 def test_broken_checkpoint(

@@ -111,8 +111,8 @@ def _no_config(name: str, error: Exception) -> str:
 
 def check_folder(folder: Path) -> None:
     """Raise an OSError where a folder holds no model."""
-    if not folder.is_dir() or not any(folder.iterdir()):
-        raise OSError(f"{folder} holds no model (no config.json): give the output of las-sj convert")
+    if not folder.exists():
+        raise OSError(f"there is no folder {folder}: give the output of las-sj convert")
     check_source(str(folder))
 
 
@@ -131,7 +131,9 @@ def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, 
     quantisation = getattr(config, "quantization_config", None) or {}
     method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation.quant_method
     if method != METHOD:
-        raise UnsupportedModelError(f"the model in {folder} is not converted: run las-sj convert {folder}")
+        raise UnsupportedModelError(
+            f"the model in {folder} is not converted: give the output of las-sj convert {folder}"
+        )
     tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
     model = load_weights(_class_of(config, folder), folder)
     check_finite(model, folder)

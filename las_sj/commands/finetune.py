@@ -25,7 +25,7 @@ from las_sj.commands.devices import check_device
 from las_sj.commands.finetune_request import FinetuneRequest, parse_arguments
 from las_sj.data.output_folder import FINE_TUNING, check_output, whole_folder
 from las_sj.data.owned_folder import owned_folder
-from las_sj.data.text import longest_sequence
+from las_sj.data.text import check_ids, longest_sequence, tokens_known
 from las_sj.evaluation.glue import TASKS, GlueTask, encode, predictions_of, read_glue, score
 from las_sj.extras import require_extra
 
@@ -118,9 +118,7 @@ def _encoded(
     """Rows as the model takes them, whose ids are within its vocabulary."""
     longest = longest_sequence(model.config) or request.max_length
     encoded = encode(task, rows, tokenizer, min(request.max_length, tokenizer.model_max_length, longest))
-    largest, known = max(max(ids) for ids in encoded["input_ids"]), model.config.vocab_size
-    if largest >= known:
-        raise ValueError(f"the tokenizer gives token {largest}, but the model knows {known} tokens: they do not match")
+    check_ids(torch.tensor([max(ids) for ids in encoded["input_ids"]]), tokens_known(model))
     return encoded
 
 

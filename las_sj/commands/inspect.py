@@ -15,7 +15,7 @@ from las_sj.checkpoint.sample import SampleError, load_sample
 from las_sj.commands.command_line import OneLineParser, at_least
 from las_sj.commands.devices import check_device, check_device_name
 from las_sj.data.batches import Batch, shortened, to_device
-from las_sj.data.text import longest_sequence
+from las_sj.data.text import longest_sequence, tokens_known
 from las_sj.models import running, set_execution
 
 AUDIT_TOKENS = 2
@@ -65,14 +65,14 @@ def main(argument_list: list[str] | None = None) -> None:
     longest = longest_sequence(model.config)
     if longest is not None and request.tokens > longest:
         raise ValueError(f"--tokens must be at most {longest}, the longest sequence of the model")
-    network = inspect_network(model, sequence(request.folder, request.tokens))
+    network = inspect_network(model, sequence(request.folder, request.tokens, tokens_known(model)))
     print(json.dumps(network.to_dict(), indent=1) if request.format == "json" else network.to_markdown())
 
 
-def sequence(folder: Path, tokens: int) -> Batch:
+def sequence(folder: Path, tokens: int, known: int) -> Batch:
     """One sequence of that many tokens: of the sample kept with the model, repeated as needed, or token 1 alone."""
     try:
-        batch = load_sample(folder)[0]
+        batch = load_sample(folder, known)[0]
     except SampleError as error:
         print(f"{error}; counting for token 1 repeated instead", file=sys.stderr)
         return {"input_ids": torch.ones(1, tokens, dtype=torch.long)}

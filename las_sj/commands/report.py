@@ -14,7 +14,7 @@ from las_sj.commands.command_line import OneLineParser, at_least
 from las_sj.commands.devices import check_device, check_device_name
 from las_sj.data.batches import Batch, first_tokens
 from las_sj.data.output_file import check_file, whole_file
-from las_sj.data.text import TextError, read_text, text_batches
+from las_sj.data.text import TextError, read_text, text_batches, tokens_known
 from las_sj.reports.examination import examine
 from las_sj.reports.model_report import MADE_BY, ModelReport
 from las_sj.reports.page import to_html
@@ -105,7 +105,7 @@ def _data(
 ) -> tuple[Sequence[Batch], str]:
     """Batches of the text, or of the sample kept with the model, and where they come from."""
     if text is None:
-        batches = first_tokens(load_sample(request.folder), request.tokens, request.window)
+        batches = first_tokens(load_sample(request.folder, tokens_known(model)), request.tokens, request.window)
         return batches, "the sample kept with the model"
     if tokenizer is None:
         raise TextError(f"{request.folder} has no tokenizer: leave out --text")

@@ -50,7 +50,10 @@ class Source:
         entries = found if isinstance(found, dict) else found.to_dict()
         if entries.get("quant_method") != METHOD:
             return None
-        return LASConfig.from_dict(entries)
+        try:
+            return LASConfig.from_dict(entries)
+        except ValueError as error:
+            raise SourceError(f"config.json of {self.name} is broken ({error}): convert the model again") from None
 
     @property
     def takes_images(self) -> bool:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import Batch, to_device
+from las_sj.data.text import check_ids, tokens_known
 from las_sj.evaluation.errors import SourceError
 
 
@@ -31,8 +32,11 @@ class Pair:
         """Outputs of the ANN and of the SNN for a batch, and the seconds that each took.
 
         Raises:
+            TextError: the model does not know a token.
             SourceError: an output is NaN, which no metric could tell from a number.
         """
+        if "input_ids" in batch:
+            check_ids(batch["input_ids"], tokens_known(self.ann))
         ann, snn, seconds = self.each(lambda model: model(**to_device(batch, input_device(model))))
         for name, output in (("ANN", ann), ("SNN", snn)):
             if bool(output.logits.isnan().any()):

@@ -25,6 +25,7 @@ from las_sj.models.families import (
 from las_sj.models.inputs import register_input
 from las_sj.models.layers.activation import register_activation
 from las_sj.models.layers.analog import AnalogIsland
+from las_sj.models.layers.foreign_hooks import sees_currents
 from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.spiking_forms import spiking_form_of
 from las_sj.models.layers.spiking_layer import SpikingLayer
@@ -68,6 +69,7 @@ __all__ = [
     "register_input",
     "roberta",
     "running",
+    "sees_currents",
     "set_execution",
     "spiking_form_of",
     "swap_modules",

@@ -7,15 +7,13 @@ It lives in a context variable, so that threads which call one model do not see 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from types import FrameType
 from typing import Any, Optional
 
 from torch import Tensor, nn
 
-from las_sj.models.inputs import Size, size_of
-from las_sj.neurons import watching
+from las_sj.models.inputs import Size, size_of, source_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,24 +24,24 @@ class Call:
         identity: of the `Execution` of the model that was called.
         caller: the model, or the model inside of it, that was called.
         temporal: whether tensors are [T·B, ...], t-major, and carry currents; otherwise [B, ...], accumulated values.
+        time_steps: T of the model.
         outer: the call within which this one was made, or None.
         token_mask: bool [B, S], False on padding; None without padding, or where the model takes no tokens.
         arguments: what the caller was given, by name, before inputs were repeated.
         labels: what a loss is computed from at the end of the call.
         is_entry: whether inputs were repeated at its beginning: it is not a call within one of the same model.
-        frame: what runs the caller; None where that cannot have ended, as where layers are computed again.
         notes: what an observer of the call keeps for as long as it lasts, by observer.
     """
 
     identity: object
     caller: nn.Module
     temporal: bool
+    time_steps: int
     outer: Optional["Call"] = None
     token_mask: Tensor | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     labels: Tensor | None = None
     is_entry: bool = True
-    frame: FrameType | None = None
     notes: dict[object, Any] = field(default_factory=dict)
 
     @cached_property
@@ -57,13 +55,12 @@ class Call:
         return None if self.token_mask is None else self.token_mask.reshape(-1, 1)
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether the call has not ended; an interrupt ends one without a word."""
-        return self.frame is None or watching.is_running(self.frame)
-
-    def kept(self) -> "Call":
-        """The call for those who keep it until it has ended: without frames, whose locals hold inputs and outputs."""
-        return replace(self, frame=None, outer=None if self.outer is None else self.outer.kept())
+    def batch(self) -> int | None:
+        """B: sequences or images that went in; None where rows of a call are patches, or nothing tells."""
+        if not self.is_entry and self.outer is not None:
+            return self.outer.batch
+        source = source_of(self.arguments)
+        return None if source is None or "grid_thw" in self.arguments else len(source)
 
     @property
     def size(self) -> Size:
@@ -79,14 +76,9 @@ def innermost() -> Call | None:
     return _INNERMOST.get()
 
 
-def begin(call: Call | None) -> None:
-    """Make a call the innermost one; None: no call is under way."""
-    _INNERMOST.set(call)
-
-
 @contextmanager
-def again(call: Call | None) -> Iterator[None]:
-    """Within this context layers find a call that was `kept`: gradient checkpointing runs them a second time."""
+def under_way(call: Call | None) -> Iterator[None]:
+    """Within this context `call` is the innermost one, as it begins or layers of it run again; None: there is none."""
     before = _INNERMOST.get()
     _INNERMOST.set(call)
     try:

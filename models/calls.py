@@ -1,29 +1,28 @@
-"""How a call of a Hugging Face model becomes a temporal run: hooks that repeat its inputs and sum its outputs.
+"""How a call of a Hugging Face model becomes a temporal run: inputs are repeated at its door, and outputs summed.
 
-The outermost forward method of the model or of a model inside it repeats the inputs T times along the batch, t-major;
-everything in between works on [T·B, ...]; at its end the outputs are summed over T.
+The outermost call of the model or of a model inside it repeats the inputs T times along the batch, t-major; everything
+in between works on [T·B, ...]; at its end the outputs are summed over T.
 """
 
+import warnings
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
-from las_sj.models.call import Call, begin, innermost
-from las_sj.models.checkpointing import FindsItsCall
+from las_sj.models.adapters import is_adapter
+from las_sj.models.call import Call, innermost, under_way
+from las_sj.models.dropout import one_mask_a_window
 from las_sj.models.encoded_images import repeat_encoded, sum_encoded
-from las_sj.models.execution import EXECUTION, Execution, execution_of
+from las_sj.models.foreign import look_over
+from las_sj.models.full_precision import in_full_precision
 from las_sj.models.heads import classifies_sequences
 from las_sj.models.inputs import OF_IMAGES, TARGETS, arguments_of, is_value, padding_of, source_of, takes_tokens
-from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import NAME
 from las_sj.models.layers.linear import SpikingReadout
-from las_sj.models.layers.spiking_layer import SpikingLayer, join
-from las_sj.models.reclassed import reclass
-from las_sj.models.registry import Family
+from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.neurons import watching
 
 _ENCODED_IMAGES = "mm_encoder_outputs"
@@ -31,62 +30,69 @@ _IMAGE_OUTPUTS = ("image_outputs", "video_outputs")
 _NOT_REPEATED = (*TARGETS, "logits_to_keep")
 
 
-def attach(model: PreTrainedModel, execution: Execution, family: Family) -> None:
-    """Make the forward methods of `model` and of the models inside it run in `execution`, islands excepted."""
-    setattr(model, EXECUTION, execution)
-    execution.layers = [
-        (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], name)
-        for name, layer in model.named_modules()
-        if isinstance(layer, SpikingLayer)
-    ]
-    mixins = {layer.config_mixin for layer in model.modules() if isinstance(layer, SpikingLayer)}
-    for mixin in mixins:
-        if mixin is not None:
-            reclass(model.config, mixin)
-    for module in list(model.modules()):
-        kind = type(module).__name__
-        if kind in family.batch_state:
-            join(module, family.batch_state[kind], execution)
-        if isinstance(module, GradientCheckpointingLayer):
-            join(module, FindsItsCall, execution)
-    _add_hooks(model, execution)
+class OpensCalls(KnowsCalls):
+    """Mixin of a converted model, and of the models inside of it: a call of one begins and ends a `Call`.
 
+    Attributes:
+        full_name: of the model within the converted one; "" for that itself.
+    """
 
-def _add_hooks(model: PreTrainedModel, execution: Execution) -> None:
-    analog = {id(part) for island in model.modules() if isinstance(island, AnalogIsland) for part in island.modules()}
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel) and module.config is not model.config:
-            module.__dict__["save_pretrained"] = _refuse_to_save
-        if isinstance(module, PreTrainedModel) and id(module) not in analog:
-            if module is not model:
-                module.__dict__[EXECUTION] = execution
-            module.register_forward_pre_hook(_begin_call, with_kwargs=True)
-            module.register_forward_hook(_end_call, with_kwargs=True, always_call=True)
+    full_name: str = ""
 
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `PreTrainedModel`, for a whole model, which can be loaded again.
 
-def _refuse_to_save(*args: Any, **kwargs: Any) -> None:
-    """Of a model inside a converted one, whose own config does not say how it was converted."""
-    raise ValueError("a part of a converted model cannot be saved by itself: save the whole model")
+        Raises:
+            ValueError: a part of a model, whose own config does not say how it was converted, or adapters in it.
+        """
+        if self.full_name:
+            raise ValueError("a part of a converted model cannot be saved by itself: save the whole model")
+        wrapped = next((name for name, module in self.named_modules() if is_adapter(module)), None)
+        if wrapped is not None and not getattr(self, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"{wrapped} is an adapter, which a converted model cannot be saved with: save the adapter, "
+                "or merge it first (PEFT's merge_and_unload)"
+            )
+        return super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Of `nn.Module`; here it warns that spiking layers, which have kernels of their own, run as they are."""
+        warnings.warn(
+            "torch.compile leaves a converted model as it is: its neurons have kernels of their own", stacklevel=2
+        )
 
-def _begin_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
-    execution = execution_of(module)
-    named = arguments_of(module, args, kwargs)
-    frame, outer = watching.caller_frame(), execution.call
-    if outer is not None and not outer.is_under_way:  # an interrupt cut it short
-        begin(None)
-        outer = None
-    if outer is not None and not _calls_itself(outer, module):
-        mask = outer.token_mask if takes_tokens(module) else None
-        begin(Call(execution.identity, module, outer.temporal, innermost(), mask, is_entry=False, frame=frame))
-        return (), named
-    _check_call(module, execution, named)
-    temporal, given = execution.step_mode == "m", dict(named)
-    labels = _put_targets_aside(module, named) if temporal else None
-    if temporal:
-        _repeat_inputs(named, execution.time_steps)
-    begin(Call(execution.identity, module, temporal, innermost(), padding_of(given), given, labels, frame=frame))
-    return (), named
+    @classmethod
+    def members_over(cls, base: Any) -> dict[str, Any]:
+        """A forward method in full precision with the signature of the model's own, which transformers looks at."""
+        return {"forward": in_full_precision(base.forward)}
+
+    @torch.compiler.disable
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        watching.refuse_tracing()
+        named = arguments_of(self, args, kwargs)
+        outer = self.execution.call
+        if outer is None or _calls_itself(outer, self):
+            return self._first(named)
+        mask = outer.token_mask if takes_tokens(self) else None
+        inner = Call(self.execution.identity, self, outer.temporal, outer.time_steps, innermost(), mask, is_entry=False)
+        with under_way(inner):
+            return super().__call__(**named)
+
+    def _first(self, named: dict[str, Any]) -> Any:
+        """Run a call that is not one within another of the same model."""
+        execution = self.execution
+        temporal, time_steps = execution.step_mode == "m", execution.time_steps
+        _check_call(self, named)
+        look_over(self, self.full_name, temporal)
+        given = dict(named)
+        labels = _put_targets_aside(self, named) if temporal else None
+        if temporal:
+            _repeat_inputs(named, time_steps)
+        padding = padding_of(given)
+        call = Call(execution.identity, self, temporal, time_steps, innermost(), padding, given, labels)
+        with under_way(call), one_mask_a_window(self, time_steps, temporal):
+            output = super().__call__(**named)
+        return _finish(output, call) if temporal else output
 
 
 def _calls_itself(outer: Call, module: nn.Module) -> bool:
@@ -97,27 +103,16 @@ def _calls_itself(outer: Call, module: nn.Module) -> bool:
     return current is not None
 
 
-def _check_call(module: nn.Module, execution: Execution, named: dict[str, Any]) -> None:
+def _check_call(model: nn.Module, named: dict[str, Any]) -> None:
     """Raise where the model was changed after conversion, or is asked for what it does not have."""
-    implementation = getattr(module.config, "_attn_implementation", None)
+    implementation = getattr(model.config, "_attn_implementation", None)
     if implementation != NAME:
         raise RuntimeError(
             f"the attention implementation was changed to {implementation!r} after conversion, "
             f"which would run attention outside the spiking network; call model.set_attn_implementation({NAME!r})"
         )
-    if named.get("output_attentions") or getattr(module.config, "output_attentions", False):
+    if named.get("output_attentions") or getattr(model.config, "output_attentions", False):
         raise ValueError("a spiking network has no attention weights to return: leave output_attentions out")
-    for parent, name, full_name in execution.layers:
-        if not _is_spiking(getattr(parent, name)):
-            raise RuntimeError(
-                f"{full_name} was replaced after conversion and is no spiking layer any more: "
-                "resize embeddings, or change layers, before the model is converted"
-            )
-
-
-def _is_spiking(layer: nn.Module) -> bool:
-    """Whether a layer is spiking, or wrapped around one, as by an adapter."""
-    return isinstance(layer, SpikingLayer) or any(isinstance(part, SpikingLayer) for part in layer.modules())
 
 
 def _put_targets_aside(module: nn.Module, named: dict[str, Any]) -> Tensor | None:
@@ -156,20 +151,13 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int) -> None:
             named[name] = value.repeat(time_steps, *[1] * (value.dim() - 1))
 
 
-def _end_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    ended = innermost()
-    if ended is None or ended.caller is not module:  # its beginning was refused
-        return output
-    begin(ended.outer)
-    execution = execution_of(module)
-    if not ended.is_entry or not ended.temporal or output is None:
-        return output
-    source = source_of(kwargs)
-    if source is None:
+def _finish(output: Any, call: Call) -> Any:
+    """The output of a temporal call: what was computed at each step, summed."""
+    if output is None or source_of(call.arguments) is None:
         return output
     # The vision tower of Qwen2-VL takes patches and merges some of them: all of its outputs are currents.
-    batch = None if "grid_thw" in kwargs else len(source)
-    return _with_loss(_sum_over_time(output, execution.time_steps, batch), ended)
+    rows = None if call.batch is None else call.time_steps * call.batch
+    return _with_loss(_sum_over_time(output, call.time_steps, rows), call)
 
 
 def _sum_over_time(output: Any, time_steps: int, batch: int | None) -> Any:

@@ -27,7 +27,7 @@ class Execution(nn.Module, base.StepModule):
         time_steps: T.
         identity: tells its calls from those of other models; replicas on several devices share it, copies do not.
         coverage: what became of the model's modules.
-        layers: where the spiking layers are: the module around each, its name there, and its full name.
+        layers: full names of the spiking layers.
     """
 
     def __init__(self, time_steps: int) -> None:
@@ -36,7 +36,7 @@ class Execution(nn.Module, base.StepModule):
         self.step_mode = "s"
         self.identity = object()
         self.coverage = Coverage({}, {})
-        self.layers: list[tuple[nn.Module, str, str]] = []
+        self.layers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -19,6 +19,11 @@ class Reclassed:
     prefix: ClassVar[str] = ""
     las_parts: ClassVar[tuple[tuple[type[Any], ...], type]]
 
+    @classmethod
+    def members_over(cls, base: Any) -> dict[str, Any]:
+        """What a class has besides, if this mixin is put before `base`: methods that must look like those of it."""
+        return {}
+
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """How copy and pickle make the object anew: by the parts of its class, which no module holds."""
         reduced: Any = super().__reduce_ex__(max(protocol, 2))
@@ -44,7 +49,7 @@ def class_of(mixins: tuple[type[Reclassed], ...], original: type) -> type:
     base = class_of(tuple(others), original) if others else original
     named = mixin if mixin.prefix else base
     names = {"__module__": named.__module__, "__qualname__": named.__qualname__, "las_parts": (mixins, original)}
-    return type(f"{mixin.prefix}{base.__name__}", (mixin, base), names)
+    return type(f"{mixin.prefix}{base.__name__}", (mixin, base), names | mixin.members_over(base))
 
 
 def _new(mixins: tuple[type[Reclassed], ...], original: type) -> Any:

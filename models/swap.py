@@ -6,7 +6,8 @@ from fnmatch import fnmatch
 from torch import nn
 from transformers import PreTrainedModel
 
-from las_sj.models import calls
+from las_sj.models.adapters import adapted, is_adapter, without_adapters
+from las_sj.models.attachment import attach
 from las_sj.models.coverage import Coverage
 from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers import attention
@@ -22,6 +23,7 @@ from las_sj.models.layers.spiking_layer import SpikingLayer, become
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.passive import is_passive, makes_constants, moves_data
 from las_sj.models.registry import Family, UnsupportedModelError, family_of
+from las_sj.neurons import watching
 
 
 def swap_modules(
@@ -47,7 +49,7 @@ def swap_modules(
     execution = Execution(factory.code.time_steps)
     spiking = _become_all(model, layers, family, factory, execution)
     model.set_attn_implementation(attention.NAME)
-    calls.attach(model, execution, family)
+    attach(model, execution, family)
     return keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))
 
 
@@ -69,6 +71,10 @@ def _become_all(
     for name, layer in layers.items():
         module = model.get_submodule(name)
         kind = type(module).__name__
+        if watching.has_own_forward(module):
+            raise UnsupportedModelError(
+                f"the forward method of {name} was replaced, so that it would not spike: convert the model first"
+            )
         if layer is AnalogIsland:
             _mark_analog(module)
         else:
@@ -141,15 +147,15 @@ def _is_leaf(module: nn.Module) -> bool:
 def _choose_layers(model: PreTrainedModel, family: Family) -> Iterator[tuple[str, type[SpikingLayer]]]:
     """The spiking layer that each module becomes; outer modules first."""
     fed: set[str] = set()
-    for name, module in model.named_modules():
-        layer = _layer_of(model, family, name, module)
+    for name, plain, module in without_adapters(model):
+        layer = _layer_of(model, family, plain, module)
         if layer is None:
             continue
         if issubclass(layer, SpikingAttention):
-            fed |= {f"{name}.{projection}" for projection in family.attention.get(type(module).__name__, ())}
+            fed |= {f"{plain}.{projection}" for projection in family.attention.get(type(module).__name__, ())}
         if issubclass(layer, SpikingGatedMLP):
-            fed |= {f"{name}.gate_proj", f"{name}.up_proj"}
-        yield name, FedLinear if layer is SpikingLinear and name in fed else layer
+            fed |= {f"{plain}.gate_proj", f"{plain}.up_proj"}
+        yield name, FedLinear if layer is SpikingLinear and plain in fed else layer
 
 
 def _layer_of(model: PreTrainedModel, family: Family, name: str, module: nn.Module) -> type[SpikingLayer] | None:
@@ -171,7 +177,9 @@ def _layer_of(model: PreTrainedModel, family: Family, name: str, module: nn.Modu
 
 
 def _is_readout(model: PreTrainedModel, family: Family, name: str, module: nn.Module) -> bool:
-    return module is model.get_output_embeddings() or any(fnmatch(name, pattern) for pattern in family.readouts)
+    head = model.get_output_embeddings()
+    is_head = head is not None and module is adapted(head)
+    return is_head or any(fnmatch(name, pattern) for pattern in family.readouts)
 
 
 def _refuse_unknown(model: nn.Module, layers: dict[str, type[SpikingLayer]]) -> None:
@@ -185,7 +193,7 @@ def _refuse_unknown(model: nn.Module, layers: dict[str, type[SpikingLayer]]) -> 
 
 def _unknown_leaves(model: nn.Module) -> Iterator[str]:
     """Names of modules without children that no spiking layer is known for, and that do not just move data."""
-    for name, module in model.named_modules():
+    for name, _, module in without_adapters(model):
         if name and _is_leaf(module) and not is_passive(module) and spiking_form(module) is None:
             yield name
 
@@ -196,6 +204,9 @@ def stayed_analog(model: nn.Module) -> Iterator[tuple[str, str]]:
     islands: list[str] = []
     used = {id(parameter) for layer in layers for parameter in layer.parameters(recurse=False)}
     for name, module in model.named_modules():
+        if is_adapter(module):
+            yield name, "an adapter, which runs on sums over time"
+    for name, _, module in without_adapters(model):
         if isinstance(module, AnalogIsland):
             islands.append(f"{name}.")
             yield name, "kept analog by request"

@@ -1,12 +1,10 @@
 """Does anybody watch? Hooks, wrapped modules, modes that follow operations, gradients, a backward pass under way.
 
-The only file below analysis/ that uses private names of torch, accelerate and CPython. Each stands here with its
+The only file below analysis/ that uses private names of torch and accelerate. Each stands here with its
 reason, and a test holds that it exists, so that a new torch fails there first.
 """
 
-import sys
-from collections.abc import Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +18,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 # accelerate keeps its hook of a module, and the forward method that it wrapped, under these names.
 OFFLOAD_HOOK = "_hf_hook"
 WRAPPED_FORWARD = "_old_forward"
+
+ChangeHook = Callable[[Any, bool], Any]
 
 
 def offload_hook(module: nn.Module) -> Any:
@@ -43,9 +43,32 @@ def has_output_hooks(module: nn.Module) -> bool:
     return bool(module._forward_hooks)
 
 
+def change_hooks(module: nn.Module, before: ChangeHook, after: ChangeHook) -> None:
+    """Put other hooks in the place of those that stand before and after a module, whose handles go on to remove them.
+
+    Args:
+        module: the module.
+        before, after: from a hook, and whether it takes keyword arguments, to the one in its place; if that is
+            another, it takes them.
+    """
+    for hooks, with_kwargs, change in (
+        (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs, before),
+        (module._forward_hooks, module._forward_hooks_with_kwargs, after),
+    ):
+        for key, hook in hooks.items():
+            hooks[key] = change(hook, key in with_kwargs)
+            if hooks[key] is not hook:
+                with_kwargs[key] = True
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Whether somebody has put another forward method on a module than its class has; accelerate's moves tensors."""
+    return "forward" in module.__dict__ and OFFLOAD_HOOK not in module.__dict__
+
+
 def is_wrapped(module: nn.Module) -> bool:
     """Whether a call of a module does more than its class says: hooks, or a forward method of its own."""
-    return has_hooks(module) or ("forward" in module.__dict__ and OFFLOAD_HOOK not in module.__dict__)
+    return has_hooks(module) or has_own_forward(module)
 
 
 def operations_are_followed() -> bool:
@@ -61,6 +84,20 @@ def is_traced(x: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_neg() or forward_ad._current_level >= 0:
         return True
+    return _follows_shapes()
+
+
+def refuse_tracing() -> None:
+    """Raise a RuntimeError where torch writes a call down as a graph, which would hold what one input led to."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting() or _follows_shapes():
+        raise RuntimeError(
+            "a converted model cannot be traced or exported: what a call does depends on its values, and kernels of "
+            "las_sj are no operators of torch; save it with save_pretrained, or export the original model"
+        )
+
+
+def _follows_shapes() -> bool:
+    """Whether operations are followed without values, by fake tensors or proxies."""
     if not torch._C._len_torch_dispatch_stack():
         return False
     return isinstance(_get_current_dispatch_mode(), FakeTensorMode | ProxyTorchDispatchMode)
@@ -69,19 +106,6 @@ def is_traced(x: Tensor) -> bool:
 def keeps_gradient(x: Tensor, parameters: Sequence[Tensor]) -> bool:
     """Whether a gradient flows to `x` or to one of the parameters."""
     return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters))
-
-
-def caller_frame() -> FrameType:
-    """The frame that called the caller of this function: what runs a module, where a hook of its asks."""
-    return sys._getframe(2)
-
-
-def is_running(frame: FrameType) -> bool:
-    """Whether a frame is still on this thread's stack: torch runs no hook where an interrupt ends a module's call."""
-    current: FrameType | None = sys._getframe(1)
-    while current is not None and current is not frame:
-        current = current.f_back
-    return current is not None
 
 
 def in_backward() -> bool:

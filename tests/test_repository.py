@@ -128,6 +128,16 @@ def test_broken_link_fails_the_build(tmp_path: Path) -> None:
     assert "docs/nothing.md" in done.stderr.decode()
 
 
+def test_tests_that_documents_name_exist() -> None:
+    """The table of what may be put around a model is one of tests."""
+    text = (ROOT / "docs" / "around_a_model.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 20
+    for row in rows:
+        (named,) = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert f"def {named[1]}(" in (ROOT / named[0]).read_text(encoding="utf-8"), row
+
+
 def test_no_placeholder_is_left() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
     left = re.compile(r"\b(?:TODO|TBD|FIXME|XXX|[A-Z]+_TABLE|[A-Z]+_FIGURE)\b")

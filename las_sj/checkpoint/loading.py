@@ -6,20 +6,22 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from las_sj.checkpoint.quantizer import METHOD
+from las_sj.checkpoint.source import NEEDS_CODE, check_source
+from las_sj.checkpoint.tokenizer import has_tokenizer, load_tokenizer
+from las_sj.checkpoint.weights import check_finite, load_weights
 from las_sj.extras import require_extra
 from las_sj.models import UnsupportedModelError, family_of_config
+from las_sj.reasons import reason_of
 
 
 def default_model() -> Path:
@@ -49,16 +51,11 @@ def load_model(
     """
     extra: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
     model_class = _convertible_class(name, gguf_file)
-    model, missing = _with_weights(model_class, name, dtype=dtype, **extra, **(places or {}))
-    if missing:
-        raise OSError(f"the checkpoint of {name} lacks weights of {type(model).__name__}: {min(missing)}")
+    tokenizer = load_tokenizer(name, **extra)
+    model = load_weights(model_class, name, dtype=dtype, **extra, **(places or {}))
     if gguf_file is not None:
         model = _without_quantisation(model)
-    model = model.eval() if places else model.to(device).eval()
-    try:
-        return model, AutoTokenizer.from_pretrained(name, **extra)
-    except (OSError, ValueError) as error:
-        raise OSError(f"the tokenizer of {name} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+    return model.eval() if places else model.to(device).eval(), tokenizer
 
 
 def _convertible_class(name: str, gguf_file: str | None) -> Any:
@@ -72,26 +69,13 @@ def _convertible_class(name: str, gguf_file: str | None) -> Any:
     if getattr(config, "quantization_config", None) is not None and gguf_file is None:
         method = dict(config.quantization_config).get("quant_method")
         raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
-    model_class = _class_of(config) if gguf_file is None else AutoModelForCausalLM
+    model_class = _class_of(config, name) if gguf_file is None else AutoModelForCausalLM
     if "image" in getattr(model_class, "input_modalities", ()):
         raise UnsupportedModelError(
             f"{name} takes images, which this command has none of: convert it in Python, with batches of its processor "
             "(las_sj.convert)"
         )
     return model_class
-
-
-def _with_weights(model_class: Any, name: str | Path, **options: Any) -> tuple[Any, set[str]]:
-    """A model, and the names of the weights that its checkpoint lacks.
-
-    Raises:
-        OSError: the weights cannot be read.
-    """
-    try:
-        model, info = model_class.from_pretrained(name, output_loading_info=True, **options)
-    except SafetensorError as error:
-        raise OSError(f"the weights in {name} cannot be read: {error}") from None
-    return model, info["missing_keys"]
 
 
 def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
@@ -105,28 +89,31 @@ def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
         OSError, ValueError: there is none.
         MissingExtraError: what reads GGUF is not installed.
     """
-    if Path(name).is_file():
-        raise OSError(f"{name} is a file: give the folder of a model, or its name on the hub")
     if gguf_file is not None:
         require_extra("gguf", "gguf", "accelerate")
+    check_source(name, gguf_file)
+    extra = {} if gguf_file is None else {"gguf_file": gguf_file}
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(
-            name, **({} if gguf_file is None else {"gguf_file": gguf_file})
-        )
-    except OSError as error:
-        if Path(name).is_dir():
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise OSError(
-            f"there is no folder {name}, and no model of that name can be had from the hub: {reason}"
-        ) from None
+        config: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False, **extra)
+    except Exception as error:  # whatever a broken configuration makes of transformers
+        raise OSError(_no_config(name, error)) from error
     return config
+
+
+def _no_config(name: str, error: Exception) -> str:
+    reason = reason_of(error)
+    if Path(name).is_dir():
+        return f"config.json of {name} cannot be used ({reason}): mend it, or download the model again"
+    if "trust_remote_code" in str(error):
+        return f"{name} {NEEDS_CODE}"
+    return f"there is no folder {name}, and no model of that name can be had from the hub: {reason}"
 
 
 def check_folder(folder: Path) -> None:
     """Raise an OSError where a folder holds no model."""
-    if not (folder / "config.json").exists():
-        raise OSError(f"{folder} holds no model (no config.json): give the output of python -m las_sj.convert")
+    if not folder.exists():
+        raise OSError(f"there is no folder {folder}: give the output of las-sj convert")
+    check_source(str(folder))
 
 
 def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
@@ -137,18 +124,19 @@ def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, 
         device: for the weights.
 
     Raises:
-        OSError, ValueError: the folder does not exist or holds no converted model.
+        OSError, ValueError: the folder does not exist or holds no converted model, or a weight is broken.
     """
     check_folder(folder)
-    config = AutoConfig.from_pretrained(folder)
+    config = read_config(str(folder))
     quantisation = getattr(config, "quantization_config", None) or {}
     method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation.quant_method
     if method != METHOD:
-        raise UnsupportedModelError(f"the model in {folder} is not converted: run python -m las_sj.convert {folder}")
-    model, _ = _with_weights(_class_of(config), folder)
-    tokenizer = None
-    if any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        raise UnsupportedModelError(
+            f"the model in {folder} is not converted: give the output of las-sj convert {folder}"
+        )
+    tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
+    model = load_weights(_class_of(config, folder), folder)
+    check_finite(model, folder)
     return model.to(device).eval(), tokenizer
 
 
@@ -163,20 +151,30 @@ def load_original(folder: Path, device: str = "cpu") -> PreTrainedModel:
         OSError: the weights cannot be read, or are not all there.
     """
     check_folder(folder)
-    config = AutoConfig.from_pretrained(folder)
+    config = read_config(str(folder))
     config.quantization_config = None
     del config.quantization_config
     config._attn_implementation = None
-    model, missing = _with_weights(_class_of(config), folder, config=config)
-    if missing:
-        raise OSError(f"{folder} lacks weights of {type(model).__name__}: {min(missing)}")
-    return model.to(device).eval()
+    return load_weights(_class_of(config, folder), folder, of_converted=True, config=config).to(device).eval()
 
 
-def _class_of(config: PretrainedConfig) -> Any:
-    architecture = (config.architectures or [""])[0]
-    known = getattr(transformers, architecture, None) if architecture else None
-    return known if isinstance(known, type) and issubclass(known, PreTrainedModel) else AutoModel
+def _class_of(config: PretrainedConfig, name: str | Path) -> Any:
+    """The class that config.json names; that without a head where it names none.
+
+    Raises:
+        OSError: it is no class of transformers for models of this type.
+    """
+    architecture = (config.architectures or [None])[0]
+    if architecture is None:
+        return AutoModel
+    known = getattr(transformers, str(architecture), None)
+    kind = getattr(known, "config_class", None)
+    if isinstance(known, type) and issubclass(known, PreTrainedModel) and kind and isinstance(config, kind):
+        return known
+    raise OSError(
+        f"config.json of {name} names {architecture!r} in architectures, which is no class of transformers for models "
+        f"of type {config.model_type!r}: name the class that was saved"
+    )
 
 
 def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:

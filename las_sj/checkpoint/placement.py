@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from las_sj.data.owned_folder import owned_folder
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.watching import offload_hook
+from las_sj.usage import UsageError
 
 DEVICE_MAPS = ("auto", "balanced", "sequential", "disk")
 
@@ -25,10 +26,11 @@ def places_of(device_map: str | None, max_memory: Sequence[str] = ()) -> Iterato
         max_memory: "DEVICE=SIZE", such as "0=20GiB" (a GPU) or "cpu=8GiB".
 
     Raises:
-        ValueError: accelerate is not installed, or `max_memory` is not understood or not for this map.
+        ValueError: accelerate is not installed.
+        UsageError: `max_memory` is not understood or not for this map.
     """
     if max_memory and device_map in (None, "disk"):
-        raise ValueError("--max-memory needs a --device-map that it can limit: auto, balanced or sequential")
+        raise UsageError("--max-memory needs a --device-map that it can limit: auto, balanced or sequential")
     if device_map is None:
         yield {}
         return
@@ -38,11 +40,11 @@ def places_of(device_map: str | None, max_memory: Sequence[str] = ()) -> Iterato
     for entry in max_memory:
         device, equals, size = entry.partition("=")
         if not equals or not device or not size:
-            raise ValueError(f"--max-memory takes DEVICE=SIZE, such as cpu=8GiB, got {entry!r}")
+            raise UsageError(f"--max-memory takes DEVICE=SIZE, such as cpu=8GiB, got {entry!r}")
         limits[int(device) if device.isdigit() else device] = size
-    with TemporaryDirectory(prefix="las_sj_offload_") as folder:
+    with owned_folder("las_sj_offload_") as folder:
         places: dict[str, Any] = {"device_map": {"": "disk"} if device_map == "disk" else device_map}
-        yield places | {"offload_folder": folder} | ({"max_memory": limits} if limits else {})
+        yield places | {"offload_folder": str(folder)} | ({"max_memory": limits} if limits else {})
 
 
 def input_device(model: PreTrainedModel) -> torch.device:

@@ -35,11 +35,15 @@ def save_sample(batches: Sequence[Batch], folder: Path, tokens: int = TOKENS) ->
     save_file(tensors, folder / SAMPLE)
 
 
-def load_sample(folder: Path) -> list[dict[str, Tensor]]:
+def load_sample(folder: Path, known: int | None = None) -> list[dict[str, Tensor]]:
     """Read what `save_sample` wrote.
 
+    Args:
+        folder: of a converted model.
+        known: tokens that the model has embeddings of, as `tokens_known` returns; None: whatever there is.
+
     Raises:
-        SampleError: there is none, or it cannot be read.
+        SampleError: there is none, it cannot be read, or the model cannot be given it.
     """
     path = folder / SAMPLE
     if not path.exists():
@@ -54,9 +58,18 @@ def load_sample(folder: Path) -> list[dict[str, Tensor]]:
         batches.setdefault(int(number) if number.isdecimal() else -1, {})[name] = value
     if not batches or not all(_is_text(batch) for batch in batches.values()):
         raise SampleError(f"{path} holds no token ids: give a text with --text")
+    if known is not None and not all(_is_within(batch["input_ids"], known) for batch in batches.values()):
+        raise SampleError(f"{path} has tokens that this model does not know: give a text with --text")
     return [batch for _, batch in sorted(batches.items())]
 
 
 def _is_text(batch: dict[str, Tensor]) -> bool:
     ids = batch.get("input_ids")
-    return ids is not None and ids.dtype == torch.int64 and ids.dim() == 2 and ids.numel() > 0
+    if ids is None or ids.dtype != torch.int64 or ids.dim() != 2 or not ids.numel():
+        return False
+    mask = batch.get("attention_mask", torch.ones_like(ids))
+    return mask.shape == ids.shape and bool(mask.any(1).all())
+
+
+def _is_within(ids: Tensor, known: int) -> bool:
+    return bool(((ids >= 0) & (ids < known)).all())

@@ -6,20 +6,28 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import fields
 from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from transformers.utils import logging as transformers_logging
 
 from las_sj.config import LASConfig
 from las_sj.memory import keep_freed_memory
+from las_sj.reasons import without_class_names
+from las_sj.usage import UsageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+WRONG_USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+DEBUG = "LAS_SJ_DEBUG"  # environment variable: errors come with their traces
+
+Request = TypeVar("Request")
 
 
 class Unfinished(KeyboardInterrupt):
@@ -46,7 +54,12 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
+    except UsageError as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        sys.exit(WRONG_USAGE)
     except Exception as error:  # whatever a checkpoint or a library made of it, the user gets one line
+        if os.environ.get(DEBUG, "0") != "0":
+            traceback.print_exception(error)
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
 
@@ -57,32 +70,73 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _one_line(error: BaseException) -> str:
+    """What went wrong; where, too, if nobody foresaw it."""
     notes = [*getattr(error, "__notes__", [])]
-    if isinstance(error, OSError) and error.errno in FULL:
+    if _is_full(error):
         notes.insert(0, "make room, or write elsewhere")
-    text = " ".join("; ".join([str(error), *notes]).split())
-    known = isinstance(error, ValueError | OSError | RuntimeError)
-    return text if text and known else f"{type(error).__name__} {text}".strip()
+    if isinstance(error, MemoryError):
+        return "; ".join(["not enough memory: use less at a time (--batch-size, --window) or a smaller model", *notes])
+    text = without_class_names(" ".join("; ".join([str(error), *notes]).split()))
+    if text and isinstance(error, ValueError | OSError | RuntimeError):
+        return text
+    return (
+        f"unexpected failure {_place(error)} ({text or 'no reason given'}): {DEBUG}=1 shows the trace, please report it"
+    )
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether there was no room; safetensors has errors of its own for what the system says."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    return any(f"(os error {number})" in str(error) for number in FULL)
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "nowhere"
+
+
+def program(command: str) -> str:
+    """A command as it is to be typed, in the way in which this process was started.
+
+    Args:
+        command: its name.
+    """
+    door = Path(sys.argv[0]) if sys.argv else Path()
+    if door.parent.name == "las_sj" and door.suffix == ".py":
+        return f"python -m las_sj {command}" if door.stem == "__main__" else f"python -m las_sj.{command}"
+    return f"las-sj {command}"
 
 
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, without the usage, and which leaves defaults to the request of a command.
 
     Args:
-        command: of `python -m`.
+        command: its name.
         description: what it does.
     """
 
     def __init__(self, command: str, description: str) -> None:
-        super().__init__(prog=f"python -m {command}", description=description, argument_default=argparse.SUPPRESS)
+        super().__init__(prog=program(command), description=description, argument_default=argparse.SUPPRESS)
 
     def error(self, message: str) -> NoReturn:
         """End the command with one line and the exit code of a wrong usage."""
-        self.exit(2, f"error: {message} (--help lists the options)\n")
+        self.exit(WRONG_USAGE, f"error: {message} (--help lists the options)\n")
 
-    def given(self, arguments: list[str] | None) -> dict[str, Any]:
-        """The options that a command line names, with their values."""
-        return vars(self.parse_args(arguments))
+    def request(self, arguments: list[str] | None, make: Callable[[dict[str, Any]], Request]) -> Request:
+        """What a command is asked for.
+
+        Args:
+            arguments: of the command line.
+            make: from the options that it names and their values; a ValueError is a wrong usage.
+        """
+        given = vars(self.parse_args(arguments))
+        try:
+            return make(given)
+        except ValueError as error:
+            name, space, rest = str(error).partition(" ")
+            self.error(f"{option_of(name) if name in given else name}{space}{rest}")
 
 
 def option_of(name: str) -> str:
@@ -130,7 +184,7 @@ def split_settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     """The options that are fields of a `LASConfig`, and all others.
 
     Args:
-        given: as `OneLineParser.given` returns.
+        given: options by name, with their values.
     """
     names = {field.name for field in fields(LASConfig)}
     settings = {name: value for name, value in given.items() if name in names}

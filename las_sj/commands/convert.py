@@ -1,4 +1,4 @@
-"""The command `python -m las_sj.convert`."""
+"""The command `las-sj convert`."""
 
 import copy
 import json
@@ -14,12 +14,14 @@ from las_sj.checkpoint.loading import default_model, load_model
 from las_sj.checkpoint.model_card import model_card
 from las_sj.checkpoint.placement import input_device, places_of
 from las_sj.checkpoint.sample import save_sample
+from las_sj.commands.command_line import program
 from las_sj.commands.convert_data import Data, Texts, prepare_data, read_texts
 from las_sj.commands.convert_request import ConvertRequest, parse_arguments
+from las_sj.commands.devices import check_device
 from las_sj.conversion.convert import check_weights, convert
 from las_sj.conversion.quality import compare
 from las_sj.data.batches import to_device
-from las_sj.data.output_folder import REPORT, check_output, whole_folder
+from las_sj.data.output_folder import CONVERSION, check_output, whole_folder
 from las_sj.data.text import TextBatch
 from las_sj.models import running, set_execution
 from las_sj.reports.conversion_report import ConversionReport, conversion_report
@@ -31,7 +33,8 @@ GAP_TOKENS = 96
 def main(argument_list: list[str] | None = None) -> None:
     """Convert, compare, and write the output folder."""
     request = parse_arguments(argument_list)
-    check_output(request.output, request.overwrite)
+    check_device(request.device)
+    check_output(request.output, request.overwrite, CONVERSION, request.inputs)
     texts = read_texts(request)
     with places_of(request.device_map, request.max_memory) as places:
         _convert(request, texts, places)
@@ -86,13 +89,15 @@ def _write(
     data: Data,
     report: ConversionReport,
 ) -> None:
-    with whole_folder(request.output, request.overwrite) as folder:
+    with whole_folder(request.output, request.overwrite, CONVERSION, request.inputs) as folder:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Attempting to save a model with offloaded modules")
             snn.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         save_sample(data.evaluation, folder)
-        (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / CONVERSION.report).write_text(
+            json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         (folder / "las_report.md").write_text(report.to_markdown(), encoding="utf-8")
         card = model_card(
             report.model, report.architecture, report.settings, report.versions["las_sj"], report.figures().strip()
@@ -106,5 +111,5 @@ def _written(request: ConvertRequest) -> str:
     output = request.output
     return (
         f"Written to {output}: config.json, model.safetensors, tokenizer, README.md, las_report.json, raster.png, …\n"
-        f"Look at it: python -m las_sj.report {output}   python -m las_sj.inspect {output}"
+        f"Look at it: {program('report')} {output}   {program('inspect')} {output}"
     )

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from las_sj.checkpoint.loading import default_model
 from las_sj.commands.convert_request import ConvertRequest
 from las_sj.conversion.calibration_data import generated_batches
-from las_sj.data.text import TextBatch, TextError, read_text, split_held_out, text_batches
+from las_sj.data.text import TextBatch, read_text, split_held_out, text_batches
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,12 @@ def read_texts(request: ConvertRequest) -> Texts | None:
         None where none is given, and the model has to generate its data.
 
     Raises:
-        TextError: a file cannot be used, or there is a text to compare on, but none to calibrate on.
+        TextError: a file cannot be used.
     """
     calibration, evaluation = request.calibration, request.evaluation
     if request.model is None:
         calibration = calibration or default_model() / "calibration.txt"
         evaluation = evaluation or default_model() / "evaluation.txt"
-    if calibration is None and evaluation is not None:
-        raise TextError("--evaluation needs --calibration too")
     if calibration is None:
         return None
     text = read_text(calibration)
@@ -92,15 +90,7 @@ def prepare_data(
         return Data(*data, {"calibration": source, "evaluation": "likewise"})
 
     def batches(text: str, tokens: int) -> list[TextBatch]:
-        found = text_batches(model, tokenizer, text, tokens, request.window, request.batch_size)
-        _check_ids(found, model)
-        return found
+        return text_batches(model, tokenizer, text, tokens, request.window, request.batch_size)
 
     calibration = batches(texts.calibration, request.calibration_tokens)
     return Data(calibration, batches(texts.evaluation, request.evaluation_tokens), texts.source)
-
-
-def _check_ids(batches: Sequence[TextBatch], model: PreTrainedModel) -> None:
-    largest, known = max(int(batch["input_ids"].max()) for batch in batches), model.config.vocab_size
-    if largest >= known:
-        raise TextError(f"the tokenizer gives token {largest}, but the model knows {known} tokens: they do not match")

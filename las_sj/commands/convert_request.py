@@ -1,10 +1,12 @@
-"""What `python -m las_sj.convert` is asked for."""
+"""What `las-sj convert` is asked for."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from las_sj.checkpoint.placement import DEVICE_MAPS
 from las_sj.commands.command_line import OneLineParser, add_settings, at_least, split_settings
+from las_sj.commands.devices import check_device_name
 from las_sj.config import LASConfig
 
 
@@ -27,7 +29,7 @@ class ConvertRequest:
         execution: of the comparison.
 
     Raises:
-        ValueError: a number is too small.
+        ValueError: a number is too small, there is no such device, or a text to compare on, but none to calibrate on.
     """
 
     output: Path
@@ -52,21 +54,30 @@ class ConvertRequest:
         for name in ("calibration_tokens", "evaluation_tokens", "window"):
             at_least(name, getattr(self, name), 2)
         at_least("batch_size", self.batch_size, 1)
+        check_device_name(self.device)
+        if self.evaluation is not None and self.calibration is None and self.model is not None:
+            raise ValueError("--evaluation needs --calibration too")
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Everything that is read, as far as it lies in files that were named."""
+        files = (self.model, self.calibration, self.evaluation)
+        return [Path(file) for file in files if file is not None]
 
 
 def parse_arguments(arguments: list[str] | None = None) -> ConvertRequest:
-    """Read the command line.
+    """Read the command line, which ends the command where it is wrong."""
+    return _parser().request(arguments, _request)
 
-    Raises:
-        ValueError: a setting or a number is out of its range.
-    """
-    settings, others = split_settings(_parser().given(arguments))
+
+def _request(given: dict[str, Any]) -> ConvertRequest:
+    settings, others = split_settings(given)
     return ConvertRequest(config=LASConfig(**settings), **others)
 
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(
-        "las_sj.convert", "Turn a pre-trained transformer into a fully spike-driven network, without retraining."
+        "convert", "Turn a pre-trained transformer into a fully spike-driven network, without retraining."
     )
     parser.add_argument("model", nargs="?", help="hub name or folder; a small GPT-2 of this package if left out")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")

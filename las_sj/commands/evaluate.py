@@ -1,4 +1,4 @@
-"""The command `python -m las_sj.evaluate`: tasks, ANN beside SNN."""
+"""The command `las-sj evaluate`: tasks, ANN beside SNN."""
 
 import json
 import time
@@ -12,9 +12,10 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from las_sj.analysis import plot_differences
 from las_sj.commands.command_line import Unfinished, option_of
+from las_sj.commands.devices import check_device
 from las_sj.commands.evaluate_request import EvaluateRequest, check_names, parse_arguments
 from las_sj.data.batches import Batch
-from las_sj.data.output_folder import check_output, whole_folder
+from las_sj.data.output_folder import EVALUATION, check_output, whole_folder
 from las_sj.data.text import read_text, text_batches
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.errors import SourceError
@@ -25,14 +26,13 @@ from las_sj.evaluation.registry import Task, calibration_of, needs_images, prepa
 from las_sj.evaluation.report import EvaluationReport, RunSettings, installed_versions
 from las_sj.evaluation.result import TaskResult
 
-REPORT = "evaluation.json"
-MADE_BY = "an evaluation"
 OPTIONS = {"outlier_aware": "single_threshold"}  # settings whose options have other names
 
 
 def main(argument_list: list[str] | None = None) -> None:
     """Evaluate, and write the output folder."""
     request = parse_arguments(argument_list)
+    check_device(request.device)
     _check_folders(request)
     _check_source(request, request.source)
     tasks = [task for name in request.tasks for task in prepare(name, request.options)]
@@ -50,11 +50,13 @@ def _run(request: EvaluateRequest, tasks: Sequence[Task], pair: Pair, journal: J
     """All processes take part; the first one writes."""
     results = [result for task in tasks if (result := task.run(pair, journal)) is not None]
     journal.processes.wait()
+    for result in results:
+        result.check_finite()
     if journal.processes.rank == 0:
         report = _report(request, pair, results)
         _write(request, report)
         journal.remove()
-        print(f"{report.summary()}\nWritten to {request.output}: {REPORT}, evaluation.md, differences.png")
+        print(f"{report.summary()}\nWritten to {request.output}: {EVALUATION.report}, evaluation.md, differences.png")
 
 
 def _load(request: EvaluateRequest) -> tuple[Processes, Pair]:
@@ -88,7 +90,9 @@ def _kept(folder: Path, kind: type[BaseException]) -> Iterator[None]:
 
 def _check_folders(request: EvaluateRequest) -> None:
     """Raise where a folder cannot be written, or holds something else, before anything is loaded."""
-    check_output(request.output, request.overwrite, REPORT, MADE_BY)
+    if request.data_dir is not None and not request.data_dir.is_dir():
+        raise OSError(f"--data-dir {request.data_dir} is no folder: give the one that holds the files of the tasks")
+    check_output(request.output, request.overwrite, EVALUATION, request.inputs)
     if not request.restart:
         check_unfinished(request.unfinished, _settings(request).to_dict())
 
@@ -157,7 +161,7 @@ def _report(request: EvaluateRequest, pair: Pair, results: Sequence[TaskResult])
 
 def _write(request: EvaluateRequest, report: EvaluationReport) -> None:
     content = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    with whole_folder(request.output, request.overwrite, REPORT, MADE_BY) as folder:
-        (folder / REPORT).write_text(content, encoding="utf-8")
+    with whole_folder(request.output, request.overwrite, EVALUATION, request.inputs) as folder:
+        (folder / EVALUATION.report).write_text(content, encoding="utf-8")
         (folder / "evaluation.md").write_text(report.to_markdown(), encoding="utf-8")
         plot_differences(report.bars()).savefig(folder / "differences.png", dpi=130)

@@ -1,9 +1,11 @@
-"""What `python -m las_sj.evaluate` is asked for."""
+"""What `las-sj evaluate` is asked for."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from las_sj.commands.command_line import OneLineParser, add_settings, at_least, split_settings
+from las_sj.commands.devices import check_device_name
 from las_sj.config import LASConfig
 from las_sj.evaluation.models import Source
 from las_sj.evaluation.registry import Options
@@ -34,7 +36,7 @@ class EvaluateRequest:
         calibration_tokens: how many are taken.
 
     Raises:
-        ValueError: a number is out of its range, a task comes twice or none at all, or a path cannot be one.
+        ValueError: a number is out of its range, a task comes twice or none at all, or a name cannot be one.
     """
 
     model: str
@@ -68,8 +70,7 @@ class EvaluateRequest:
         if not self.tasks:
             raise ValueError("--task names no task")
         check_names(self.tasks)
-        if self.data_dir is not None and not self.data_dir.is_dir():
-            raise ValueError(f"--data-dir {self.data_dir} is no folder")
+        check_device_name(self.device)
         if not self.output.name:
             raise ValueError(f"--output {self.output} is no name for a new folder")
 
@@ -110,6 +111,12 @@ class EvaluateRequest:
         values = {name: getattr(self, name) for name in names}
         return {name: None if value is None else str(value) for name, value in values.items()}
 
+    @property
+    def inputs(self) -> list[Path]:
+        """Everything that is read, as far as it lies in files that were named."""
+        files = (self.data_dir, self.text, self.questions, self.images, self.calibration)
+        return [Path(self.model), *(path for path in files if path is not None)]
+
 
 def check_names(names: tuple[str, ...]) -> None:
     """Raise a ValueError where a task comes twice, as it may by itself and in a group."""
@@ -119,21 +126,19 @@ def check_names(names: tuple[str, ...]) -> None:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> EvaluateRequest:
-    """Read the command line.
+    """Read the command line, which ends the command where it is wrong."""
+    return _parser().request(arguments, _request)
 
-    Raises:
-        ValueError: as `EvaluateRequest` and `LASConfig` do.
-    """
-    settings, others = split_settings(_parser().given(arguments))
+
+def _request(given: dict[str, Any]) -> EvaluateRequest:
+    settings, others = split_settings(given)
     tasks = tuple(name.strip() for name in others.pop("task").split(",") if name.strip())
-    given = tuple(name for name in settings if name != "seed")
-    return EvaluateRequest(tasks=tasks, config=LASConfig(**settings), given=given, **others)
+    own = tuple(name for name in settings if name != "seed")
+    return EvaluateRequest(tasks=tasks, config=LASConfig(**settings), given=own, **others)
 
 
 def _parser() -> OneLineParser:
-    parser = OneLineParser(
-        "las_sj.evaluate", "Measure a model and its spiking network on the same batches of real tasks."
-    )
+    parser = OneLineParser("evaluate", "Measure a model and its spiking network on the same batches of real tasks.")
     parser.add_argument("model", help="a converted folder, or a hub name or folder to convert first")
     parser.add_argument(
         "--task",

@@ -1,8 +1,6 @@
-"""The command `python -m las_sj.finetune`: a real classifier to convert and measure. Needs the extra `glue`."""
+"""The command `las-sj finetune`: a real classifier to convert and measure. Needs the extra `glue`."""
 
 import json
-import math
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,65 +18,21 @@ from transformers import (
     set_seed,
 )
 
-from las_sj.commands.command_line import OneLineParser, at_least
-from las_sj.data.output_folder import check_output, whole_folder
-from las_sj.data.text import longest_sequence
+from las_sj.checkpoint.loading import read_config
+from las_sj.checkpoint.tokenizer import load_tokenizer
+from las_sj.checkpoint.weights import check_finite, load_weights
+from las_sj.commands.devices import check_device
+from las_sj.commands.finetune_request import FinetuneRequest, parse_arguments
+from las_sj.data.output_folder import FINE_TUNING, check_output, whole_folder
+from las_sj.data.owned_folder import owned_folder
+from las_sj.data.text import check_ids, longest_sequence, tokens_known
 from las_sj.evaluation.glue import TASKS, GlueTask, encode, predictions_of, read_glue, score
 from las_sj.extras import require_extra
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-REPORT = "finetune.json"
-SOURCE = "a fine-tuning"
 SETTINGS = ("epochs", "batch_size", "learning_rate", "max_length", "device")
-
-
-@dataclass(frozen=True)
-class FinetuneRequest:
-    """A fine-tuning.
-
-    Attributes:
-        model: hub name or folder.
-        task: one of GLUE.
-        output: folder to write.
-        overwrite: whether the folder may be that of an earlier fine-tuning.
-        data: folder of GLUE; None reads from the hub.
-        rows: to train on, drawn at random.
-        epochs: times that each is seen.
-        batch_size: rows.
-        learning_rate: at the beginning, from which it falls to zero linearly.
-        max_length: tokens; longer texts are cut.
-        seed: of the rows, the head and the training.
-        device: "cpu" or "cuda".
-
-    Raises:
-        ValueError: a number is out of its range, or torch does not find the device.
-    """
-
-    model: str
-    task: str
-    output: Path
-    overwrite: bool = False
-    data: Path | None = None
-    rows: int = 8000
-    epochs: int = 1
-    batch_size: int = 32
-    learning_rate: float = 5e-5
-    max_length: int = 128
-    seed: int = 0
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        for name in ("rows", "epochs", "batch_size"):
-            at_least(name, getattr(self, name), 1)
-        at_least("max_length", self.max_length, 4)
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must lie in 0…{2**32 - 1}, got {self.seed}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"--learning-rate must be positive, got {self.learning_rate}")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("--device cuda: torch finds no such device")
 
 
 @dataclass(frozen=True)
@@ -120,33 +72,12 @@ class FinetuneReport:
         return f"{self.task.name} dev {self.task.metric}: {self.value:.4f} ({rows})"
 
 
-def parse_arguments(arguments: list[str] | None = None) -> FinetuneRequest:
-    """Read the command line.
-
-    Raises:
-        ValueError: a number is out of its range, or torch does not find the device.
-    """
-    parser = OneLineParser("las_sj.finetune", "Fine-tune an encoder on a GLUE task.")
-    parser.add_argument("model", help="hub name or folder, with or without a classification head")
-    parser.add_argument("--task", required=True, choices=TASKS)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="holds SST-2/train.tsv, … (the hub's GLUE)")
-    parser.add_argument("--rows", type=int, metavar="N", help="to train on, drawn at random (8000)")
-    parser.add_argument("--epochs", type=int, metavar="N")
-    parser.add_argument("--batch-size", type=int, metavar="N")
-    parser.add_argument("--learning-rate", type=float, metavar="R", help="falls to zero linearly (5e-5)")
-    parser.add_argument("--max-length", type=int, metavar="N", help="tokens; longer texts are cut (128)")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--device", choices=("cpu", "cuda"))
-    return FinetuneRequest(**parser.given(arguments))
-
-
 def main(argument_list: list[str] | None = None) -> None:
     """Fine-tune, score on the development split, and write the output folder."""
     request = parse_arguments(argument_list)
+    check_device(request.device)
     require_extra("glue", "accelerate", "datasets", "scipy", "sklearn")
-    check_output(request.output, request.overwrite, REPORT, SOURCE)
+    check_output(request.output, request.overwrite, FINE_TUNING, request.inputs)
     start = time.perf_counter()
     task = TASKS[request.task]
     train, dev = (read_glue(task, split, request.data) for split in ("train", "dev"))
@@ -159,28 +90,21 @@ def main(argument_list: list[str] | None = None) -> None:
     rows = {"train": len(train), "dev": len(dev)}
     report = FinetuneReport(request, task, value, rows, time.perf_counter() - start)
     _write(model, tokenizer, report)
-    print(f"{report.summary()}\nWritten to {request.output}: config.json, model.safetensors, tokenizer, {REPORT}")
+    print(f"{report.summary()}\nWritten to {request.output}: config.json, model.safetensors, tokenizer, finetune.json")
 
 
 def _load(name: str, task: GlueTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model with a head for the task, in fp32, and its tokenizer."""
-    quantisation = getattr(AutoConfig.from_pretrained(name), "quantization_config", None)
+    quantisation = getattr(read_config(name), "quantization_config", None)
     if quantisation is not None:
         raise ValueError(f"{name} is quantised ({dict(quantisation).get('quant_method')}): give the original model")
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes an empty one where it finds none
-        raise OSError(f"no tokenizer in {name}")
+    tokenizer = load_tokenizer(name)
     options: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
     if task.labels:
         names = dict(enumerate(task.labels))
         options = {"id2label": names, "label2id": {label: index for index, label in names.items()}}
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        name, dtype=torch.float32, output_loading_info=True, **options
-    )
-    encoder = f"{model.base_model_prefix}."
-    missing = [key for key in info["missing_keys"] if key.startswith(encoder) and "pooler" not in key]
-    if missing:  # only the head, and the pooler of masked language models, may start at random
-        raise OSError(f"the checkpoint of {name} lacks weights of {type(model).__name__}: {min(missing)}")
+    model = load_weights(AutoModelForSequenceClassification, name, new_head=True, dtype=torch.float32, **options)
+    check_finite(model, name)
     return model, tokenizer
 
 
@@ -194,9 +118,7 @@ def _encoded(
     """Rows as the model takes them, whose ids are within its vocabulary."""
     longest = longest_sequence(model.config) or request.max_length
     encoded = encode(task, rows, tokenizer, min(request.max_length, tokenizer.model_max_length, longest))
-    largest, known = max(max(ids) for ids in encoded["input_ids"]), model.config.vocab_size
-    if largest >= known:
-        raise ValueError(f"the tokenizer gives token {largest}, but the model knows {known} tokens: they do not match")
+    check_ids(torch.tensor([max(ids) for ids in encoded["input_ids"]]), tokens_known(model))
     return encoded
 
 
@@ -223,7 +145,7 @@ def _train(
     dev: "Dataset",
 ) -> Any:
     """Train `model` in place; its logits [N, C] on `dev`."""
-    with tempfile.TemporaryDirectory() as scratch:  # the Trainer wants a folder, though it keeps no checkpoints
+    with owned_folder("las_sj_finetune_") as scratch:  # the Trainer wants a folder, though it keeps no checkpoints
         options = _training_arguments(request, scratch)
         trainer = Trainer(model, options, DataCollatorWithPadding(tokenizer), train, processing_class=tokenizer)
         trainer.remove_callback(ProgressCallback)
@@ -236,9 +158,9 @@ def _train(
             progress.close()
 
 
-def _training_arguments(request: FinetuneRequest, scratch: str) -> TrainingArguments:
+def _training_arguments(request: FinetuneRequest, scratch: Path) -> TrainingArguments:
     return TrainingArguments(
-        scratch,
+        str(scratch),
         num_train_epochs=request.epochs,
         per_device_train_batch_size=request.batch_size,
         per_device_eval_batch_size=request.batch_size,
@@ -255,7 +177,9 @@ def _training_arguments(request: FinetuneRequest, scratch: str) -> TrainingArgum
 
 def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, report: FinetuneReport) -> None:
     request = report.request
-    with whole_folder(request.output, request.overwrite, REPORT, SOURCE) as folder:
+    with whole_folder(request.output, request.overwrite, FINE_TUNING, request.inputs) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / FINE_TUNING.report).write_text(
+            json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8"
+        )

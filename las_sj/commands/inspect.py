@@ -1,4 +1,4 @@
-"""The command `python -m las_sj.inspect`: where are the spiking neurons?"""
+"""The command `las-sj inspect`: where are the spiking neurons?"""
 
 import json
 import sys
@@ -13,8 +13,9 @@ from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.placement import input_device
 from las_sj.checkpoint.sample import SampleError, load_sample
 from las_sj.commands.command_line import OneLineParser, at_least
+from las_sj.commands.devices import check_device, check_device_name
 from las_sj.data.batches import Batch, shortened, to_device
-from las_sj.data.text import longest_sequence
+from las_sj.data.text import longest_sequence, tokens_known
 from las_sj.models import running, set_execution
 
 AUDIT_TOKENS = 2
@@ -31,7 +32,7 @@ class InspectRequest:
         device: for the weights.
 
     Raises:
-        ValueError: there are no tokens.
+        ValueError: there are no tokens, or no such device.
     """
 
     folder: Path
@@ -41,39 +42,37 @@ class InspectRequest:
 
     def __post_init__(self) -> None:
         at_least("tokens", self.tokens, 1)
+        check_device_name(self.device)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> InspectRequest:
-    """Read the command line.
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
+    """Read the command line, which ends the command where it is wrong."""
     parser = OneLineParser(
-        "las_sj.inspect", "Populations of neurons of a converted model, their thresholds and tables, and its latency."
+        "inspect", "Populations of neurons of a converted model, their thresholds and tables, and its latency."
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="output of python -m las_sj.convert")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="output of las-sj convert")
     parser.add_argument("--tokens", type=int, metavar="N", help="length of the sequence to count for (32)")
     parser.add_argument("--format", choices=("md", "json"), help="printed as Markdown or JSON (md)")
     parser.add_argument("--device")
-    return InspectRequest(**parser.given(arguments))
+    return parser.request(arguments, lambda given: InspectRequest(**given))
 
 
 def main(argument_list: list[str] | None = None) -> None:
     """Count, and print."""
     request = parse_arguments(argument_list)
+    check_device(request.device)
     model, _ = load_converted(request.folder, request.device)
     longest = longest_sequence(model.config)
     if longest is not None and request.tokens > longest:
         raise ValueError(f"--tokens must be at most {longest}, the longest sequence of the model")
-    network = inspect_network(model, sequence(request.folder, request.tokens))
+    network = inspect_network(model, sequence(request.folder, request.tokens, tokens_known(model)))
     print(json.dumps(network.to_dict(), indent=1) if request.format == "json" else network.to_markdown())
 
 
-def sequence(folder: Path, tokens: int) -> Batch:
+def sequence(folder: Path, tokens: int, known: int) -> Batch:
     """One sequence of that many tokens: of the sample kept with the model, repeated as needed, or token 1 alone."""
     try:
-        batch = load_sample(folder)[0]
+        batch = load_sample(folder, known)[0]
     except SampleError as error:
         print(f"{error}; counting for token 1 repeated instead", file=sys.stderr)
         return {"input_ids": torch.ones(1, tokens, dtype=torch.long)}

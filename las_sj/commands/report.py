@@ -1,4 +1,4 @@
-"""The command `python -m las_sj.report`."""
+"""The command `las-sj report`."""
 
 import json
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ from las_sj.analysis.energies.costs import PRESETS
 from las_sj.checkpoint.loading import check_folder, load_converted
 from las_sj.checkpoint.sample import load_sample
 from las_sj.commands.command_line import OneLineParser, at_least
+from las_sj.commands.devices import check_device, check_device_name
 from las_sj.data.batches import Batch, first_tokens
-from las_sj.data.output_folder import check_file, whole_file
-from las_sj.data.text import TextError, read_text, text_batches
+from las_sj.data.output_file import check_file, whole_file
+from las_sj.data.text import TextError, read_text, text_batches, tokens_known
 from las_sj.reports.examination import examine
-from las_sj.reports.model_report import ModelReport
+from las_sj.reports.model_report import MADE_BY, ModelReport
 from las_sj.reports.page import to_html
 from las_sj.reports.pictures import figures
 
@@ -38,7 +39,7 @@ class ReportRequest:
         device: for the weights.
 
     Raises:
-        ValueError: a number is too small, or the file to write is a folder.
+        ValueError: a number is too small, or there is no such device.
     """
 
     folder: Path
@@ -54,8 +55,7 @@ class ReportRequest:
     def __post_init__(self) -> None:
         at_least("tokens", self.tokens, 2)
         at_least("window", self.window, 2)
-        if self.file.is_dir():
-            raise ValueError(f"{self.file} is a folder: give a file")
+        check_device_name(self.device)
 
     @property
     def file(self) -> Path:
@@ -64,15 +64,11 @@ class ReportRequest:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> ReportRequest:
-    """Read the command line.
-
-    Raises:
-        ValueError: a number is out of its range, or the file to write is a folder.
-    """
+    """Read the command line, which ends the command where it is wrong."""
     parser = OneLineParser(
-        "las_sj.report", "Run a converted model on a little text and report its spikes, its energy and every operation."
+        "report", "Run a converted model on a little text and report its spikes, its energy and every operation."
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="output of python -m las_sj.convert")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="output of las-sj convert")
     parser.add_argument("--format", choices=FORMATS, help="one HTML file, Markdown or JSON (html)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (DIR/report.FORMAT)")
     parser.add_argument("--text", type=Path, metavar="FILE", help="text to run (the sample kept with the model)")
@@ -86,19 +82,20 @@ def parse_arguments(arguments: list[str] | None = None) -> ReportRequest:
         help="leave out the comparison with quantised ANNs",
     )
     parser.add_argument("--device")
-    return ReportRequest(**parser.given(arguments))
+    return parser.request(arguments, lambda given: ReportRequest(**given))
 
 
 def main(argument_list: list[str] | None = None) -> None:
     """Run, and write the report."""
     request = parse_arguments(argument_list)
+    check_device(request.device)
     check_folder(request.folder)
-    check_file(request.file)
+    check_file(request.file, MADE_BY)
     text = None if request.text is None else read_text(request.text)
     model, tokenizer = load_converted(request.folder, request.device)
     batches, source = _data(request, text, model, tokenizer)
     report = examine(model, batches, request.folder, source, request.costs, request.equal_loss)
-    with whole_file(request.file) as file:
+    with whole_file(request.file, MADE_BY) as file:
         file.write_text(rendered(report, batches[0], request.format), encoding="utf-8")
     print(f"{report.summary()}\nWritten to {request.file}")
 
@@ -108,7 +105,7 @@ def _data(
 ) -> tuple[Sequence[Batch], str]:
     """Batches of the text, or of the sample kept with the model, and where they come from."""
     if text is None:
-        batches = first_tokens(load_sample(request.folder), request.tokens, request.window)
+        batches = first_tokens(load_sample(request.folder, tokens_known(model)), request.tokens, request.window)
         return batches, "the sample kept with the model"
     if tokenizer is None:
         raise TextError(f"{request.folder} has no tokenizer: leave out --text")

@@ -1,23 +1,28 @@
 """Conversion of a model in memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils.quantization_config import QuantizationMethod
 
 from las_sj.checkpoint.placement import execution_device, input_device, weights_of
 from las_sj.checkpoint.quantizer import mark, quantization_config_of
 from las_sj.config import LASConfig
+from las_sj.conversion.all_or_nothing import all_or_nothing
 from las_sj.conversion.calibration import CalibrationError, calibrate
 from las_sj.conversion.calibration_data import generated_batches
+from las_sj.conversion.own_config import own_config
 from las_sj.conversion.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
 from las_sj.data.batches import Batch, to_device
 from las_sj.models import UnsupportedModelError, named_sites, set_execution, swap_modules
 from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences
 from las_sj.models.registry import family_of
+
+_OF_QUANTISERS = ("hf_quantizer", "is_quantized", "quantization_method")  # by which transformers knows how to save
 
 
 def convert(
@@ -41,16 +46,25 @@ def convert(
     Raises:
         UnsupportedModelError: the family or one of its options is not known, or nothing can be converted.
         CalibrationError: the calibration data is empty, or activations or weights are not finite.
-        StructureError: the network is not equivalent to the ANN. The model must not be used then.
+        StructureError: the network is not equivalent to the ANN.
+
+    The model is as it was after any of them, and after an interruption.
     """
     config = config or LASConfig()
     if is_converted(model):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
     family_of(model)  # raises before anything runs
     _check_padding_token(model)
+    _check_quantiser(model)
     check_weights(model)
+    with all_or_nothing(model):
+        _convert(model, config, iter(generated_batches(model, config.seed) if calibration is None else calibration))
+    return model
+
+
+def _convert(model: PreTrainedModel, config: LASConfig, batches: Iterator[Batch]) -> None:
+    own_config(model)
     model.eval()
-    batches = iter(generated_batches(model, config.seed) if calibration is None else calibration)
     first = _checked_batch(next(batches, None))
     probe = probe_of(to_device(first, input_device(model)))
     expected = record_outputs(model, probe)
@@ -67,10 +81,19 @@ def convert(
             f"uses what lies inside: name the whole part, or single layers of it ({str(error).splitlines()[0]})"
         ) from error
     calibrate(model, config, chain([first], batches))
+    for name in _OF_QUANTISERS:
+        vars(model).pop(name, None)
     model.config.quantization_config = quantization_config_of(model, config)
     mark(model)
     set_execution(model, "temporal")
-    return model
+
+
+def _check_quantiser(model: PreTrainedModel) -> None:
+    """Weights read from GGUF are plain ones; those of other quantisers are not the ANN's."""
+    quantiser = getattr(model, "hf_quantizer", None)
+    method = None if quantiser is None else quantiser.quantization_config.quant_method
+    if method not in (None, QuantizationMethod.GGUF):
+        raise UnsupportedModelError(f"the model is quantised already ({method}): convert the original model")
 
 
 def _check_padding_token(model: PreTrainedModel) -> None:

@@ -1,26 +1,76 @@
-"""An output folder that appears whole or not at all."""
+"""Output that appears whole or not at all, and replaces nothing but earlier output."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-REPORT = "las_report.json"
+from las_sj.data.owned_folder import owned_folder
+from las_sj.data.paths import lies_in
+
+MODEL = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
+)
+TOKENIZER = (
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "chat_template.jinja",
+)
+SHOWN = 3  # files that a message names
 
 
 class OutputError(ValueError):
-    """The output folder cannot be used; the message says why."""
+    """The output cannot be written there; the message says why."""
 
 
-def check_output(path: Path, overwrite: bool, mark: str = REPORT, of: str = "a conversion") -> None:
+@dataclass(frozen=True)
+class Output:
+    """What a command writes into a folder of its own.
+
+    Attributes:
+        report: the file that marks such a folder; its JSON lists the files that were written, as "files".
+        made_by: what writes it, in words.
+        known: patterns of the files' names, for folders whose report lists none.
+        later: patterns of what other commands add.
+    """
+
+    report: str
+    made_by: str
+    known: tuple[str, ...]
+    later: tuple[str, ...] = ()
+
+
+CONVERSION = Output(
+    "las_report.json",
+    "a conversion",
+    (*MODEL, *TOKENIZER, "README.md", "las_report.*", "las_sample.safetensors", "raster.png"),
+    later=("report.html", "report.md", "report.json"),  # what las-sj report writes where it is told no other file
+)
+EVALUATION = Output("evaluation.json", "an evaluation", ("evaluation.json", "evaluation.md", "differences.png"))
+FINE_TUNING = Output("finetune.json", "a fine-tuning", (*MODEL, *TOKENIZER, "finetune.json"))
+
+
+def check_output(path: Path, overwrite: bool, output: Output = CONVERSION, inputs: Iterable[Path] = ()) -> None:
     """Refuse what exists already, unless it may be overwritten.
 
     Args:
         path: the folder to be written.
         overwrite: whether it may exist.
-        mark: the file that an earlier output, which may be overwritten, holds.
-        of: what writes it, for the message.
+        output: what is to be written.
+        inputs: files and folders that are read, which must outlive it.
 
     Raises:
         OutputError: it exists and `overwrite` is not set, or it is not a folder, or holds something else.
@@ -29,78 +79,119 @@ def check_output(path: Path, overwrite: bool, mark: str = REPORT, of: str = "a c
         raise OutputError(f"{path} is a link to nothing: give a folder")
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file: give a folder")
+    path = path.resolve()
+    _check_place(path)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: give another folder, or --overwrite")
-    place = next(folder for folder in path.absolute().parents if folder.exists())
-    try:  # under the longest name that is needed
-        tempfile.TemporaryDirectory(prefix=f".{path.name}.replaced-", dir=place).cleanup()
+    if path.exists():
+        _check_replaceable(path, output, inputs)
+
+
+def _check_place(path: Path) -> None:
+    """Raise where the folder cannot be made: found before the work, not after it."""
+    place = next(folder for folder in path.parents if folder.exists())
+    try:
+        with owned_folder(_prefix(path), place, lambda folder: _rescue(folder, path)):
+            pass
     except OSError as error:
-        raise OutputError(f"cannot write to {place}: {error.strerror}") from None
-    if path.exists() and any(path.iterdir()) and not (path / mark).exists():
-        raise OutputError(f"{path} is not the output of {of} (it has no {mark}): give another folder")
+        raise OutputError(f"cannot write to {place}: {error.strerror or error}") from None
+
+
+def _check_replaceable(path: Path, output: Output, inputs: Iterable[Path]) -> None:
+    if Path.cwd().is_relative_to(path):
+        raise OutputError(f"{path} would be replaced, but this command runs in it: run it elsewhere")
+    for given in inputs:
+        if lies_in(given, path):
+            raise OutputError(f"{given} lies in {path}, which would be replaced: give another output folder")
+    if any(path.iterdir()) and not (path / output.report).exists():
+        raise OutputError(f"{path} is not the output of {output.made_by} (it has no {output.report}): give another")
+    foreign = _foreign(path, output)
+    if foreign:
+        shown = ", ".join(foreign[:SHOWN]) + (", …" if len(foreign) > SHOWN else "")
+        raise OutputError(
+            f"{path} holds what {output.made_by} did not write ({shown}): move it away, or give another folder"
+        )
+
+
+def _foreign(path: Path, output: Output) -> list[str]:
+    """What lies directly in the folder and was not written by an earlier run; such a run makes no folders."""
+    written = _listed(path / output.report)
+    patterns = [*output.later, *(output.known if written is None else ())]
+    return sorted(
+        entry.name
+        for entry in path.iterdir()
+        if (entry.is_dir() and not entry.is_symlink())
+        or not (entry.name in (written or ()) or any(fnmatch(entry.name, pattern) for pattern in patterns))
+    )
+
+
+def _listed(report: Path) -> list[str] | None:
+    """The files that a report says were written with it; None where it says nothing."""
+    try:
+        files = json.loads(report.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return files if isinstance(files, list) else None
 
 
 @contextmanager
-def whole_folder(path: Path, overwrite: bool, mark: str = REPORT, of: str = "a conversion") -> Iterator[Path]:
-    """A temporary folder beside `path` that is renamed to it at the end, or removed if anything goes wrong.
+def whole_folder(
+    path: Path, overwrite: bool, output: Output = CONVERSION, inputs: Sequence[Path] = ()
+) -> Iterator[Path]:
+    """A temporary folder that is renamed to `path` at the end, or removed if anything goes wrong.
 
     Arguments and errors are those of `check_output`.
     """
-    check_output(path, overwrite, mark, of)
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
-    try:
-        partial.chmod(0o755)
-        yield partial
-        _replace(path, partial)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def check_file(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is computed for it.
-
-    Raises:
-        OutputError: its folder does not exist or cannot be written to.
-    """
-    try:
-        tempfile.TemporaryDirectory(dir=path.absolute().parent).cleanup()
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    check_output(path, overwrite, output, inputs)
+    path = path.resolve()
+    with _parents(path), owned_folder(_prefix(path), path.parent, lambda folder: _rescue(folder, path)) as stage:
+        new = stage / "new"
+        new.mkdir()
+        yield new
+        _list_files(new, output)
+        check_output(path, overwrite, output, inputs)  # it may have changed since
+        _replace(path, new, stage / "old")
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that is renamed to it at the end, or removed if anything goes wrong.
-
-    Raises:
-        OutputError: the folder does not exist or cannot be written to.
-    """
+def _parents(path: Path) -> Iterator[None]:
+    """Make the folders above `path`; those that were not there go again if anything goes wrong."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.absolute().parent))
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        yield partial / path.name
-        (partial / path.name).replace(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # somebody else uses one by now
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
-def _replace(path: Path, whole: Path) -> None:
-    """Rename `whole` to `path`; a folder that is there goes last, and is back in its place if that fails."""
-    if not path.exists():
-        whole.rename(path)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.replaced-", dir=path.parent))
+def _list_files(folder: Path, output: Output) -> None:
+    """Have the report list the files, so that a later run knows what it may replace."""
+    report = folder / output.report
+    if report.exists():
+        entries = json.loads(report.read_text(encoding="utf-8"))
+        entries["files"] = sorted(file.name for file in folder.iterdir())
+        report.write_text(json.dumps(entries, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _replace(path: Path, new: Path, old: Path) -> None:
+    """Rename `new` to `path`; a folder that is there becomes `old`, and is back in its place if that fails."""
+    if path.exists():
+        path.rename(old)
     try:
-        path.rename(aside / path.name)
-        try:
-            whole.rename(path)
-        except BaseException:
-            (aside / path.name).rename(path)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        new.rename(path)
+    except BaseException:
+        _rescue(old.parent, path)
+        raise
+
+
+def _rescue(stage: Path, path: Path) -> None:
+    """Put the former output back in its place, where a run ended between taking it away and putting the new one."""
+    if (stage / "old").exists() and not path.exists():
+        (stage / "old").rename(path)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.partial-"

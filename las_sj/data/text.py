@@ -31,6 +31,30 @@ def read_text(path: Path) -> str:
     return text
 
 
+def tokens_known(model: PreTrainedModel) -> int:
+    """How many different tokens a model has embeddings of."""
+    known: int = model.config.get_text_config().vocab_size
+    return known
+
+
+def check_ids(ids: Tensor, known: int) -> None:
+    """Make sure that a model knows the tokens that it is to be given.
+
+    Args:
+        ids: of the tokens.
+        known: as `tokens_known` returns.
+
+    Raises:
+        TextError: it does not, as where the tokenizer is that of another model.
+    """
+    wrong = ids[(ids < 0) | (ids >= known)]
+    if len(wrong):
+        raise TextError(
+            f"the tokenizer gives token {int(wrong[0])}, but the model knows {known} tokens: they do not match, "
+            "give the model its own"
+        )
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file, split at line feeds alone: JSON strings may hold other line separators.
 
@@ -80,12 +104,16 @@ def text_batches(
         batch_size: windows of a batch; lines come `LINE_BATCH` at a time.
 
     Raises:
-        TextError: the text is too short.
+        TextError: the text is too short, or the tokenizer is not that of the model.
     """
     window = min(window, longest_sequence(model.config) or window)
     if is_language_model(model):
-        return token_windows(tokenizer, text, tokens, window, batch_size)
-    return padded_lines(tokenizer, text, tokens, window)
+        batches = token_windows(tokenizer, text, tokens, window, batch_size)
+    else:
+        batches = padded_lines(tokenizer, text, tokens, window)
+    for batch in batches:
+        check_ids(batch["input_ids"], tokens_known(model))
+    return batches
 
 
 def token_windows(

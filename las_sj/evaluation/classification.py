@@ -131,7 +131,7 @@ def columns_of(model: PreTrainedModel, task: GlueTask) -> list[int]:
     if "SequenceClassification" not in type(model).__name__ or found != needed:
         raise GlueError(
             f"{type(model).__name__} is no classifier of {task.name}, which has {needed} output"
-            f"{'s' if needed > 1 else ''}: make one, python -m las_sj.finetune MODEL --task {task.name} --output DIR"
+            f"{'s' if needed > 1 else ''}: make one, las-sj finetune MODEL --task {task.name} --output DIR"
         )
     numbers = _numbers(model)
     return [numbers[name] for name in task.labels] if _names_known(model, task) else list(range(needed))

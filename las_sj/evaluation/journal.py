@@ -10,8 +10,8 @@ folder, each with files of its own.
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ Record = dict[str, Any]
 FINGERPRINT = "evaluation_in_progress.json"
 PARTIAL = f".{FINGERPRINT}"
 LOCK = ".lock"
+RECORDS = "*.[0-9]*.jsonl"
 
 
 class Processes:
@@ -122,8 +123,12 @@ class Journal:
         return finished
 
     def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove what was kept, and the folder if there is nothing else in it."""
+        _empty(self.folder)
+        for name in (FINGERPRINT, PARTIAL, LOCK):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody put something there
+            self.folder.rmdir()
 
     def collect(self, name: str, batches: Sequence[Any], compute: Callable[[int], Record]) -> list[Record]:
         """The records of all batches, in order; those that are missing are computed.
@@ -164,7 +169,7 @@ class Journal:
 
 def has_finished(folder: Path) -> bool:
     """Whether a folder holds finished batches."""
-    return any(path.stat().st_size for path in folder.glob("*.jsonl"))
+    return any(path.stat().st_size for path in folder.glob(RECORDS))
 
 
 def check_unfinished(folder: Path, fingerprint: Record) -> None:
@@ -197,7 +202,7 @@ def check_unfinished(folder: Path, fingerprint: Record) -> None:
 
 def _empty(folder: Path) -> None:
     """Remove the records."""
-    for path in folder.glob("*.jsonl"):
+    for path in folder.glob(RECORDS):
         path.unlink()
 
 

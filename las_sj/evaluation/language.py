@@ -18,6 +18,7 @@ from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import Measure, TaskResult, measure
 from las_sj.extras import require_extra
+from las_sj.usage import UsageError
 
 ROWS = 512  # of logits at a time in fp64: a table of [B, S, vocabulary] in fp64 would be the largest tensor of all
 
@@ -77,18 +78,19 @@ def text_of(task: TextTask, folder: Path | None, file: Path | None) -> tuple[str
 
     Raises:
         TextError: it cannot be read.
+        UsageError: an option that says where it is was left out.
     """
     if not task.files:
         if file is None:
-            raise TextError(f"{task.name} needs --text FILE")
+            raise UsageError(f"{task.name} needs --text FILE")
         return read_file(file), file.name
     if folder is not None:
         found = [folder / name for name in task.files if (folder / name).exists()]
         if not found:
-            raise TextError(f"{folder} has no {' or '.join(task.files)}")
+            raise TextError(f"{folder} has no {' or '.join(task.files)}: give another --data-dir")
         return read_file(found[0]), found[0].name
     if not task.hub:
-        raise TextError(f"{task.name} is not on the hub as text: give --data-dir with {' or '.join(task.files)}")
+        raise UsageError(f"{task.name} is not on the hub as text: give --data-dir with {' or '.join(task.files)}")
     require_extra("evaluate", "datasets")
     from datasets import load_dataset
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 from las_sj.checkpoint.loading import load_converted, load_model, load_original, read_config
 from las_sj.checkpoint.quantizer import METHOD
+from las_sj.checkpoint.weights import load_weights
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration_data import generated_batches
 from las_sj.conversion.convert import check_weights, convert
@@ -18,6 +19,7 @@ from las_sj.data.batches import Batch
 from las_sj.evaluation.errors import SourceError
 from las_sj.evaluation.paired import Pair
 from las_sj.models import set_execution
+from las_sj.reasons import reason_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ class Source:
         entries = found if isinstance(found, dict) else found.to_dict()
         if entries.get("quant_method") != METHOD:
             return None
-        return LASConfig.from_dict(entries)
+        try:
+            return LASConfig.from_dict(entries)
+        except ValueError as error:
+            raise SourceError(f"config.json of {self.name} is broken ({error}): convert the model again") from None
 
     @property
     def takes_images(self) -> bool:
@@ -85,7 +90,7 @@ def _load(source: Source) -> tuple[PreTrainedModel, Any]:
 
 def _load_with_images(source: Source) -> tuple[PreTrainedModel, Any]:
     """A vision-language model and its processor."""
-    model: Any = AutoModelForImageTextToText.from_pretrained(source.name, dtype=getattr(torch, source.dtype))
+    model = load_weights(AutoModelForImageTextToText, source.name, dtype=getattr(torch, source.dtype))
     return model.to(source.device).eval(), _processor(source.name)
 
 
@@ -103,9 +108,10 @@ def _load_converted(source: Source) -> tuple[PreTrainedModel, PreTrainedModel, A
 
 def _processor(name: str) -> Any:
     try:
-        processor = AutoProcessor.from_pretrained(name)
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
         processor.tokenizer.padding_side = "left"  # answers follow the questions
-    except (OSError, ValueError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SourceError(f"{name} has no processor of texts and images, save it there: {reason}") from None
+    except Exception as error:  # the readers of processors raise whatever they come upon
+        raise SourceError(
+            f"{name} has no processor of texts and images ({reason_of(error)}): save that of the original model there"
+        ) from error
     return processor

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import Batch, to_device
+from las_sj.data.text import check_ids, tokens_known
+from las_sj.evaluation.errors import SourceError
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,19 @@ class Pair:
     tokenizer: Any
 
     def run(self, batch: Batch) -> tuple[Any, Any, dict[str, float]]:
-        """Outputs of the ANN and of the SNN for a batch, and the seconds that each took."""
-        return self.each(lambda model: model(**to_device(batch, input_device(model))))
+        """Outputs of the ANN and of the SNN for a batch, and the seconds that each took.
+
+        Raises:
+            TextError: the model does not know a token.
+            SourceError: an output is NaN, which no metric could tell from a number.
+        """
+        if "input_ids" in batch:
+            check_ids(batch["input_ids"], tokens_known(self.ann))
+        ann, snn, seconds = self.each(lambda model: model(**to_device(batch, input_device(model))))
+        for name, output in (("ANN", ann), ("SNN", snn)):
+            if bool(output.logits.isnan().any()):
+                raise SourceError(f"the {name}'s outputs are NaN: check the model's weights, or use --dtype float32")
+        return ann, snn, seconds
 
     @torch.no_grad()
     def each(self, call: Callable[[PreTrainedModel], Any]) -> tuple[Any, Any, dict[str, float]]:

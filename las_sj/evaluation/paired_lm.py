@@ -7,6 +7,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 
+from las_sj.data.text import check_ids, tokens_known
 from las_sj.evaluation.errors import ZeroShotError
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
@@ -67,7 +68,8 @@ class PairedLM(HFLM):
         return [order[start : start + self.size] for start in range(0, len(order), self.size)]
 
     def _check_request(self, context: list[int], wanted: list[int]) -> None:
-        """lm-eval only asserts these."""
+        """lm-eval only asserts these, or does not look."""
+        check_ids(torch.tensor([*context, *wanted], dtype=torch.long), tokens_known(self.pair.ann))
         if not context or not wanted:
             raise ZeroShotError(f"{self.name} has a question or an answer without a token: look at its data")
         if len(wanted) > self.max_length:

@@ -8,7 +8,6 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from las_sj.data.batches import Batch
-from las_sj.data.text import TextError
 from las_sj.evaluation import classification, language, yes_no, zero_shot
 from las_sj.evaluation.errors import GlueError
 from las_sj.evaluation.glue import TASKS
@@ -16,6 +15,7 @@ from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import TaskResult
 from las_sj.extras import require_extra
+from las_sj.usage import UsageError
 
 POPE = {f"pope_{kind}": f"vqa/pope/coco_pope_{kind}.json" for kind in ("random", "popular", "adversarial")}
 OWN_QUESTIONS = "yes_no"
@@ -69,7 +69,8 @@ def prepare(name: str, options: Options) -> Iterator[Task]:
         options: as above.
 
     Raises:
-        GlueError, TextError, YesNoError, ZeroShotError: the data cannot be read, or there is no such task.
+        GlueError, TextError, YesNoError, ZeroShotError: the data cannot be read.
+        UsageError: there is no such task, or an option that it needs is left out.
         MissingExtraError: what the task needs is not installed.
     """
     require_extra("evaluate", "scipy", "sklearn")
@@ -145,7 +146,7 @@ def _question_files(name: str, options: Options) -> tuple[Path, Path]:
     if questions is None and name in POPE and options.folder is not None:
         questions = options.folder / POPE[name]
     if questions is None or options.images is None:
-        raise TextError(f"{name} needs --images DIR, and --questions FILE or --data-dir with {POPE.get(name, 'it')}")
+        raise UsageError(f"{name} needs --images DIR, and --questions FILE or --data-dir with {POPE.get(name, 'it')}")
     return questions, options.images
 
 

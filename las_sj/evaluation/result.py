@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from las_sj.evaluation.errors import SourceError
+
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 BATCH = 50  # resamples whose row numbers are held at a time
@@ -64,6 +66,14 @@ class TaskResult:
     def time_ratio(self) -> float:
         """Seconds of the SNN over those of the ANN."""
         return self.snn_seconds / self.ann_seconds if self.ann_seconds else float("nan")
+
+    def check_finite(self) -> None:
+        """Raise a SourceError where a metric is infinite or NaN, which tables and JSON could only leave out."""
+        for measure in self.measures:
+            for name, value in (("ANN", measure.ann), ("SNN", measure.snn)):
+                if not math.isfinite(value):
+                    found = f"{self.task}: the {measure.metric} of the {name} is {value}"
+                    raise SourceError(f"{found}: check the model's weights, or use --dtype float32")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON, which has no infinity and no NaN: they are None."""

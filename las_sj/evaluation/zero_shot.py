@@ -24,6 +24,7 @@ from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import Measure, TaskResult, measure
 from las_sj.extras import require_extra
+from las_sj.usage import UsageError
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -43,7 +44,8 @@ def load_tasks(name: str, folder: Path | None) -> list["Task"]:
         folder: of data, or None for the hub.
 
     Raises:
-        ZeroShotError: there is none of that name, or its data cannot be read.
+        UsageError: there is none of that name.
+        ZeroShotError: its data cannot be read.
         MissingExtraError: lm-eval is not installed.
     """
     require_extra("evaluate", "lm_eval")
@@ -51,7 +53,7 @@ def load_tasks(name: str, folder: Path | None) -> list["Task"]:
         has_files = folder is not None and (LOCAL_FILES / f"{name}.yaml").exists()
         manager = _manager(folder if has_files else None)
         if name not in manager.all_tasks:
-            raise ZeroShotError(f"there is no task {name!r}, neither here nor in lm-eval")
+            raise UsageError(f"--task {name}: there is no such task, neither here nor in lm-eval")
         try:
             return list(manager.load([name])["tasks"].values())
         except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from las_sj.analysis import SpikeMonitor, audit, describe_network, energy_report
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import Batch, shortened, to_device
-from las_sj.data.output_folder import REPORT
+from las_sj.data.output_folder import CONVERSION
 from las_sj.models import running, set_execution
 from las_sj.reports.equal_loss import fewest_bits
 from las_sj.reports.model_report import ModelReport
@@ -59,7 +59,7 @@ def examine(
 def read_conversion(folder: Path) -> dict[str, Any]:
     """What the conversion wrote about itself; {} where that is not there."""
     try:
-        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        found = json.loads((folder / CONVERSION.report).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) and _is_conversion(found) else {}

@@ -18,6 +18,7 @@ SITE_COLUMNS = {
     "out of range": "out_of_range",
     "levels": "levels",
 }
+MADE_BY = "written by las-sj report"  # in every report, so that a later one may replace it
 FROM_CONVERSION = ("model", "architecture", "quality", "coverage", "temporal_vs_accumulated", "data", "versions")
 
 
@@ -71,6 +72,7 @@ class ModelReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pictures, for JSON."""
         return {
+            "made_by": MADE_BY,
             "folder": str(self.folder),
             "data_of_this_report": self.source,
             "settings": self.settings,
@@ -96,7 +98,8 @@ class ModelReport:
     def to_markdown(self) -> str:
         """Summary, energy by kind and by operator, audit, neurons, counts, settings."""
         sections = [
-            f"# {self.title}",
+            f"# {self.title}\n",
+            f"<!-- {MADE_BY} -->\n",
             "\n".join(markdown_table(*self.summary_table())),
             "## Energy\n",
             self.energy.to_markdown("kind"),

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from las_sj.analysis.energies.energy import GROUPINGS
 from las_sj.analysis.tables import Cell, Table, format_cell
-from las_sj.reports.model_report import ModelReport
+from las_sj.reports.model_report import MADE_BY, ModelReport
 
 DPI = 110
 
@@ -27,6 +27,7 @@ def to_html(report: ModelReport, pictures: Iterable[tuple[str, Figure]]) -> str:
     tables = [(f"Energy by {by}", (report.energy.header(by), report.energy.table(by))) for by in GROUPINGS]
     return environment.get_template("page.html").render(
         title=report.title,
+        made_by=MADE_BY,
         summary=report.summary_table()[1],
         energy_tables=[_section(*table) for table in tables],
         formulas=report.energy.formulas(),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from las_sj.models.dropout import kept
 from las_sj.models.layers.cache import CacheWrite, catch_write, pending, take_pending
 from las_sj.models.layers.linear import synapses_of
 from las_sj.models.layers.pairs import LazyPairs, LazyScores, Pairs, live_pairs
@@ -57,7 +58,9 @@ class SpikingAttentionCore(SpikingSoftmax):
         yield Site("value_node", self.value_node, "product", (Synapses("values", None),))
         yield from super().sites()
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float = 0.0
+    ) -> Tensor:
         """Attend.
 
         Args:
@@ -65,6 +68,7 @@ class SpikingAttentionCore(SpikingSoftmax):
             key, value: [T·B, H_kv, S_k, D], H a multiple of H_kv.
             mask: additive, broadcastable to [B, H, S_q, S_k], or None.
             scaling: factor of the scores.
+            dropout: the share of probabilities that are dropped in training, of a window as a whole.
 
         Returns:
             [T·B, H, S_q, D], currents in a temporal call.
@@ -79,7 +83,7 @@ class SpikingAttentionCore(SpikingSoftmax):
             self.fire(self.key_node, key, keys),
             self.fire(self.value_node, value, keys),
         )
-        return self._attend_coded(coded, groups, mask, pairs, write).flatten(1, 2)
+        return self._attend_coded(coded, groups, mask, pairs, write, dropout).flatten(1, 2)
 
     def _attend_coded(
         self,
@@ -88,6 +92,7 @@ class SpikingAttentionCore(SpikingSoftmax):
         mask: Tensor | None,
         pairs: LazyPairs,
         write: CacheWrite | None,
+        dropout: float,
     ) -> Tensor:
         """Attend with coded queries [T·B, H, S_q, D], keys and values [T·B, H_kv, S_k, D]; [T·B, H_kv, G, S_q, D]."""
         query, key, value = coded
@@ -102,8 +107,8 @@ class SpikingAttentionCore(SpikingSoftmax):
         if mask is not None:
             mask = _finite(mask.clamp(min=_MASKED[query.dtype]))
         if self.execution.temporal:
-            return self._attend_in_time(query, key, value, mask, pairs, past)
-        return self._attend(query, key, value, mask, pairs)
+            return self._attend_in_time(query, key, value, mask, pairs, past, dropout)
+        return self._attend(query, key, value, mask, pairs, dropout)
 
     def _store(self, write: CacheWrite, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Past]:
         """Put coded keys and values into the cache.
@@ -136,11 +141,15 @@ class SpikingAttentionCore(SpikingSoftmax):
         live = live_pairs(mask, token_mask, (queries, keys), least)
         return Pairs(live, query[1] // key[1], queries, keys)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: LazyPairs) -> Tensor:
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: LazyPairs, dropout: float
+    ) -> Tensor:
         groups = query.shape[2]
         scores = torch.matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
         mask = None if mask is None else _grouped(mask, key.shape[1], groups)
         probabilities = self.probabilities(scores, mask, pairs.of_scores(key.shape[1]), query.shape[-1])
+        if dropout:
+            probabilities = probabilities * kept(probabilities, dropout)
         return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
 
     @property
@@ -156,6 +165,7 @@ class SpikingAttentionCore(SpikingSoftmax):
         mask: Tensor | None,
         pairs: LazyPairs,
         past: Past,
+        dropout: float,
     ) -> Tensor:
         query, key, value = (self.execution.split_time(x) for x in (query, key, value))
         batch, heads, groups, length = query.shape[1:5]
@@ -165,6 +175,7 @@ class SpikingAttentionCore(SpikingSoftmax):
         if mask is not None:
             mask = _grouped(mask[:batch], heads, groups)
             mask = mask.expand(batch, heads, groups, length, -1).flatten(0, 1)
+        drop = kept(query.new_empty(batch * heads, groups, length, keys), dropout) if dropout else None
         size = max(1, _BLOCK // max(1, groups * length * keys))
         outputs = []
         for part in (slice(start, start + size) for start in range(0, batch * heads, size)):
@@ -172,12 +183,18 @@ class SpikingAttentionCore(SpikingSoftmax):
             past_part = None if flat_past is None else (flat_past[0][part], flat_past[1][part])
             spikes = (flat_query[:, part], flat_key[:, part], flat_value[:, part])
             scoring = pairs.of_blocks(batch, heads, part)
-            outputs.append(self._attend_block(spikes, mask_part, past_part, scoring))
+            drop_part = None if drop is None else drop[part]
+            outputs.append(self._attend_block(spikes, mask_part, past_part, scoring, drop_part))
         output = torch.cat(outputs, 1).unflatten(1, (batch, heads))  # [T, B, H_kv, G, S_q, D]
         return self.execution.merge_time(output)
 
     def _attend_block(
-        self, spikes: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, past: Past, scoring: LazyScores
+        self,
+        spikes: tuple[Tensor, Tensor, Tensor],
+        mask: Tensor | None,
+        past: Past,
+        scoring: LazyScores,
+        drop: Tensor | None,
     ) -> Tensor:
         """Attend for N heads of keys.
 
@@ -186,6 +203,7 @@ class SpikingAttentionCore(SpikingSoftmax):
             mask: [N, G, S_q, S] or None.
             past: keys and values [N, S−S_k, D] that act as weights, or None.
             scoring: which scores take part.
+            drop: factors of the probabilities, [N, G, S_q, S]; or None.
         """
         query, key, value = spikes
         groups = query.shape[2]
@@ -195,7 +213,7 @@ class SpikingAttentionCore(SpikingSoftmax):
             scores = torch.cat([torch.matmul(flat_query, past[0].transpose(-1, -2)), scores], -1)
         scores = scores.unflatten(2, (groups, -1))
         probabilities = self.probability_trains(scores, mask, scoring, query.shape[-1])
-        probabilities = probabilities.flatten(2, 3)
+        probabilities = (probabilities if drop is None else probabilities * drop).flatten(2, 3)
         if past is None:
             return spiking_matmul(probabilities, value).unflatten(2, (groups, -1))
         first = past[0].shape[-2]
@@ -271,7 +289,7 @@ def las_attention_forward(
     """
     if isinstance(module, SpikingAttention):
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-        output = module.las_attention(query, key, value, attention_mask, scaling)
+        output = module.las_attention(query, key, value, attention_mask, scaling, dropout)
         return output.transpose(1, 2).contiguous(), None
     if ANALOG not in module.__dict__:
         raise RuntimeError(

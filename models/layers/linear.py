@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from las_sj.models.adapters import adapted
 from las_sj.models.layers.site import Site, Synapses
 from las_sj.models.layers.spiking_forms import spiking_form_of
 from las_sj.models.layers.spiking_layer import SpikingLayer
@@ -15,7 +16,8 @@ from las_sj.neurons import HGNode, WindowNode
 
 
 def out_features(module: nn.Module) -> int:
-    """Synapses per input neuron of an nn.Linear or Conv1D."""
+    """Synapses per input neuron of an nn.Linear or Conv1D, or of the one inside of an adapter."""
+    module = adapted(module)
     if isinstance(module, Conv1D):
         return int(module.nf)
     assert isinstance(module, nn.Linear)
@@ -24,7 +26,7 @@ def out_features(module: nn.Module) -> int:
 
 def synapses_of(module: nn.Module, operator: str) -> Synapses:
     """What spikes find in an nn.Linear or Conv1D."""
-    return Synapses(operator, out_features(module), is_mac=True, bias=module.bias is not None)
+    return Synapses(operator, out_features(module), is_mac=True, bias=adapted(module).bias is not None)
 
 
 class FedLinear(SpikingLayer):

@@ -1,12 +1,13 @@
 """The common part of all spiking layers, and how a module becomes one."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from las_sj.models.execution import Execution
+from las_sj.models.layers.foreign_hooks import ForeignForwardHook, ForeignPreHook, hook_of_values
 from las_sj.models.layers.site import Site
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.reclassed import Reclassed, reclass
@@ -16,13 +17,31 @@ Constant = TypeVar("Constant", Tensor, float)
 
 
 class KnowsCalls(Reclassed, nn.Module):
-    """Mixin of modules that ask for the call that is under way.
+    """Mixin of all modules of a converted model but neurons: they know the call that is under way.
+
+    Hooks that others register on them see values, not currents (`foreign_hooks`).
 
     Attributes:
         execution: of the model, shared by all its layers, so not a submodule of each.
+        emits: what it returns in a temporal call: "currents" or "constant currents" (`ForeignView.outputs`).
     """
 
     execution: Execution
+    emits: str = "currents"
+
+    def register_forward_pre_hook(self, hook: Any, *, prepend: bool = False, with_kwargs: bool = False) -> Any:
+        """As of `nn.Module`; in a temporal call the hook sees sums over T, unless it is marked `sees_currents`."""
+        hook = hook_of_values(hook, ForeignPreHook, with_kwargs)
+        with_kwargs |= isinstance(hook, ForeignPreHook)
+        return super().register_forward_pre_hook(hook, prepend=prepend, with_kwargs=with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Any, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> Any:
+        """As of `nn.Module`; in a temporal call the hook sees sums over T, unless it is marked `sees_currents`."""
+        hook = hook_of_values(hook, ForeignForwardHook, with_kwargs)
+        with_kwargs |= isinstance(hook, ForeignForwardHook)
+        return super().register_forward_hook(hook, prepend=prepend, with_kwargs=with_kwargs, always_call=always_call)
 
 
 class SpikingLayer(KnowsCalls):
@@ -120,3 +139,8 @@ def join(module: nn.Module, mixin: type[KnowsCalls], execution: Execution) -> No
     reclass(module, mixin)
     module.__dict__["execution"] = execution
     watching.rebind_forward(module)
+    watching.change_hooks(
+        module,
+        before=lambda hook, with_kwargs: hook_of_values(hook, ForeignPreHook, with_kwargs),
+        after=lambda hook, with_kwargs: hook_of_values(hook, ForeignForwardHook, with_kwargs),
+    )

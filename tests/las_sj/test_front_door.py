@@ -107,7 +107,9 @@ def test_script_is_installed() -> None:
     assert script.load() is las_sj_cli.main
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--levels", "many"], 2), (["--window", "1"], 1)])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--levels", "many"], 2), (["--window", "1"], 2), (["nowhere/at/all"], 1)]
+)
 def test_commands_fail_as_by_themselves(
     arguments: list[str],
     code: int,

@@ -13,7 +13,7 @@ from torch import nn
 import las_sj
 from las_sj.analysis import SpikeMonitor
 from las_sj.models import execution_of
-from las_sj.models.call import Call, begin
+from las_sj.models.call import Call, under_way
 
 THREADS, CALLS = 8, 50
 
@@ -122,9 +122,6 @@ def test_replicas_share_calls_and_copies_do_not() -> None:
     """nn.DataParallel copies modules shallowly, and layers keep the execution that they were made with."""
     execution = execution_of(convert_tiny(MODELS["llama"]()))
     replica, clone = copy.copy(execution), copy.deepcopy(execution)
-    begin(Call(replica.identity, nn.Identity(), temporal=True))
-    try:
+    with under_way(Call(replica.identity, nn.Identity(), True, execution.time_steps)):
         assert execution.temporal
         assert not clone.temporal
-    finally:
-        begin(None)

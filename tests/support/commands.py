@@ -55,9 +55,9 @@ def contents(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def assert_one_line(finished: Finished, message: str) -> None:
+def assert_one_line(finished: Finished, message: str, code: int = 1) -> None:
     """The command failed, with one line that matches."""
-    assert finished.code == 1
+    assert finished.code == code, finished.err
     assert finished.out == ""
     assert "Traceback" not in finished.err
     assert len(finished.visible) == 1, finished.err

@@ -117,7 +117,7 @@ def test_overwrite(call: Call, encoder: Path, tmp_path: Path) -> None:
     assert_one_line(call(*arguments), "exists: give another folder, or --overwrite")
     assert_one_line(call(*arguments, "--overwrite"), "not the output of a fine-tuning .it has no finetune.json")
     assert contents(out) == {"las_report.json"}
-    (out / "finetune.json").write_text("{}")
+    (out / "las_report.json").rename(out / "finetune.json")
     assert call(*arguments, "--overwrite").code == 0
     assert contents(out) == FILES
 
@@ -167,7 +167,10 @@ def without_tokenizer(encoder: Path, folder: Path) -> list[object]:
 
 
 BROKEN: dict[str, Broken] = {
-    "missing folder": (lambda encoder, folder: [folder / "no", "--task", "SST-2", "--data", SHIPPED], "repo id .*/no"),
+    "missing folder": (
+        lambda encoder, folder: [folder / "no", "--task", "SST-2", "--data", SHIPPED],
+        "there is no folder .*/no: check the path",
+    ),
     "folder without a model": (lambda encoder, folder: [folder, "--task", "SST-2", "--data", SHIPPED], "config.json"),
     "no tokenizer": (without_tokenizer, "no tokenizer in .*model"),
     "tokens without weights": (few_tokens, r"the tokenizer gives token \d+, but the model knows 100 tokens"),
@@ -181,6 +184,7 @@ BROKEN: dict[str, Broken] = {
     "length": (option("--max-length", 3), "--max-length must be at least 4, got 3"),
     "rate": (option("--learning-rate", "nan"), "--learning-rate must be positive, got nan"),
 }
+USAGE = {"rows", "epochs", "batch", "length", "rate"}
 
 
 @pytest.mark.parametrize("case", list(BROKEN))
@@ -188,7 +192,8 @@ def test_broken_input(case: str, call: Call, encoder: Path, tmp_path: Path) -> N
     build, message = BROKEN[case]
     arguments = build(encoder, tmp_path)
     before = contents(tmp_path)
-    assert_one_line(call(*arguments, "--output", tmp_path / "out"), message)
+    code = 2 if case in USAGE else 1
+    assert_one_line(call(*arguments, "--output", tmp_path / "out"), message, code)
     assert contents(tmp_path) == before
 
 

@@ -257,9 +257,10 @@ def test_a_model_saved_without_a_sample(tmp_path: Path, fails: Callable[..., str
 
 @pytest.mark.parametrize("command", [report_main, inspect_main])
 def test_no_converted_model(command: Any, tmp_path: Path, fails: Callable[..., str]) -> None:
-    assert "holds no model (no config.json)" in fails(command, tmp_path / "nothing")
+    assert "there is no folder" in fails(command, tmp_path / "nothing")
+    assert "holds no model (no config.json)" in fails(command, tmp_path)
     bert().save_pretrained(tmp_path / "ann")
-    assert "is not converted: run python -m las_sj.convert" in fails(command, tmp_path / "ann")
+    assert "is not converted: give the output of las-sj convert" in fails(command, tmp_path / "ann")
 
 
 def test_broken_checkpoint(

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import las_sj
-from las_sj.commands import convert_request, evaluate_request, finetune, inspect, report
+from las_sj.commands import convert_request, evaluate_request, finetune_request, inspect, report
 from las_sj.commands.command_line import at_least
 from las_sj.commands.convert_request import ConvertRequest
 from las_sj.commands.evaluate_request import EvaluateRequest
-from las_sj.commands.finetune import FinetuneRequest
+from las_sj.commands.finetune_request import FinetuneRequest
 from las_sj.commands.inspect import InspectRequest
 from las_sj.commands.report import ReportRequest
 
@@ -29,7 +29,7 @@ DEFAULTS: dict[str, tuple[Parse, list[str], Any]] = {
     "report": (report.parse_arguments, ["out"], ReportRequest(OUT)),
     "inspect": (inspect.parse_arguments, ["out"], InspectRequest(OUT)),
     "finetune": (
-        finetune.parse_arguments,
+        finetune_request.parse_arguments,
         ["m", "--task", "SST-2", "--output", "out"],
         FinetuneRequest("m", "SST-2", OUT),
     ),
@@ -74,7 +74,8 @@ def test_an_evaluation_knows_which_settings_were_asked_for() -> None:
         (lambda: EvaluateRequest("m", ("text",), OUT, stride=0), "--stride must be at least 1, got 0"),
         (lambda: EvaluateRequest("m", ("text",), Path()), "is no name for a new folder"),
         (lambda: ReportRequest(OUT, tokens=1), "--tokens must be at least 2, got 1"),
-        (lambda: ReportRequest(OUT, output=Path()), r"\. is a folder: give a file"),
+        (lambda: ConvertRequest(OUT, "m", evaluation=Path("e.txt")), "--evaluation needs --calibration too"),
+        (lambda: InspectRequest(OUT, device="meta"), "--device must be cpu, cuda, cuda:1 or another .* got 'meta'"),
         (lambda: InspectRequest(OUT, tokens=0), "--tokens must be at least 1, got 0"),
         (lambda: FinetuneRequest("m", "SST-2", OUT, seed=-1), "--seed must lie in 0…4294967295, got -1"),
     ],

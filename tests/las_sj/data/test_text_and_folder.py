@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from las_sj.checkpoint.loading import default_model
-from las_sj.data.output_folder import REPORT, OutputError, check_output, whole_folder
+from las_sj.data.output_folder import CONVERSION, OutputError, check_output, whole_folder
 from las_sj.data.text import (
     TextError,
     longest_sequence,
@@ -102,7 +102,7 @@ class TestWholeFolder:
         with whole_folder(target, overwrite=False) as folder:
             (folder / "file").write_text("content")
             assert not target.exists()
-            assert folder.parent == target.parent  # one file system, so that renaming is one step
+            assert folder.parent.parent == target.parent  # one file system, so that renaming is one step
         assert (target / "file").read_text() == "content"
         assert [path.name for path in target.parent.iterdir()] == ["out"]
 
@@ -112,7 +112,7 @@ class TestWholeFolder:
         target = tmp_path / "out"
         if overwrite:
             target.mkdir()
-            (target / REPORT).write_text("old")
+            (target / CONVERSION.report).write_text("old")
 
         def write() -> None:
             with whole_folder(target, overwrite) as folder:
@@ -122,12 +122,12 @@ class TestWholeFolder:
         with pytest.raises(error):
             write()
         left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
-        assert left == (["out", f"out/{REPORT}"] if overwrite else [])
+        assert left == (["out", f"out/{CONVERSION.report}"] if overwrite else [])
 
     def test_overwrite_replaces(self, tmp_path: Path) -> None:
         target = tmp_path / "out"
         target.mkdir()
-        (target / REPORT).write_text("old")
+        (target / CONVERSION.report).write_text("old")
         with whole_folder(target, overwrite=True) as folder:
             (folder / "new").write_text("new")
         assert [path.name for path in target.iterdir()] == ["new"]
@@ -136,11 +136,11 @@ class TestWholeFolder:
     def test_old_folder_outlives_a_failed_rename(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         target = tmp_path / "out"
         target.mkdir()
-        (target / REPORT).write_text("old")
+        (target / CONVERSION.report).write_text("old")
         rename = Path.rename
 
         def broken(path: Path, other: Path) -> Path:
-            if other == target and "partial" in path.name:
+            if other == target and path.name == "new":
                 raise OSError(5, "Input/output error")
             return rename(path, other)
 
@@ -151,7 +151,7 @@ class TestWholeFolder:
         monkeypatch.setattr(Path, "rename", broken)
         with pytest.raises(OSError, match="Input/output error"):
             write()
-        assert [path.name for path in target.iterdir()] == [REPORT]
+        assert [path.name for path in target.iterdir()] == [CONVERSION.report]
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
     def test_refused(self, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ class TestWholeFolder:
             check_output(tmp_path, overwrite=False)
         with pytest.raises(OutputError, match="not the output of a conversion"):
             check_output(tmp_path, overwrite=True)
-        (tmp_path / REPORT).write_text("{}")
+        file.rename(tmp_path / CONVERSION.report)
         check_output(tmp_path, overwrite=True)
         check_output(tmp_path / "new", overwrite=False)
 

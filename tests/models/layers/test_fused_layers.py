@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 import las_sj
 from las_sj.models import named_sites
-from las_sj.models.call import Call, begin
+from las_sj.models.call import Call, under_way
 from las_sj.models.execution import Execution
 from las_sj.models.layers.activation import SpikingActivation
 from las_sj.models.layers.attention import SpikingAttentionCore
@@ -42,11 +43,9 @@ settings = st.fixed_dictionaries(
 )
 
 
-@pytest.fixture(autouse=True)
-def no_call_left() -> Iterator[None]:
-    """Calls that tests begin by hand end with them."""
-    yield
-    begin(None)
+def call_of(execution: Execution, layer: nn.Module) -> AbstractContextManager[None]:
+    """Within this context a call in the execution that is set is under way."""
+    return under_way(Call(execution.identity, layer, execution.step_mode == "m", T))
 
 
 def factory_of(options: dict[str, Any]) -> NeuronFactory:
@@ -131,10 +130,9 @@ def test_layers(kind: str, options: dict[str, Any], rows: int, temporal: bool, s
     layer = LAYERS[kind](options, execution)
     execution.step_mode = "m" if temporal else "s"
     functional.set_step_mode(layer, execution.step_mode)
-    begin(Call(execution.identity, layer, temporal=execution.step_mode == "m"))
     x = currents((T * 2 if temporal else 2, rows, CHANNELS), seed)
     watched = layer.gate_node if kind == "gated" else layer.rsqrt_node
-    with torch.no_grad():
+    with torch.no_grad(), call_of(execution, layer):
         assert_close(*both_ways(lambda: layer(x), watched, list(nodes_of(layer))))
 
 
@@ -157,12 +155,11 @@ def test_attention(options: dict[str, Any], masked: str, length: int, temporal: 
     core.double()
     execution.step_mode = "m" if temporal else "s"
     functional.set_step_mode(core, execution.step_mode)
-    begin(Call(execution.identity, core, temporal=execution.step_mode == "m"))
     steps = T if temporal else 1
     query = currents((steps * 2, 4, length, 6), seed)
     key, value = currents((steps * 2, 2, length, 6), seed + 1), currents((steps * 2, 2, length, 6), seed + 2)
     mask = mask_of(masked, length)
-    with torch.no_grad():
+    with torch.no_grad(), call_of(execution, core):
         both = both_ways(lambda: core(query, key, value, mask, 0.4), core.exp_node, list(nodes_of(core)))
     assert_close(*both)
 
@@ -190,10 +187,9 @@ def test_not_finite_values_stay_in_their_row(spoilt: float, temporal: bool) -> N
     layer = LAYERS["LayerNorm"]({"levels": 15}, execution)
     execution.step_mode = "m" if temporal else "s"
     functional.set_step_mode(layer, execution.step_mode)
-    begin(Call(execution.identity, layer, temporal=execution.step_mode == "m"))
     x = currents((T * 2 if temporal else 2, 3, CHANNELS), 0)
     x[0, 1, 4] = spoilt
-    with torch.no_grad():
+    with torch.no_grad(), call_of(execution, layer):
         assert_close(*both_ways(lambda: layer(x), layer.rsqrt_node, list(nodes_of(layer))))
 
 
@@ -248,9 +244,8 @@ def test_linear_layers_stream(shape: tuple[int, ...], stream_from: int) -> None:
     layer = spiking(nn.Linear(CHANNELS, 9), SpikingLinear, {"levels": 15}, execution)
     execution.step_mode = "m"
     functional.set_step_mode(layer, "m")
-    begin(Call(execution.identity, layer, temporal=execution.step_mode == "m"))
     x = currents((T * shape[0], *shape[1:]), 0)
-    with torch.no_grad():
+    with torch.no_grad(), call_of(execution, layer):
         expected = layer(x)
         beyond = layer.input_node.out_of_range
         layer.input_node.reset_counts()

@@ -111,17 +111,17 @@ BROKEN: dict[str, Broken] = {
     "unknown type": (t5, "model type 't5' is not supported; known types: .*gpt2"),
     "nothing to convert": (no_layers, "GPT2Model has no layer that can be converted"),
     "converted already": (converted_already, r"quantised already \(las\)"),
-    "T=0": (option("--time-steps", "0"), "time_steps must be an integer in 1…24, got 0"),
-    "T=25": (option("--time-steps", "25"), "time_steps must be an integer in 1…24, got 25"),
-    "levels=0": (option("--levels", "0"), "levels must be an integer in 1…127, got 0"),
-    "no spikes": (option("--max-spikes", "0"), "max_spikes"),
-    "headroom": (option("--headroom", "0.5"), "headroom"),
-    "tolerance": (option("--hg-tolerance", "nan"), "hg_tolerance"),
+    "T=0": (option("--time-steps", "0"), "--time-steps must be an integer in 1…24, got 0"),
+    "T=25": (option("--time-steps", "25"), "--time-steps must be an integer in 1…24, got 25"),
+    "levels=0": (option("--levels", "0"), "--levels must be an integer in 1…127, got 0"),
+    "no spikes": (option("--max-spikes", "0"), "--max-spikes must be"),
+    "headroom": (option("--headroom", "0.5"), "--headroom must lie in"),
+    "tolerance": (option("--hg-tolerance", "nan"), "--hg-tolerance must lie in"),
     "pattern": (option("--keep-analog", "nothing"), "keep_analog: 'nothing' names no module"),
     "window": (option("--window", "1"), "--window must be at least 2, got 1"),
     "batch": (option("--batch-size", "0"), "--batch-size must be at least 1, got 0"),
     "tokens": (option("--calibration-tokens", "0"), "--calibration-tokens must be at least 2"),
-    "device": (option("--device", "no-such-device"), "device"),
+    "device": (option("--device", "no-such-device"), "--device must be cpu, cuda"),
     "missing text": (text_file(None), "cannot read text from .*other.txt"),
     "empty text": (text_file(b""), "other.txt is empty: give a file with text"),
     "blank text": (text_file(b" \n\n"), "other.txt is empty: give a file with text"),
@@ -141,6 +141,10 @@ BROKEN: dict[str, Broken] = {
     "missing weight": (without_weight, "lacks weights of GPT2LMHeadModel: transformer.h.1.ln_1.bias"),
     "no tokenizer": (without_file("tokenizer.json"), "token"),
 }
+USAGE = {
+    *("T=0", "T=25", "levels=0", "no spikes", "headroom", "tolerance"),
+    *("window", "batch", "tokens", "device", "evaluation only"),
+}
 
 
 @pytest.mark.parametrize("case", list(BROKEN))
@@ -149,7 +153,7 @@ def test_broken_input(case: str, call: Call, source: Path, text: Path, tmp_path:
     arguments = build(source, tmp_path)
     before = contents(tmp_path)
     finished = call(*arguments, "--output", tmp_path / "out")
-    assert_one_line(finished, message)
+    assert_one_line(finished, message, code=2 if case in USAGE else 1)
     assert contents(tmp_path) == before
 
 

@@ -35,6 +35,20 @@ def test_a_converted_model_of_other_settings(call: Call, tmp_path: Path) -> None
         (("--task", "SST-2", "--batch-size", -1), "--batch-size must be at least 1"),
         (("--task", "text", "--text", TEXT, "--seed", -1), "--seed must be at least 0, got -1"),
         (("--task", "text"), "text needs --text FILE"),
+        (("--task", "text", "--text", TEXT, "--window", 8, "--stride", 9), "--stride 9 is more than --window 8"),
+        (("--task", "text , text", "--text", TEXT), "--task names text twice"),
+        (("--task", "no_such_task"), "--task no_such_task: there is no such task"),
+        (("--task", "enwik8"), "enwik8 is not on the hub as text: give --data-dir"),
+    ],
+)
+def test_wrong_usage(options: tuple[object, ...], says: str, call: Call, converted: Path, tmp_path: Path) -> None:
+    assert_one_line(call(converted, *options, "--output", tmp_path / "out"), says, code=2)
+    assert contents(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
         (("--task", "text", "--text", "nowhere"), "cannot read text from nowhere"),
         (("--task", "SST-2", "--data-dir", "nowhere"), "--data-dir nowhere is no folder"),
         (("--task", "CoLA", "--data-dir", SHIPPED), "CoLA/dev.tsv"),
@@ -43,9 +57,7 @@ def test_a_converted_model_of_other_settings(call: Call, tmp_path: Path) -> None
         (("--task", "pope_random", "--data-dir", SHIPPED), "takes no images, and pope_random asks about them"),
         (("--task", "SST-2", "--data-dir", SHIPPED), "GPT2LMHeadModel is no classifier of SST-2"),
         (("--task", "text", "--text", TEXT, "--limit", 1), "fewer than two tokens"),
-        (("--task", "text", "--text", TEXT, "--window", 8, "--stride", 9), "--stride 9 is more than --window 8"),
         (("--task", "text", "--text", TEXT, "--stride", 1000), "a stride of 1000 tokens leaves some out"),
-        (("--task", "text , text", "--text", TEXT), "--task names text twice"),
         (("--task", "text", "--text", TEXT, "--calibration", TEXT), "has its own settings: leave out --calibration"),
         (("--task", "text", "--text", TEXT, "--time-steps", 9, "--dtype", "bfloat16"), "out --time-steps, --dtype"),
         (("--task", "text", "--text", TEXT, "--dtype", "float32"), "has its own settings: leave out --dtype"),

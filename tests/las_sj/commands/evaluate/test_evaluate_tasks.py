@@ -132,7 +132,7 @@ def test_yes_no(dtype: str, call: Call, tmp_path: Path) -> None:
     assert_one_line(text_only, "takes images, of which --calibration has none: leave it out")
     assert_one_line(call(model, "--task", "text", "--text", TEXT, "--output", tmp_path / "3"), "takes images: pope")
     pope = ("--task", "pope_random", "--data-dir", tmp_path)
-    assert_one_line(call(model, *pope, "--output", tmp_path / "4"), "pope_random needs --images DIR")
+    assert_one_line(call(model, *pope, "--output", tmp_path / "4"), "pope_random needs --images DIR", code=2)
     (images / "3.png").write_bytes(b"no image")
     assert_one_line(
         call(model, "--task", "yes_no", *options, "--output", tmp_path / "2"), "cannot read the image .*3.png"

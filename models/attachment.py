@@ -1,0 +1,49 @@
+"""After its layers are spiking: make all modules of a model know its calls."""
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from las_sj.models.adapters import is_adapter, without_adapters
+from las_sj.models.calls import OpensCalls
+from las_sj.models.checkpointing import FindsItsCall
+from las_sj.models.execution import EXECUTION, Execution
+from las_sj.models.foreign import ForeignModule
+from las_sj.models.layers.analog import AnalogIsland
+from las_sj.models.layers.spiking_layer import KnowsCalls, SpikingLayer, join
+from las_sj.models.reclassed import reclass
+from las_sj.models.registry import Family
+from las_sj.neurons import WindowNode
+
+
+def attach(model: PreTrainedModel, execution: Execution, family: Family) -> None:
+    """Make `model` and the models inside it run in `execution`, and all modules know their calls, islands excepted."""
+    setattr(model, EXECUTION, execution)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, SpikingLayer)}
+    execution.layers = tuple(layers)
+    for mixin in {layer.config_mixin for layer in layers.values()}:
+        if mixin is not None:
+            reclass(model.config, mixin)
+    analog = {id(part) for island in model.modules() if isinstance(island, AnalogIsland) for part in island.modules()}
+    for name, _, module in list(without_adapters(model)):
+        if id(module) not in analog:
+            _join(name, module, execution, family)
+    for module in list(model.modules()):
+        if is_adapter(module) and id(module) not in analog:
+            join(module, ForeignModule, execution)
+
+
+def _join(name: str, module: nn.Module, execution: Execution, family: Family) -> None:
+    """Give a module the mixins that it needs to know its calls."""
+    if isinstance(module, PreTrainedModel):
+        join(module, OpensCalls, execution)
+        module.__dict__["full_name"] = name
+        if name:
+            module.__dict__[EXECUTION] = execution
+    elif not isinstance(module, KnowsCalls | WindowNode | Execution):
+        join(module, KnowsCalls, execution)
+    kind = type(module).__name__
+    if kind in family.batch_state:
+        join(module, family.batch_state[kind], execution)
+    if isinstance(module, GradientCheckpointingLayer):
+        join(module, FindsItsCall, execution)

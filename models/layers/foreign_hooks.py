@@ -1,0 +1,102 @@
+"""Hooks that others put on the modules of a converted model: they see values, as in the ANN, in both executions.
+
+A hook that adds a vector to a layer's output would otherwise add it at every time step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from las_sj.models.call import under_way
+from las_sj.models.layers.foreign_view import ForeignView
+from las_sj.models.passive import makes_constants
+
+Hook = Callable[..., Any]
+# Those of las_sj and SpikingJelly know time. Those of transformers keep outputs, which are summed at the call's end;
+# those of torch change weights.
+_KNOW_TIME = (
+    "las_sj.",
+    "spikingjelly.",
+    "transformers.utils.output_capturing.",
+    "torch.distributed.",
+    "torch.nn.utils.",
+)
+_MARK = "las_sees_currents"
+
+
+def sees_currents(hook: Hook) -> Hook:
+    """Mark a forward hook, or pre-hook, as one that knows time: in a temporal call it sees [T·B, ...], t-major.
+
+    Other hooks on the modules of a converted model see sums over T, as in the ANN. Those on neurons always see trains.
+    """
+    setattr(hook, _MARK, True)
+    return hook
+
+
+def hook_of_values(hook: Hook, kind: "type[ForeignPreHook | ForeignForwardHook]", with_kwargs: bool) -> Hook:
+    """The hook to put on a module in place of `hook`.
+
+    Args:
+        hook: what somebody registers.
+        kind: whether it runs before or after the module.
+        with_kwargs: whether it takes keyword arguments.
+    """
+    knows_time = getattr(hook, _MARK, False) or isinstance(hook, ForeignHook)
+    module = getattr(hook, "__module__", None) or ""
+    return hook if knows_time or f"{module}.".startswith(_KNOW_TIME) else kind(hook, with_kwargs)
+
+
+@dataclass(frozen=True)
+class ForeignHook:
+    """A hook that knows nothing of time.
+
+    While it runs no call is under way: what it calls of the model is a call of its own.
+
+    Args:
+        hook: the hook.
+        with_kwargs: whether it takes keyword arguments.
+    """
+
+    hook: Hook
+    with_kwargs: bool
+
+    def run(self, *arguments: Any) -> Any:
+        """What the hook returns."""
+        with under_way(None):
+            return self.hook(*arguments)
+
+
+class ForeignPreHook(ForeignHook):
+    """A hook that runs before a module; torch hands it keyword arguments, whether it takes them or not."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        view = _view(module, args, kwargs)
+        seen = (args, kwargs) if view is None else view.arguments(args, kwargs)
+        result = self.run(module, *(seen if self.with_kwargs else seen[:1]))
+        if not self.with_kwargs and result is not None:
+            result = (result if isinstance(result, tuple) else (result,)), seen[1]
+        return result if view is None else view.answer((args, kwargs), seen if result is None else result)
+
+
+class ForeignForwardHook(ForeignHook):
+    """A hook that runs after a module; torch hands it keyword arguments, whether it takes them or not."""
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        view = _view(module, args, kwargs)
+        seen = (args, kwargs) if view is None else view.arguments(args, kwargs)
+        shown = output
+        if view is not None:
+            shown = view.outputs(output, "constants" if makes_constants(module) else module.emits)
+        result = self.run(module, *(seen if self.with_kwargs else seen[:1]), shown)
+        return result if view is None else view.answer(output, shown if result is None else result)
+
+
+def _view(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ForeignView | None:
+    """The view at a module in a temporal call; None outside of one."""
+    execution = module.execution
+    call = execution.call
+    if call is None or not call.temporal:
+        return None
+    return ForeignView.at(execution.time_steps, call.batch, args, kwargs)

@@ -1,0 +1,148 @@
+"""What code that knows nothing of time sees of a temporal call: currents summed up; its answers are currents again."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+from las_sj.models.inputs import OF_IMAGES
+
+_BOUNDS = ("cu_seqlens",)  # where images begin, and where the last one ends
+
+
+class _Shown(NamedTuple):
+    given: Tensor  # which must live as long as its id is known
+    value: Tensor
+    look: Callable[[Tensor], Tensor]
+    is_current: bool
+
+
+class ForeignView:
+    """The values of one temporal call at one place, as in a call of the ANN.
+
+    Args:
+        time_steps: T.
+        rows: T·B, of the currents there; None where nothing tells.
+    """
+
+    def __init__(self, time_steps: int, rows: int | None) -> None:
+        self.time_steps = time_steps
+        self.rows = rows
+        self._shown: dict[int, _Shown] = {}
+
+    @classmethod
+    def at(cls, time_steps: int, batch: int | None, *arguments: Any) -> "ForeignView":
+        """The view at a module that is called with `arguments`, of which the first float tensor is a current.
+
+        Args:
+            time_steps: T.
+            batch: B of the call; what has as many rows is a sum already, as after a readout. None where nobody knows.
+            arguments: of the module.
+        """
+        tensors = [value for value in _tensors_in(arguments) if value.dim() > 0]
+        first = next((value for value in tensors if value.is_floating_point()), next(iter(tensors), None))
+        rows = None if first is None or len(first) == batch or len(first) % time_steps else len(first)
+        return cls(time_steps, rows)
+
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call: its first float tensor is a current; of others, the share of one step is shown."""
+        floats = (value for value in _tensors_in((args, kwargs)) if value.is_floating_point() and value.dim() > 0)
+        current = next(floats, None) if self.rows is not None else None
+        return tuple(self._argument("", item, current) for item in args), {
+            name: self._argument(name, item, current) for name, item in kwargs.items()
+        }
+
+    def _argument(self, name: str, value: Any, current: Tensor | None) -> Any:
+        if isinstance(value, Tensor) and value.dim() > 0:
+            if value is current:
+                return self._show(value, self._sum, True)
+            if name in _BOUNDS:
+                return value[: (len(value) - 1) // self.time_steps + 1]
+            repeated = len(value) == self.rows or name in OF_IMAGES
+            return self._show(value, self._share, False) if repeated else value
+        if isinstance(value, tuple):
+            return tuple(self._argument(name, item, current) for item in value)
+        return value
+
+    def outputs(self, value: Any, emits: str = "currents") -> Any:
+        """What a module returned, as in a call of the ANN; what is neither current nor constant as it is.
+
+        Args:
+            value: float tensors [T·B, ...], in any structure.
+            emits: "currents", which are summed; "constants", of which the share of one step is shown; or "constant
+                currents", which may have one row for all sequences.
+        """
+        if not isinstance(value, Tensor):
+            return _each(lambda item: self.outputs(item, emits), value)
+        if not value.is_floating_point() or value.dim() == 0:
+            return value
+        if len(value) != self.rows:
+            return self._show(value, self._times_steps, True) if emits == "constant currents" else value
+        return self._show(value, self._share, False) if emits == "constants" else self._show(value, self._sum, True)
+
+    def answer(self, given: Any, result: Any) -> Any:
+        """What foreign code made of what it was shown for `given`, for the rest of the temporal call.
+
+        What it left alone is given back as it was; a new value is a constant current, or is repeated where it stands
+        for something that is no current, such as a mask.
+        """
+        if isinstance(result, Tensor):
+            return self._answer(self._shown.get(id(given)), given, result)
+        if isinstance(result, ModelOutput | dict) and isinstance(given, dict):
+            return type(result)(**{name: self.answer(given.get(name), item) for name, item in result.items()})
+        if isinstance(result, tuple | list) and isinstance(given, tuple | list) and len(result) == len(given):
+            items = [self.answer(before, item) for before, item in zip(given, result, strict=True)]
+            return type(result)(items)
+        return self.emit(result)
+
+    def _answer(self, shown: _Shown | None, given: Any, result: Tensor) -> Tensor:
+        if shown is None:
+            return result if result is given or isinstance(given, Tensor) else self._emit(result)
+        if result is shown.value and torch.equal(result, shown.look(shown.given)):  # it was not changed in place
+            return shown.given
+        return self._emit(result) if shown.is_current else self._repeat(result)
+
+    def emit(self, value: Any) -> Any:
+        """Each float tensor [B, ...] of what foreign code returned as constant currents [T·B, ...]."""
+        return self._emit(value) if isinstance(value, Tensor) else _each(self.emit, value)
+
+    def _emit(self, value: Tensor) -> Tensor:
+        if not value.is_floating_point():
+            return value
+        share = value / self.time_steps
+        return share if self.rows is None or value.dim() == 0 else self._repeat(share)
+
+    def _repeat(self, value: Tensor) -> Tensor:
+        return value.repeat(self.time_steps, *[1] * (value.dim() - 1))
+
+    def _share(self, value: Tensor) -> Tensor:
+        return value[: len(value) // self.time_steps].clone()
+
+    def _sum(self, value: Tensor) -> Tensor:
+        return value.unflatten(0, (self.time_steps, -1)).sum(0)
+
+    def _times_steps(self, value: Tensor) -> Tensor:
+        return value * self.time_steps
+
+    def _show(self, given: Tensor, look: Callable[[Tensor], Tensor], is_current: bool) -> Tensor:
+        shown = self._shown[id(given)] = _Shown(given, look(given), look, is_current)
+        return shown.value
+
+
+def _each(change: Any, value: Any) -> Any:
+    """A structure of the same kind with each of its items changed; what is no structure as it is."""
+    if isinstance(value, ModelOutput):
+        return type(value)(**{name: change(item) for name, item in value.items()})
+    if type(value) is dict:
+        return {name: change(item) for name, item in value.items()}
+    return type(value)(change(item) for item in value) if type(value) in (tuple, list) else value
+
+
+def _tensors_in(value: Any) -> list[Tensor]:
+    """The tensors in nested arguments, in their order."""
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [tensor for item in items for tensor in _tensors_in(item)]

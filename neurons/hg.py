@@ -15,7 +15,7 @@ from las_sj.neurons.kernels.structures import Gates
 from las_sj.neurons.look_up import Selected
 from las_sj.neurons.octave_gates import OctaveGates
 from las_sj.neurons.seen_values import SeenValues
-from las_sj.neurons.soundness import fault_of_layout, fault_of_table
+from las_sj.neurons.soundness import MOST, fault_of_layout, fault_of_table
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
 from las_sj.neurons.window import WindowNode
 
@@ -108,7 +108,8 @@ class HGNode(WindowNode):
 
     def cover(self, low: float, high: float, headroom: float) -> None:
         """Set the range for inputs from `low` to `high`; the function knows how it grows with headroom."""
-        self.set_range(*self.function.range_for(low, high, headroom))
+        ends = self.function.range_for(low, high, headroom)
+        self.set_range(*(None if end is None else min(max(end, -MOST), MOST) for end in ends))
 
     def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
         """Cover the values that calibration has seen, if there were any."""

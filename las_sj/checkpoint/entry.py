@@ -8,9 +8,14 @@ from transformers.quantizers.auto import register_quantization_config
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from las_sj.config import LASConfig
+from las_sj.neurons.soundness import MOST
 
 METHOD = "las"
 FORMAT_VERSION = 2  # 1: the model was not marked with its attention implementation
+
+
+class BrokenCheckpointError(ValueError):
+    """A checkpoint of a converted model is damaged, or none that this las_sj can read; the message says what to do."""
 
 
 @register_quantization_config(METHOD)
@@ -20,7 +25,8 @@ class LASQuantizationConfig(QuantizationConfigMixin):
     neurons of each site (None in checkpoints that are older than these).
 
     Raises:
-        ValueError: the file was written by a newer version, or an entry is unknown or out of its range.
+        BrokenCheckpointError: the file was written by a newer version, or an entry is unknown or of a wrong kind.
+        ValueError: a setting is out of its range.
     """
 
     def __init__(
@@ -33,20 +39,22 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         **settings: Any,
     ) -> None:
         if type(format_version) is not int or format_version < 1:
-            raise ValueError(
+            raise BrokenCheckpointError(
                 f"the checkpoint has format version {format_version!r}, which no las_sj wrote: it is broken"
             )
         if format_version > FORMAT_VERSION:
-            raise ValueError(
+            raise BrokenCheckpointError(
                 f"the checkpoint has format version {format_version}, this las_sj reads 1…{FORMAT_VERSION}: upgrade it"
             )
         _check_by_name("hg_ranges", hg_ranges, _check_range)
         _check_by_name("node_digests", node_digests, _check_digest)
         if islands is not None and not (isinstance(islands, list) and all(isinstance(name, str) for name in islands)):
-            raise ValueError("islands must be a list of names: the checkpoint is broken")
+            raise BrokenCheckpointError("islands must be a list of names: the checkpoint is broken")
         unknown = sorted(settings.keys() - {field.name for field in fields(LASConfig)})
         if unknown:
-            raise ValueError(f"quantization_config has an entry {unknown[0]!r}, which no las_sj wrote: it is broken")
+            raise BrokenCheckpointError(
+                f"quantization_config has an entry {unknown[0]!r}, which no las_sj wrote: it is broken"
+            )
         self.quant_method = quant_method  # type: ignore[assignment]
         self.format_version = format_version
         self.hg_ranges = hg_ranges or {}
@@ -59,10 +67,10 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         """The entry that config.json holds.
 
         Raises:
-            ValueError: it has no format version.
+            BrokenCheckpointError: it has no format version.
         """
         if "format_version" not in config_dict:
-            raise ValueError("the checkpoint has no format version: it is broken")
+            raise BrokenCheckpointError("the checkpoint has no format version: it is broken")
         return super().from_dict(config_dict, return_unused_kwargs, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,21 +86,30 @@ class LASQuantizationConfig(QuantizationConfigMixin):
 
 
 def _check_by_name(entry: str, values: object, check: Callable[[str, Any], None]) -> None:
-    """Raise a ValueError where an entry is no mapping of names to what `check` lets pass."""
+    """Raise a BrokenCheckpointError where an entry is no mapping of names to what `check` lets pass."""
     if values is None:
         return
     if not isinstance(values, Mapping):
-        raise ValueError(f"{entry} must give a value for each name, got {values!r:.40}: the checkpoint is broken")
+        raise BrokenCheckpointError(
+            f"{entry} must give a value for each name, got {values!r:.40}: the checkpoint is broken"
+        )
     for name, value in values.items():
         check(name, value)
 
 
 def _check_range(name: str, bounds: Any) -> None:
-    numbers = isinstance(bounds, list | tuple) and all(type(bound) in (int, float) for bound in bounds)
-    if not numbers or len(bounds) != 2:
-        raise ValueError(f"the range of {name} must be two numbers, got {bounds!r:.40}: the checkpoint is broken")
+    if not isinstance(bounds, list | tuple) or len(bounds) != 2 or not all(map(_is_bound, bounds)):
+        raise BrokenCheckpointError(
+            f"the range of {name} must be two numbers within ±{MOST:.1e}, got {str(bounds)[:40]}: the checkpoint is broken"
+        )
+
+
+def _is_bound(value: Any) -> bool:
+    return type(value) in (int, float) and -MOST <= value <= MOST
 
 
 def _check_digest(name: str, digest: Any) -> None:
     if not isinstance(digest, str):
-        raise ValueError(f"the digest of {name} must be text, got {digest!r:.40}: the checkpoint is broken")
+        raise BrokenCheckpointError(
+            f"the digest of {name} must be text, got {str(digest)[:40]}: the checkpoint is broken"
+        )

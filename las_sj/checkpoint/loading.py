@@ -164,7 +164,8 @@ def _class_of(config: PretrainedConfig, name: str | Path) -> Any:
     Raises:
         OSError: it is no class of transformers for models of this type.
     """
-    architecture = (config.architectures or [None])[0]
+    named = config.architectures
+    architecture = ((named if isinstance(named, list) else [named]) or [None])[0]
     if architecture is None:
         return AutoModel
     known = getattr(transformers, str(architecture), None)

@@ -8,6 +8,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from las_sj.checkpoint.entry import BrokenCheckpointError
 from las_sj.models import named_sites
 from las_sj.neurons import HGNode, WindowNode
 from las_sj.neurons.fetching import fetched
@@ -41,7 +42,7 @@ def _bytes_of(tensor: Tensor) -> bytes:
 
 
 def check_node(name: str, node: WindowNode, digests: Mapping[str, str] | None, prefix: str) -> None:
-    """Raise a ValueError where a site's neurons are not those that were saved, or none that can be.
+    """Raise a BrokenCheckpointError where a site's neurons are not those that were saved, or none that can be.
 
     Args:
         name: of the site.
@@ -51,12 +52,12 @@ def check_node(name: str, node: WindowNode, digests: Mapping[str, str] | None, p
     """
     with fetched([node]):
         for tensor, fault in node.faults():
-            raise ValueError(
+            raise BrokenCheckpointError(
                 f"{name}.{tensor} is missing from the checkpoint or broken, it {fault}: load the class that was saved, "
                 "or convert the model again"
             )
         if digests is not None and digest_of(node) != (digests.get(name) or digests.get(prefix + name)):
-            raise ValueError(
+            raise BrokenCheckpointError(
                 f"thresholds, tables or the range of {name} are not those that were saved, by their digest in "
                 "config.json: the checkpoint is damaged, convert the model again"
             )

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
-from las_sj.checkpoint.entry import FORMAT_VERSION, METHOD, LASQuantizationConfig
+from las_sj.checkpoint.entry import FORMAT_VERSION, METHOD, BrokenCheckpointError, LASQuantizationConfig
 from las_sj.checkpoint.node_digests import check_node, digests_of
 from las_sj.checkpoint.placement import is_stored
 from las_sj.config import LASConfig
@@ -53,7 +53,7 @@ class LASQuantizer(HfQuantizer):
             if isinstance(site.node, HGNode):
                 bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)
                 if bounds is None:
-                    raise ValueError(
+                    raise BrokenCheckpointError(
                         f"config.json has no range of {name} in hg_ranges: load the class that was saved, or convert "
                         "the model again"
                     )
@@ -67,7 +67,7 @@ class LASQuantizer(HfQuantizer):
                 if "." in name:
                     continue
                 if not _was_loaded(module, name, tensor):
-                    raise ValueError(
+                    raise BrokenCheckpointError(
                         f"{module_name}.{name} is missing from the checkpoint or broken: load the class that was "
                         "saved, or convert the model again"
                     )

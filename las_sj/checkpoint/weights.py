@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
+from las_sj.checkpoint.entry import BrokenCheckpointError
 from las_sj.checkpoint.placement import weights_of
 from las_sj.checkpoint.source import INDEX, WEIGHTS, read_json
 from las_sj.reasons import reason_of
@@ -41,6 +42,8 @@ def load_weights(
         )
     except SafetensorError as error:
         raise OSError(f"the weights in {name} cannot be read ({error}): download or save them again") from None
+    except BrokenCheckpointError as error:
+        raise OSError(f"the model in {name} cannot be loaded: {error}") from error
     except Exception as error:  # a configuration that nothing can be built from ends in any error at all
         raise OSError(
             f"the model in {name} cannot be loaded ({reason_of(error)}): mend its config.json, or download it again"

@@ -101,7 +101,9 @@ def node_dtype(draw: random.Random, content: bytes) -> bytes:
         part = data[start:end]
         if other == name:
             count = len(part) // DTYPES[old]
-            part = (bytes([1]) * (count * DTYPES[kind])) if draw.random() < 0.5 else draw.randbytes(count * DTYPES[kind])
+            part = (
+                (bytes([1]) * (count * DTYPES[kind])) if draw.random() < 0.5 else draw.randbytes(count * DTYPES[kind])
+            )
             part = bytes(byte & 1 for byte in part) if kind == "BOOL" else part
             header[other]["dtype"] = kind
         header[other]["data_offsets"] = [at, at + len(part)]

@@ -100,7 +100,8 @@ def _check_by_name(entry: str, values: object, check: Callable[[str, Any], None]
 def _check_range(name: str, bounds: Any) -> None:
     if not isinstance(bounds, list | tuple) or len(bounds) != 2 or not all(map(_is_bound, bounds)):
         raise BrokenCheckpointError(
-            f"the range of {name} must be two numbers within ±{MOST:.1e}, got {str(bounds)[:40]}: the checkpoint is broken"
+            f"the range of {name} must be two numbers within ±{MOST:.1e}, got {str(bounds)[:40]}: "
+            "the checkpoint is broken"
         )
 
 

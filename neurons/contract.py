@@ -96,12 +96,12 @@ class NeuronContract:
         """What else the structure for the kernels depends on that may change."""
         return ()
 
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """Thresholds and tables that cannot be the neuron's: their names, and in words what is wrong with each."""
-        return iter(())
+    def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
+        """Thresholds and tables that cannot be the neuron's: their names, and in words what is wrong with each.
 
-    def layout_faults(self) -> Iterator[tuple[str, str]]:
-        """Of `faults`, those for which kernels would read other memory: wrong types and shapes."""
+        Args:
+            of_layout: only those for which kernels would read other memory, by their type or shape.
+        """
         return iter(())
 
     def describe(self, tables: list[Tensor], channels: int) -> Structure:

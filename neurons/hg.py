@@ -15,7 +15,7 @@ from las_sj.neurons.kernels.structures import Gates
 from las_sj.neurons.look_up import Selected
 from las_sj.neurons.octave_gates import OctaveGates
 from las_sj.neurons.seen_values import SeenValues
-from las_sj.neurons.soundness import MOST, fault_of_layout, fault_of_table
+from las_sj.neurons.soundness import MOST, faults_of_tables
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
 from las_sj.neurons.window import WindowNode
 
@@ -123,19 +123,9 @@ class HGNode(WindowNode):
     def _tables(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in self.gates.tables()}
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """Tables that are not those of the fit, which follow from function, time steps and tolerance."""
-        return self._found_by(fault_of_table)
-
-    def layout_faults(self) -> Iterator[tuple[str, str]]:
-        """Tables of another type or shape than those of the fit."""
-        return self._found_by(fault_of_layout)
-
-    def _found_by(self, check: Callable[[Tensor, Tensor], str | None]) -> Iterator[tuple[str, str]]:
-        for name, fitted in self.gates.tables().items():
-            fault = check(getattr(self, name), fitted)
-            if fault is not None:
-                yield name, fault
+        return faults_of_tables(self._tables(), self.gates.tables(), of_layout=of_layout)
 
     def describe(self, tables: list[Tensor], channels: int) -> Structure:
         """Tables, range and tails, for the kernels."""

@@ -55,10 +55,10 @@ class OATNode(ThresholdNode):
         """θ_normal and θ_outlier."""
         return self.theta_normal, self.theta_outlier
 
-    def faults(self) -> Iterator[tuple[str, str]]:
+    def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """Thresholds that nothing can be coded with, and an outlier's below the normal one."""
-        yield from super().faults()
-        if not self.theta_normal.is_meta and bool((self.theta_outlier < self.theta_normal).any()):
+        yield from super().faults(of_layout=of_layout)
+        if not of_layout and not self.theta_normal.is_meta and bool((self.theta_outlier < self.theta_normal).any()):
             yield "theta_outlier", "must not be below theta_normal"
 
     def alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:

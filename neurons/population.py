@@ -62,7 +62,7 @@ class Population:
         known = self._known
         if known is not None and known[0] == key:
             return known[1]
-        for name, fault in self.node.layout_faults():
+        for name, fault in self.node.faults(of_layout=True):
             raise ValueError(f"{name} {fault}")
         copies = {table: table.to(dtype) for table in tables if table.is_floating_point() and table.dtype != dtype}
         tables = [copies.get(table, table) for table in tables]

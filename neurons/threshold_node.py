@@ -10,7 +10,7 @@ from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, writ
 from las_sj.neurons.counting import can_look_up, count_spikes, most_spikes
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.kernels.structures import Code, Thresholds
-from las_sj.neurons.soundness import fault_of_threshold
+from las_sj.neurons.soundness import fault_of_threshold, fault_of_type
 from las_sj.neurons.surrogate import StraightThroughCode
 from las_sj.neurons.window import WindowNode
 
@@ -62,18 +62,12 @@ class ThresholdNode(WindowNode):
                 return None
         return list(self.thresholds)
 
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """Thresholds that nothing can be coded with."""
+    def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
+        """Thresholds that nothing can be coded with; `of_layout`: that are no floating-point numbers."""
         for name, theta in self.named_parameters(recurse=False):
-            fault = fault_of_threshold(theta)
+            fault = fault_of_type(theta) if of_layout else fault_of_threshold(theta)
             if fault is not None:
                 yield name, fault
-
-    def layout_faults(self) -> Iterator[tuple[str, str]]:
-        """Thresholds that are no floating-point numbers."""
-        for name, theta in self.named_parameters(recurse=False):
-            if not theta.is_floating_point():
-                yield name, f"must be floating-point numbers, got {theta.dtype}"
 
     def kernel_settings(self, x: Tensor) -> tuple[float, ...]:
         """The number of channels, where thresholds are per channel."""

@@ -22,7 +22,8 @@ def mark(model: PreTrainedModel) -> None:
     """Have config.json name the attention implementation: transformers refuses to load the model where it is unknown,
     that is, where las_sj was not imported, and would otherwise ignore a quantisation method that it does not know."""
     model.config.__dict__["_attn_implementation"] = NAME
-    model.hf_quantizer = LASQuantizer(model.config.quantization_config)  # which is told when the model is saved
+    # Which is told when the model is saved.
+    model.__dict__["hf_quantizer"] = LASQuantizer(model.config.quantization_config)
 
 
 def quantization_config_of(model: PreTrainedModel, config: LASConfig) -> LASQuantizationConfig:

@@ -62,7 +62,7 @@ def test_tables_are_those_of_the_fit(name: str) -> None:
     node = HGNode(name, 12)
     for copy in (node, HGNode(name, 12).double(), HGNode(name, 12).half(), HGNode(name, 12).bfloat16()):
         assert list(copy.faults()) == []
-        assert list(copy.layout_faults()) == []
+        assert list(copy.faults(of_layout=True)) == []
     for table, _ in node.named_buffers():
         kept = getattr(node, table).clone()
         for value in BROKEN if kept.is_floating_point() else (-1, 2**31 - 1, len(kept)):

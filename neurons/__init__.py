@@ -9,6 +9,7 @@ from las_sj.neurons.hg import HGNode
 from las_sj.neurons.mt import MTNode
 from las_sj.neurons.oat import OATNode
 from las_sj.neurons.record import WindowRecord
+from las_sj.neurons.row_octaves import CentredOctaves, RowOctaves
 from las_sj.neurons.seen_values import SeenValues
 from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
@@ -16,6 +17,7 @@ from las_sj.neurons.window import WindowNode
 __all__ = [
     "FUNCTIONS",
     "MAX_TIME_STEPS",
+    "CentredOctaves",
     "FSNode",
     "FanOut",
     "GridFunction",
@@ -24,6 +26,7 @@ __all__ = [
     "MultiThresholdCode",
     "OATNode",
     "OctaveFunction",
+    "RowOctaves",
     "SeenValues",
     "Tail",
     "ThresholdNode",

@@ -19,6 +19,7 @@ from las_sj.neurons.hg import HGNode
 from las_sj.neurons.kernels import host
 from las_sj.neurons.kernels.choose import kernels_for
 from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
+from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
 
 
@@ -36,7 +37,7 @@ def fusable(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> bool:
 
 
 def norm(
-    nodes: tuple[WindowNode, HGNode, HGNode, WindowNode, WindowNode],
+    nodes: tuple[ThresholdNode, HGNode, HGNode, ThresholdNode, ThresholdNode],
     x: Tensor,
     gains: Tensor | None,
     bias: Tensor | None,

@@ -39,6 +39,12 @@ def attach(model: PreTrainedModel, execution: Execution, family: Family) -> None
         for name, layer in model.named_modules()
         if isinstance(layer, SpikingLayer)
     ]
+    execution.ranges.watch(
+        (f"{name}.{site.name}", site.node)
+        for name, layer in model.named_modules()
+        if isinstance(layer, SpikingLayer)
+        for site in layer.sites()
+    )
     mixins = {layer.config_mixin for layer in model.modules() if isinstance(layer, SpikingLayer)}
     for mixin in mixins:
         if mixin is not None:
@@ -162,6 +168,8 @@ def _end_call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], 
         return output
     begin(ended.outer)
     execution = execution_of(module)
+    if ended.is_entry and output is not None:
+        execution.ranges.check()
     if not ended.is_entry or not ended.temporal or output is None:
         return output
     source = source_of(kwargs)

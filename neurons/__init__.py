@@ -2,7 +2,7 @@
 
 from las_sj.neurons.code import MAX_TIME_STEPS, MultiThresholdCode
 from las_sj.neurons.counts import WindowCounts
-from las_sj.neurons.fan_out import FanOut
+from las_sj.neurons.fan_out import FanOut, LazyFanOut
 from las_sj.neurons.fs import FSNode
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail, register_function
 from las_sj.neurons.hg import HGNode
@@ -22,6 +22,7 @@ __all__ = [
     "FanOut",
     "GridFunction",
     "HGNode",
+    "LazyFanOut",
     "MTNode",
     "MultiThresholdCode",
     "OATNode",

@@ -83,7 +83,8 @@ class SpikingRMSNorm(SpikingLayer):
         nodes = (self.centred_node, self.square_node, self.rsqrt_node, self.scale_node, self.output_node)
         ends = (self.gains, getattr(self, "bias", None))  # RMSNorm has no bias
         x_seq, temporal = self.window(x), self.execution.temporal
-        y = fused.norm(nodes, x_seq, *ends, self.epsilon, centres=self.centres, as_train=temporal)
+        live = self.execution.live_of(x_seq.shape[1:])
+        y = fused.norm(nodes, x_seq, *ends, self.epsilon, centres=self.centres, as_train=temporal, live=live)
         return self._each_population(x) if y is None else self.close_window(y)
 
     def _each_population(self, x: Tensor) -> Tensor:

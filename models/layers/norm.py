@@ -49,11 +49,20 @@ class SpikingRMSNorm(SpikingLayer):
 
     def sites(self) -> Iterator[Site]:
         # A centred spike goes into the squares and into the product with the scale, which has a term for each channel.
-        yield Site("centred_node", self.centred_node, "product", (Synapses("", 2),), self.dense(), native="norm")
+        opens = self._opens_gates()
+        dense = (*self.dense(), opens)
+        yield Site("centred_node", self.centred_node, "product", (Synapses("", 2),), dense, native="norm")
         yield Site("square_node", self.square_node, "neuron", (Synapses("", 1),))
         yield Site("rsqrt_node", self.rsqrt_node, "neuron", (Synapses("", 1),))
         yield Site("scale_node", self.scale_node, "product", (Synapses("", self.channels),))
-        yield Site("output_node", self.output_node, "product", (Synapses("", 1),))
+        yield Site("output_node", self.output_node, "product", (Synapses("", 1),), (opens,))
+
+    def _opens_gates(self) -> Dense:
+        """Octave gates look for the largest potential of a row: a comparison for each neuron, once a window.
+
+        Those of the scale, one neuron a row, are opened by the sub-neuron of 1/√· that is open.
+        """
+        return Dense("", additions=1, native=True, share=1 / self.execution.time_steps)
 
     @property
     def channels(self) -> int:

@@ -202,8 +202,8 @@ class HGNode(WindowNode):
 
     @property
     def extends(self) -> bool:
-        """Powers go on with further octaves, of the same relative error."""
-        return isinstance(self.gates, OctaveGates)
+        """Powers go on with further octaves, of the same relative error; what is held at its ends stays there."""
+        return isinstance(self.gates, OctaveGates) or not self.gates.slopes
 
     @property
     def inside(self) -> float:

@@ -16,7 +16,7 @@ from las_sj.config import LASConfig
 from las_sj.conversion.calibration import Calibration, CalibrationError
 from las_sj.conversion.convert import convert
 from las_sj.conversion.structure import StructureError
-from las_sj.models import UnsupportedModelError, set_execution
+from las_sj.models import OutOfRangeWarning, UnsupportedModelError, set_execution
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ __all__ = [
     "LASConfig",
     "LASQuantizationConfig",
     "LASQuantizer",
+    "OutOfRangeWarning",
     "StructureError",
     "UnsupportedModelError",
     "convert",

@@ -30,6 +30,7 @@ from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.spiking_forms import spiking_form_of
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
+from las_sj.models.out_of_range import OutOfRangeWarning
 from las_sj.models.registry import FAMILIES, Family, UnsupportedModelError, family_of_config, register_family
 from las_sj.models.swap import named_sites, swap_modules
 
@@ -41,6 +42,7 @@ __all__ = [
     "Execution",
     "Family",
     "NeuronFactory",
+    "OutOfRangeWarning",
     "RowsOfSequences",
     "Site",
     "SpikingLayer",

@@ -21,6 +21,12 @@ def attach(model: PreTrainedModel, execution: Execution, family: Family) -> None
     setattr(model, EXECUTION, execution)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, SpikingLayer)}
     execution.layers = tuple(layers)
+    execution.ranges.watch(
+        (f"{name}.{site.name}", site.node)
+        for name, layer in layers.items()
+        for site in layer.sites()
+        if site.upper_bound is None  # what exceeds a known bound is an error of the code, whatever calibration saw
+    )
     for mixin in {layer.config_mixin for layer in layers.values()}:
         if mixin is not None:
             reclass(model.config, mixin)

@@ -54,6 +54,11 @@ class Call:
         """Which tokens take part, where they lie in one row: bool [B·S, 1]; None for all."""
         return None if self.token_mask is None else self.token_mask.reshape(-1, 1)
 
+    @cached_property
+    def live_share(self) -> float:
+        """The share of tokens that take part."""
+        return 1.0 if self.token_mask is None else float(self.token_mask.float().mean())
+
     @property
     def batch(self) -> int | None:
         """B: sequences or images that went in; None where rows of a call are patches, or nothing tells."""

@@ -92,6 +92,7 @@ class OpensCalls(KnowsCalls):
         call = Call(execution.identity, self, temporal, time_steps, innermost(), padding, given, labels)
         with under_way(call), one_mask_a_window(self, time_steps, temporal):
             output = super().__call__(**named)
+        execution.ranges.check()
         return _finish(output, call) if temporal else output
 
 

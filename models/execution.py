@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from las_sj.models.call import Call, innermost
 from las_sj.models.coverage import Coverage
+from las_sj.models.out_of_range import Ranges
 from las_sj.neurons import watching
 
 EXECUTION = "las_execution"  # the attribute of a converted model that holds its `Execution`
@@ -28,6 +29,7 @@ class Execution(nn.Module, base.StepModule):
         identity: tells its calls from those of other models; replicas on several devices share it, copies do not.
         coverage: what became of the model's modules.
         layers: full names of the spiking layers.
+        ranges: warns where inputs lie out of range.
     """
 
     def __init__(self, time_steps: int) -> None:
@@ -37,6 +39,7 @@ class Execution(nn.Module, base.StepModule):
         self.identity = object()
         self.coverage = Coverage({}, {})
         self.layers: tuple[str, ...] = ()
+        self.ranges = Ranges()
 
     @property
     def name(self) -> str:

@@ -61,7 +61,9 @@ def look_over(model: KnowsCalls, full_name: str, temporal: bool) -> None:
 
 def _unknown_in(parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     """The outermost modules that the conversion did not see, or whose forward method somebody has replaced, by name."""
-    for name, child in parent.named_children():
+    for name, child in watching.children_of(parent):
+        if isinstance(child, WindowNode):
+            continue
         if isinstance(child, KnowsCalls):
             if watching.has_own_forward(child):
                 yield f"{prefix}{name}", child
@@ -71,7 +73,7 @@ def _unknown_in(parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module
             continue
         elif isinstance(child, _NEVER_CALLED):
             yield from _unknown_in(child, f"{prefix}{name}.")
-        elif not isinstance(child, WindowNode | Execution):
+        elif child is not None and not isinstance(child, Execution):
             yield f"{prefix}{name}", child
 
 

@@ -2,13 +2,14 @@
 
 from las_sj.neurons.code import MAX_TIME_STEPS, MultiThresholdCode
 from las_sj.neurons.counts import WindowCounts
-from las_sj.neurons.fan_out import FanOut
+from las_sj.neurons.fan_out import FanOut, LazyFanOut
 from las_sj.neurons.fs import FSNode
 from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail, register_function
 from las_sj.neurons.hg import HGNode
 from las_sj.neurons.mt import MTNode
 from las_sj.neurons.oat import OATNode
 from las_sj.neurons.record import WindowRecord
+from las_sj.neurons.row_octaves import CentredOctaves, RowOctaves
 from las_sj.neurons.seen_values import SeenValues
 from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
@@ -16,14 +17,17 @@ from las_sj.neurons.window import WindowNode
 __all__ = [
     "FUNCTIONS",
     "MAX_TIME_STEPS",
+    "CentredOctaves",
     "FSNode",
     "FanOut",
     "GridFunction",
     "HGNode",
+    "LazyFanOut",
     "MTNode",
     "MultiThresholdCode",
     "OATNode",
     "OctaveFunction",
+    "RowOctaves",
     "SeenValues",
     "Tail",
     "ThresholdNode",

@@ -66,6 +66,16 @@ class NeuronContract:
         """
         raise NotImplementedError
 
+    @property
+    def extends(self) -> bool:
+        """Whether inputs out of range are coded as precisely as those in it."""
+        return False
+
+    @property
+    def inside(self) -> float:
+        """A membrane potential that lies in range."""
+        return 0.0
+
     def count_out_of_range(self, v: Tensor) -> int:
         """How many of the membrane potentials `v` ([B, ...]) lie outside the range; none, unless there is one."""
         return 0

@@ -89,21 +89,38 @@ class NodeCounts:
     Attributes:
         last: counts of the last window, where spikes were counted.
         out_of_range: inputs outside the neuron's range since the last reset; a tensor stays on its device.
+        inputs: all inputs since then.
+        marked: what `inputs` and `out_of_range` were at the last mark.
     """
 
     last: WindowCounts | None = None
     out_of_range: Tensor | int = 0
+    inputs: int = 0
+    marked: tuple[int, Tensor | int] = (0, 0)
 
-    def take(self, counts: WindowCounts) -> None:
-        """Add a window; threads may do so at once."""
+    def take(self, counts: WindowCounts, inputs: int) -> None:
+        """Add a window with so many inputs; threads may do so at once."""
         if counts.counts_spikes or self.last is not None:
             self.last = counts if counts.counts_spikes else None
+        if not torch.compiler.is_compiling():  # a number that changes with each call would have it compiled again
+            add_safely(self, "inputs", inputs)
         add_safely(self, "out_of_range", counts.out_of_range)
+
+    @property
+    def recent(self) -> tuple[int, Tensor | int]:
+        """Inputs, and those out of range, since the last mark."""
+        inputs, out_of_range = self.marked
+        return self.inputs - inputs, self.out_of_range - out_of_range
+
+    def mark(self) -> None:
+        """Count what is recent from now on."""
+        self.marked = (self.inputs, self.out_of_range)
 
     def reset(self) -> None:
         """Forget everything."""
         self.last = None
-        self.out_of_range = 0
+        self.out_of_range = self.inputs = 0
+        self.mark()
 
 
 def add_safely(owner: object, name: str, number: Tensor | int) -> None:

@@ -1,6 +1,8 @@
 """Where the spikes of one window go, told by the layer that fires to whoever records the window."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -21,3 +23,39 @@ class FanOut:
     def asks_for_each(self) -> bool:
         """Whether the spikes of each neuron are needed, and not only their sum."""
         return self.live is not None or isinstance(self.synapses, Tensor)
+
+    def inputs(self, size: int) -> int:
+        """How many of a window's `size` neurons take part."""
+        return size if self.live is None else int(self.live.sum()) * (size // max(self.live.numel(), 1))
+
+
+class LazyFanOut(FanOut):
+    """What nobody asks for, unless inputs lie out of range and those of padding must not count.
+
+    Args:
+        find: works it out.
+        share: of the neurons that take part.
+    """
+
+    def __init__(self, find: Callable[[], FanOut], share: float) -> None:
+        self.__dict__.update(_find=find, _share=share)
+
+    @cached_property
+    def found(self) -> FanOut:
+        """What was worked out."""
+        found: FanOut = self.__dict__["_find"]()
+        return found
+
+    @property
+    def live(self) -> Tensor | None:  # type: ignore[override]
+        """As of `FanOut`."""
+        return self.found.live
+
+    @property
+    def synapses(self) -> Tensor | int | None:  # type: ignore[override]
+        """As of `FanOut`."""
+        return self.found.synapses
+
+    def inputs(self, size: int) -> int:
+        """As of `FanOut`, by the share."""
+        return round(size * self.__dict__["_share"])

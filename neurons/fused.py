@@ -6,7 +6,7 @@ last population never reach memory. Where anybody watches a population (a monito
 layer runs each by itself instead; the functions here then return None.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import pointer
 
 import torch
@@ -19,6 +19,7 @@ from las_sj.neurons.hg import HGNode
 from las_sj.neurons.kernels import host
 from las_sj.neurons.kernels.choose import kernels_for
 from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
+from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
 
 
@@ -36,7 +37,7 @@ def fusable(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> bool:
 
 
 def norm(
-    nodes: tuple[WindowNode, HGNode, HGNode, WindowNode, WindowNode],
+    nodes: tuple[ThresholdNode, HGNode, HGNode, ThresholdNode, ThresholdNode],
     x: Tensor,
     gains: Tensor | None,
     bias: Tensor | None,
@@ -44,6 +45,7 @@ def norm(
     *,
     centres: bool,
     as_train: bool,
+    live: Tensor | None = None,
 ) -> Tensor | None:
     """RMSNorm, or LayerNorm (`centres`).
 
@@ -54,6 +56,7 @@ def norm(
         epsilon: ε.
         centres: whether the mean is subtracted.
         as_train: whether trains [T, ..., C] are returned, or their sums [..., C].
+        live: which rows count as inputs, bool [..., 1]; None: all.
 
     Returns:
         The layer's output, or None where its populations must run one by one.
@@ -62,14 +65,18 @@ def norm(
     fits = all(end is None or (end.shape == (channels,) and end.is_contiguous()) for end in (gains, bias))
     if not fits or not _of_type(x, gains, bias) or not fusable(nodes, x, as_train=as_train):
         return None
-    ends = (None if end is None else end.data_ptr() for end in (gains, bias))
-    window, x = host.described(x)
-    shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
-    with fetched(nodes):
+    ends = [None if end is None else end.data_ptr() for end in (gains, bias)]
+
+    def run(x: Tensor) -> tuple[Tensor, list[Counts]]:
+        window, x = host.described(x)
+        shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
         centred, square, rsqrt, scale, output = (node.population.structure(x) for node in nodes)
         layer = Norm(*map(pointer, (centred, scale, output, square, rsqrt)), channels, centres, epsilon, *ends)
-        y, counts = host.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
-    _tell(nodes, counts)
+        return host.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
+
+    with fetched(nodes):
+        y, counts, rows = _counted(run, (x,), live)
+    _tell(nodes, counts, [rows * size for size in (channels, channels, 1, 1, channels)])
     return y
 
 
@@ -104,12 +111,17 @@ def softmax(
         exponential, weight, reciprocal, scale, probability = (node.population.structure(x) for node in nodes)
         layer = Softmax(*map(pointer, (exponential, reciprocal, weight, scale, probability)))
         y, counts = host.emit_layer("las_softmax", (layer, window, covering), shape, x, as_train, len(nodes))
-    _tell(nodes, counts)
+    _tell(nodes, counts, [x[0].numel() // size for size in (1, 1, keys, keys, 1)])
     return y
 
 
 def gated_product(
-    nodes: tuple[HGNode, WindowNode, WindowNode], gate: Tensor, up: Tensor, *, as_train: bool
+    nodes: tuple[HGNode, WindowNode, WindowNode],
+    gate: Tensor,
+    up: Tensor,
+    *,
+    as_train: bool,
+    live: Tensor | None = None,
 ) -> Tensor | None:
     """activation(gate) ∘ up, both coded.
 
@@ -117,19 +129,37 @@ def gated_product(
         nodes: of the activation, of gates and of ups.
         gate, up: currents [S, ..., C].
         as_train: whether trains [T, ..., C] are returned, or their sums.
+        live: which rows count as inputs, bool [..., 1]; None: all.
 
     Returns:
         The layer's output, or None where its populations must run one by one.
     """
     if gate.shape != up.shape or not _of_type(gate, up) or not fusable(nodes, gate, as_train=as_train):
         return None
-    (first, gate), (second, up) = host.described(gate), host.described(up)
-    shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
-    with fetched(nodes):
+
+    def run(gate: Tensor, up: Tensor) -> tuple[Tensor, list[Counts]]:
+        (first, gate), (second, up) = host.described(gate), host.described(up)
+        shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
         neurons = [node.population.structure(gate) for node in nodes]
-        y, counts = host.emit_layer("las_gated", (*neurons, first, second), shape, gate, as_train, len(nodes))
-    _tell(nodes, counts)
+        return host.emit_layer("las_gated", (*neurons, first, second), shape, gate, as_train, len(nodes))
+
+    with fetched(nodes):
+        y, counts, rows = _counted(run, (gate, up), live)
+    _tell(nodes, counts, [rows * gate.shape[-1]] * len(nodes))
     return y
+
+
+def _counted(
+    run: Callable[..., tuple[Tensor, list[Counts]]], inputs: tuple[Tensor, ...], live: Tensor | None
+) -> tuple[Tensor, list[Counts], int]:
+    """What a layer emits for inputs [S, ..., C], and the counts of its live rows and how many these are."""
+    y, counts = run(*inputs)
+    if live is None:
+        return y, counts, inputs[0][0, ..., 0].numel()
+    live = live.squeeze(-1)
+    if any(count.beyond for count in counts):
+        counts = run(*(x[:, live] for x in inputs))[1]  # rows do not know of each other
+    return y, counts, int(live.sum())
 
 
 def _of_type(x: Tensor, *others: Tensor | None) -> bool:
@@ -156,6 +186,6 @@ def _mask_of(mask: Tensor | None, shape: Sequence[int]) -> tuple[Mask, Tensor | 
     return Mask(mask.data_ptr(), *sizes[1:], *strides), mask
 
 
-def _tell(nodes: Sequence[WindowNode], counts: Sequence[Counts]) -> None:
-    for node, count in zip(nodes, counts, strict=True):
-        node.counts.take(WindowCounts(out_of_range=count.beyond))
+def _tell(nodes: Sequence[WindowNode], counts: Sequence[Counts], inputs: Sequence[int]) -> None:
+    for node, count, size in zip(nodes, counts, inputs, strict=True):
+        node.counts.take(WindowCounts(out_of_range=count.beyond), size)

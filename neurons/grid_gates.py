@@ -69,6 +69,11 @@ class GridGates:
         high = math.inf if above is not None and not above.slope else self.high + _ROUNDING_ALLOWANCE
         return low, high
 
+    @property
+    def slopes(self) -> bool:
+        """Whether the function goes on with a slope beyond its core: sub-neurons without end."""
+        return any(tail is not None and tail.slope for tail in (self.function.below, self.function.above))
+
     def describe(self, gates: Gates, addresses: list[int]) -> None:
         """Write grid, core and tails to the structure for the kernels."""
         gates.cells, gates.start, gates.inverse_width, gates.bias, gates.amplitude = addresses

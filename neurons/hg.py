@@ -204,6 +204,16 @@ class HGNode(WindowNode):
         """The train of a coded share as one whole number, its first step the highest of T binary digits."""
         return (share * 2.0**self.time_steps).floor_().clamp_(max=2.0**self.time_steps - 1)
 
+    @property
+    def extends(self) -> bool:
+        """Powers go on with further octaves, of the same relative error; what is held at its ends stays there."""
+        return isinstance(self.gates, OctaveGates) or not self.gates.slopes
+
+    @property
+    def inside(self) -> float:
+        """The middle of the range."""
+        return (self.low + self.high) / 2
+
     def count_out_of_range(self, v: Tensor) -> int:
         """How many of the inputs `v` ([B, ...]) lie beyond the range, in a direction where the function is not flat."""
         if v.numel() == 0:

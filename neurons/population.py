@@ -89,6 +89,7 @@ class Population:
             return self.fire_by_kernels(kernels, v.unsqueeze(0), fan_out, as_train=as_train)[1]
         counts = self._new_counts(v, fan_out)
         y = self._emit_by_torch(v, counts, as_train=as_train)
+        self._take(counts, v.unsqueeze(0), fan_out)
         self._tell(v, y, counts, fan_out)
         return y
 
@@ -116,6 +117,7 @@ class Population:
         node, counts = self.node, self._new_counts(currents[0], fan_out)
         membrane = node.recorder is not None or node.is_read
         v, y = self._emit_by_kernels(kernels, currents, counts, as_train=as_train, membrane=membrane, out=out)
+        self._take(counts, currents, fan_out)
         self._tell(v, y, counts, fan_out)
         return v, y
 
@@ -132,8 +134,20 @@ class Population:
             return WindowCounts()
         return WindowCounts.of_each(v) if fan_out is None or fan_out.asks_for_each else WindowCounts(True)
 
+    def _take(self, counts: WindowCounts, currents: Tensor, fan_out: FanOut | None) -> None:
+        """Keep the counts of a window of currents [S, B, ...], padding aside where the fan-out tells."""
+        size = currents[0].numel()
+        inputs = size if fan_out is None else fan_out.inputs(size)
+        found = counts.out_of_range
+        if fan_out is not None and inputs < size and (isinstance(found, Tensor) or found):
+            if isinstance(found, Tensor) and self.node.recorder is None:
+                counts.out_of_range = (found - (size - inputs)).clamp(min=0)  # at least; nobody waits for the device
+            elif fan_out.live is not None:
+                v = currents.sum(0).masked_fill(~fan_out.live, self.node.inside)
+                counts.out_of_range = self.node.count_out_of_range(v)
+        self.node.counts.take(counts, inputs)
+
     def _tell(self, v: Tensor | None, y: Tensor, counts: WindowCounts, fan_out: FanOut | None) -> None:
-        self.node.counts.take(counts)
         if self.node.recorder is not None and v is not None:
             self.node.recorder(self.node, WindowRecord(v, y, counts, fan_out))
 

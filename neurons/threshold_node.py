@@ -10,11 +10,9 @@ from las_sj.neurons.code import MultiThresholdCode, accumulate, emit_steps, writ
 from las_sj.neurons.counting import can_look_up, count_spikes, most_spikes
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.kernels.structures import Code, Thresholds
+from las_sj.neurons.row_octaves import ROUNDING_ALLOWANCE, RowGatedNode
 from las_sj.neurons.soundness import fault_of_threshold, fault_of_type
 from las_sj.neurons.surrogate import StraightThroughCode
-from las_sj.neurons.window import WindowNode
-
-_ROUNDING_ALLOWANCE = 2.0**-10  # an input so little above the range is coded as its end, not lost
 
 
 def as_threshold(name: str, value: float | Tensor) -> nn.Parameter:
@@ -30,7 +28,7 @@ def as_threshold(name: str, value: float | Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
 
 
-class ThresholdNode(WindowNode):
+class ThresholdNode(RowGatedNode):
     """A neuron that codes its membrane potential by spikes of amplitude α·2^-t, or multiples of it by level.
 
     Subclasses say which threshold α an element has. Step mode "s": [B, ..., C] to [B, ..., C]; "m": [T_in, B, ..., C]
@@ -89,10 +87,6 @@ class ThresholdNode(WindowNode):
         """α times `factor` for elements of that magnitude, broadcastable to it; `counts` takes outliers, if given."""
         raise NotImplementedError
 
-    def limit(self, v: Tensor) -> Tensor:
-        """The largest |v| in range, broadcastable to `v`."""
-        raise NotImplementedError
-
     def exact(self, v: Tensor) -> Tensor:
         """The membrane potential itself, which is what the code stands for."""
         return v
@@ -146,18 +140,18 @@ class ThresholdNode(WindowNode):
 
     def _saturated(self, magnitude: Tensor, counts: WindowCounts) -> Tensor | None:
         """Where |v| lies beyond the range or is NaN, if anywhere; counts the former."""
-        limit = self.limit(magnitude) * (1 + _ROUNDING_ALLOWANCE)
+        limit = self.limit(magnitude) * (1 + ROUNDING_ALLOWANCE)
         if self.code.nearest and float(magnitude.amax()) <= float(limit.amin()):
             return None
         counts.out_of_range += int((magnitude > limit).sum())
         if self.code.nearest:
             return ~(magnitude <= limit)
         # "floor" never emits 2θ(1), so the top of a normal sub-neuron's range needs the dynamics too
-        return ~(magnitude < self.alpha_of(magnitude, 1 - _ROUNDING_ALLOWANCE))
+        return ~(magnitude < self.alpha_of(magnitude, 1 - ROUNDING_ALLOWANCE))
 
     def count_out_of_range(self, v: Tensor) -> int:
         """How many of the membrane potentials `v` ([B, ...]) lie beyond the outermost threshold."""
-        limit = self.limit(v) * (1 + _ROUNDING_ALLOWANCE)
+        limit = self.limit(v) * (1 + ROUNDING_ALLOWANCE)
         if v.numel() == 0 or max(abs(float(extreme)) for extreme in torch.aminmax(v)) <= float(limit.amin()):
             return 0
         return int((v.abs() > limit).sum())

@@ -47,9 +47,10 @@ ELEMENTWISE_PRODUCTS = {"mul": None, "div": None, "addcmul": 0, "addcdiv": 0}  #
 ADDITIONS = frozenset({"add", "sub", "rsub", "sum", "mean", "cumsum", "neg"})
 # fmt: off
 COMPARISONS = frozenset({
-    "abs", "all", "amax", "amin", "any", "argmax", "argmin", "bitwise_and", "bitwise_not", "bitwise_or", "clamp",
-    "clamp_max", "clamp_min", "eq", "ge", "gt", "isfinite", "isnan", "le", "logical_and", "logical_not", "logical_or",
-    "lt", "masked_fill", "max", "maximum", "min", "minimum", "ne", "relu", "sign", "sort", "topk", "where",
+    "abs", "all", "amax", "amin", "any", "argmax", "argmin", "bitwise_and", "bitwise_not", "bitwise_or",
+    "bucketize", "clamp", "clamp_max", "clamp_min", "eq", "ge", "gt", "isfinite", "isnan", "le", "logical_and",
+    "logical_not", "logical_or", "lt", "masked_fill", "max", "maximum", "min", "minimum", "ne", "relu", "sign",
+    "sort", "topk", "where",
 })
 MOVEMENTS = frozenset({
     "_to_copy", "_unsafe_view", "arange", "cat", "clone", "constant_pad_nd", "contiguous",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from las_sj.models import Site
-from las_sj.neurons import HGNode, ThresholdNode, WindowNode, WindowRecord
+from las_sj.neurons import ThresholdNode, WindowNode, WindowRecord
 from las_sj.neurons.counts import OUTLIER_FLAG, split_counts
 
 Array = np.ndarray[Any, Any]
@@ -74,8 +74,7 @@ class SiteSpikes:
         if found == 0 or live is None:
             return found
         node = self.site.node
-        inside = (node.low + node.high) / 2 if isinstance(node, HGNode) else 0.0
-        return node.count_out_of_range(v.masked_fill(~live.mask, inside))
+        return node.count_out_of_range(v.masked_fill(~live.mask, node.inside))
 
     def _flush(self) -> None:
         for window in self._pending:

@@ -71,6 +71,7 @@ class Calibration:
             raise CalibrationError("the calibration data is empty: give at least one batch with a token")
         for name, site in tqdm(self.sites.items(), desc="setting thresholds", unit="site", leave=False):
             site.node.calibrate(self.statistics[name].seen, self.config.headroom, site.upper_bound)
+        execution_of(self.model).ranges.start_again()
 
 
 def calibrate(model: PreTrainedModel, config: LASConfig, batches: Iterable[Batch]) -> int:

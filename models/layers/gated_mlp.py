@@ -34,7 +34,9 @@ class GatedProduct(SpikingLayer):
         """Currents, or accumulated values, of activation(gate) ∘ up."""
         if isinstance(activation, SpikingActivation) and not watching.is_wrapped(activation):
             nodes = (activation.node, self.gate_node, self.up_node)
-            y = fused.gated_product(nodes, self.window(gate), self.window(up), as_train=self.execution.temporal)
+            gates, ups = self.window(gate), self.window(up)
+            live = self.execution.live_of(gates.shape[1:])
+            y = fused.gated_product(nodes, gates, ups, as_train=self.execution.temporal, live=live)
             if y is not None:
                 return self.close_window(y)
         gate, up = self.fire(self.gate_node, activation(gate)), self.fire(self.up_node, up)

@@ -15,7 +15,7 @@ from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.spiking_forms import spiking_form_of
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
-from las_sj.neurons import HGNode, WindowNode, fused
+from las_sj.neurons import CentredOctaves, HGNode, RowOctaves, ThresholdNode, fused
 
 
 def is_rms_norm(module: nn.Module) -> bool:
@@ -31,11 +31,12 @@ class SpikingRMSNorm(SpikingLayer):
     weight: Tensor
     eps: float
     variance_epsilon: float
-    centred_node: WindowNode
+    centred_node: ThresholdNode
     square_node: HGNode
     rsqrt_node: HGNode
-    scale_node: WindowNode
-    output_node: WindowNode
+    scale_node: ThresholdNode
+    output_node: ThresholdNode
+    octaves: CentredOctaves
 
     def equip(self, factory: NeuronFactory) -> None:
         self.centred_node = factory.coder()
@@ -43,14 +44,25 @@ class SpikingRMSNorm(SpikingLayer):
         self.rsqrt_node = factory.non_linearity("rsqrt")
         self.scale_node = factory.coder()
         self.output_node = factory.coder()
+        self.centred_node.octaves = self.octaves = CentredOctaves(self.scale_node, self.epsilon)
+        self.scale_node.octaves = self.output_node.octaves = RowOctaves()
 
     def sites(self) -> Iterator[Site]:
         # A centred spike goes into the squares and into the product with the scale, which has a term for each channel.
-        yield Site("centred_node", self.centred_node, "product", (Synapses("", 2),), self.dense(), native="norm")
+        opens = self._opens_gates()
+        dense = (*self.dense(), opens)
+        yield Site("centred_node", self.centred_node, "product", (Synapses("", 2),), dense, native="norm")
         yield Site("square_node", self.square_node, "neuron", (Synapses("", 1),))
         yield Site("rsqrt_node", self.rsqrt_node, "neuron", (Synapses("", 1),))
         yield Site("scale_node", self.scale_node, "product", (Synapses("", self.channels),))
-        yield Site("output_node", self.output_node, "product", (Synapses("", 1),))
+        yield Site("output_node", self.output_node, "product", (Synapses("", 1),), (opens,))
+
+    def _opens_gates(self) -> Dense:
+        """Octave gates look for the largest potential of a row: a comparison for each neuron, once a window.
+
+        Those of the scale, one neuron a row, are opened by the sub-neuron of 1/√· that is open.
+        """
+        return Dense("", additions=1, native=True, share=1 / self.execution.time_steps)
 
     @property
     def channels(self) -> int:
@@ -80,12 +92,14 @@ class SpikingRMSNorm(SpikingLayer):
         nodes = (self.centred_node, self.square_node, self.rsqrt_node, self.scale_node, self.output_node)
         ends = (self.gains, getattr(self, "bias", None))  # RMSNorm has no bias
         x_seq, temporal = self.window(x), self.execution.temporal
-        y = fused.norm(nodes, x_seq, *ends, self.epsilon, centres=self.centres, as_train=temporal)
+        live = self.execution.live_of(x_seq.shape[1:])
+        y = fused.norm(nodes, x_seq, *ends, self.epsilon, centres=self.centres, as_train=temporal, live=live)
         return self._each_population(x) if y is None else self.close_window(y)
 
     def _each_population(self, x: Tensor) -> Tensor:
-        centred = self.fire(self.centred_node, self.centre(x))
-        variance = self.fire(self.square_node, centred).mean(-1, keepdim=True) + self.per_step(self.epsilon)
+        x = self.centre(x)
+        centred = self.fire(self.centred_node, x)
+        variance = self.fire(self.square_node, centred).mean(-1, keepdim=True) + self._epsilon_of_rows(x)
         scale = self.fire(self.scale_node, self.fire(self.rsqrt_node, variance))  # [T·B, ..., 1]
         if self.execution.temporal:
             split = self.execution.split_time
@@ -98,6 +112,15 @@ class SpikingRMSNorm(SpikingLayer):
         if gains is None:
             return output
         return output * gains if bias is None else torch.addcmul(self.per_step(bias), output, gains)
+
+    def _epsilon_of_rows(self, x: Tensor) -> Tensor | float:
+        """ε as a current, in the units of each row's octave: a number, or [T·B, ..., 1]."""
+        if self.centred_node.bypass:
+            return self.per_step(self.epsilon)
+        if not self.execution.temporal:
+            return self.octaves.shifted(self.centred_node, x)
+        shifted = self.octaves.shifted(self.centred_node, self.execution.split_time(x).sum(0))
+        return self.per_step(shifted.repeat(self.execution.time_steps, *[1] * (x.dim() - 1)))
 
 
 @spiking_form_of(nn.LayerNorm)

@@ -1,8 +1,10 @@
 """The common part of all spiking layers, and how a module becomes one."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
@@ -11,7 +13,7 @@ from las_sj.models.layers.foreign_hooks import ForeignForwardHook, ForeignPreHoo
 from las_sj.models.layers.site import Site
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.reclassed import Reclassed, reclass
-from las_sj.neurons import FanOut, WindowNode, watching
+from las_sj.neurons import FanOut, LazyFanOut, WindowNode, watching
 
 Constant = TypeVar("Constant", Tensor, float)
 
@@ -91,12 +93,22 @@ class SpikingLayer(KnowsCalls):
             raise RuntimeError(
                 "the execution of the model was changed while a temporal call was under way: change it between calls"
             )
-        if node.recorder is None:
-            return node(window)
-        if fan_out is not None:
-            return node(window, fan_out=fan_out())
-        live = self.execution.live_of(window.shape[1:] if node.step_mode == "m" else window.shape)
-        return node(window, fan_out=FanOut(live))
+        find = fan_out or partial(self._live_fan_out, window.shape[1:] if node.step_mode == "m" else window.shape)
+        if node.recorder is not None:
+            return node(window, fan_out=find())
+        call = self.execution.call
+        if call is not None and call.token_mask is not None:
+            return node(window, fan_out=LazyFanOut(find, call.live_share))
+        return self.told(node(window))
+
+    def _live_fan_out(self, shape: torch.Size) -> FanOut:
+        return FanOut(self.execution.live_of(shape))
+
+    def told(self, y: Tensor) -> Tensor:
+        """`y`, after a warning where it is due and no call is under way, at whose end it would come."""
+        if self.execution.call is None:
+            self.execution.ranges.check()
+        return y
 
     def window(self, x: Tensor) -> Tensor:
         """Currents [T·B, ...] as [T, B, ...]; accumulated values [B, ...] as a window of one step, [1, B, ...]."""
@@ -104,7 +116,7 @@ class SpikingLayer(KnowsCalls):
 
     def close_window(self, y: Tensor) -> Tensor:
         """Trains [T, B, ...] as [T·B, ...]; sums as they are."""
-        return self.execution.merge_time(y) if self.execution.temporal else y
+        return self.told(self.execution.merge_time(y) if self.execution.temporal else y)
 
     def per_step(self, constant: Constant) -> Constant:
         """A constant as a current: its share of one time step in a temporal call."""

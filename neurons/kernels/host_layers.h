@@ -2,6 +2,7 @@
 // another, in one pass over memory.
 #pragma once
 
+#include <cmath>
 #include <vector>
 
 #include "host_neurons.h"
@@ -50,6 +51,24 @@ template <class Real> Real largest(const Real *x, Index count) {
     return *std::max_element(lanes, lanes + LANES);
 }
 
+// The largest magnitude, infinite or NaN where one is: bits of numbers without a sign are in the order of the numbers.
+template <class Real> Real largest_magnitude(const Real *x, Index count) {
+    IntegerOf<Real> lanes[LANES] = {0};
+    const auto take = [&](Index lane, Real value) {
+        const auto bits = las::bits_of(las::magnitude(value));
+        lanes[lane] = bits > lanes[lane] ? bits : lanes[lane];
+    };
+    Index i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (Index lane = 0; lane < LANES; lane++) take(lane, x[i + lane]);
+    for (; i < count; i++) take(0, x[i]);
+    return las::real_of(*std::max_element(lanes, lanes + LANES));
+}
+
+template <class Real> void multiply(Real *row, Index count, Real factor) {
+    for (Index i = 0; i < count; i++) row[i] *= factor;
+}
+
 // A row of channels through one population and back, block by block.
 template <class Neurons, class Real> void pass_row(const Neurons &neurons, Real *row, Index count, Counts &counts) {
     BlockOf<Neurons> block;
@@ -88,6 +107,43 @@ void for_rows(Index rows, Index channels, int threads, Counts *counts, Run run) 
     }
 }
 
+// ----------------------------------------------------------------------------------------------------- octaves of rows
+
+constexpr int OCTAVES = 126;  // of neurons/row_octaves.py
+
+// Which rows belong to octave 0, and where the others are brought; in units of the outermost threshold.
+template <class Real> struct Bounds {
+    Real low = 0, target = 1, floor = 0;
+};
+
+template <class Real> Real limit_of(const Thresholds<Real> &neurons) { return neurons.outlier[0]; }
+
+// 2^-k for the least octave k with size ≤ 2^k.
+template <class Real> Real unit_of(Real size) {
+    using Integer = IntegerOf<Real>;
+    constexpr Integer fraction = (Integer(1) << Layout<Real>::mantissa_bits) - 1;
+    const Real most = las::power_of_two<Real>(OCTAVES);
+    const Integer bits = las::bits_of(las::clamped(size, 1 / most, most)) + fraction;
+    return las::power_of_two<Real>(Layout<Real>::exponent_bias - (bits >> Layout<Real>::mantissa_bits));
+}
+
+// 2^-k for a row with this largest magnitude; NaN where that is infinite or NaN.
+template <class Real> Real unit_of_row(Real largest, Real limit, const Bounds<Real> &bounds) {
+    if (!(largest - largest == 0)) return largest - largest;
+    const Real size = largest / limit;
+    if (size >= bounds.low && size <= Real(1 + ROUNDING_ALLOWANCE)) return 1;
+    return unit_of((size < bounds.floor ? bounds.floor : size) / bounds.target);
+}
+
+// Of centred values: neither their code nor that of the scale saturates.
+template <class Real> Bounds<Real> bounds_of(const Norm<Real> &norm) {
+    const Real limit = limit_of(*norm.centred), largest_scale = limit_of(*norm.scale);
+    const Real least = 1 / largest_scale, left = least * least - Real(norm.epsilon);
+    const Real target = Real(2 * std::sqrt(double(norm.channels))) / (limit * largest_scale);
+    return {std::sqrt(left > 0 ? left : Real(0)) * Real(1 - ROUNDING_ALLOWANCE) / limit, target > 1 ? Real(1) : target,
+            Real(std::sqrt(norm.epsilon)) / limit};
+}
+
 // --------------------------------------------------------------------------------------------------------------- norms
 
 template <class Real> void centre(Real *row, Index channels) {
@@ -95,17 +151,26 @@ template <class Real> void centre(Real *row, Index channels) {
     for (Index i = 0; i < channels; i++) row[i] -= mean;
 }
 
-// Inputs to the potentials of the last population; `squares` has room for as many.
-template <class Real> void normalise(const Norm<Real> &norm, Real *row, Real *squares, Counts *counts) {
+// Inputs to the potentials of the last population, in units of its octave, 2^k, which is returned; `squares` has room
+// for as many.
+template <class Real>
+Real normalise(const Norm<Real> &norm, const Bounds<Real> &bounds, Real *row, Real *squares, Counts *counts) {
     const Index channels = norm.channels;
     if (norm.centres) centre(row, channels);
+    const Real unit = unit_of_row(largest_magnitude(row, channels), limit_of(*norm.centred), bounds);
+    if (unit != 1) multiply(row, channels, unit);
     pass_row(*norm.centred, row, channels, counts[InNorm::CENTRED]);
     std::copy(row, row + channels, squares);
     pass_row(*norm.square, squares, channels, counts[InNorm::SQUARE]);
-    Real factor = sum(squares, channels) / Real(channels) + Real(norm.epsilon);
+    Real factor = sum(squares, channels) / Real(channels) + Real(norm.epsilon) * unit * unit;
     pass_row(*norm.rsqrt, &factor, 1, counts[InNorm::RSQRT]);
+    const Real scale_unit = unit_of_row(las::magnitude(factor), limit_of(*norm.scale), {});
+    factor *= scale_unit;
     pass_row(*norm.scale, &factor, 1, counts[InNorm::SCALE]);
-    for (Index i = 0; i < channels; i++) row[i] *= factor;
+    multiply(row, channels, factor / scale_unit);
+    const Real output_unit = unit_of_row(largest_magnitude(row, channels), limit_of(*norm.output), {});
+    if (output_unit != 1) multiply(row, channels, output_unit);
+    return 1 / output_unit;
 }
 
 template <class Real>
@@ -115,16 +180,18 @@ void run_norm(const Norm<Real> &norm, const Currents &currents, Real *total, Rea
     const int time_steps = norm.output->code.time_steps;
     const Real share = total == nullptr ? Real(time_steps) : Real(1);  // each step of a train has its part of the bias
     const auto trains = train_at(train, time_steps, size);
-    const auto follow = [=](Real *y, Index start, Index count) {
-        if (gains != nullptr)
-            for (Index i = 0; i < count; i++) y[i] *= gains[start + i];
-        if (bias != nullptr)
-            for (Index i = 0; i < count; i++) y[i] += bias[start + i] / share;
-    };
+    const auto bounds = bounds_of(norm);
     const auto run = [&](Index index, Real *row, Counts *part) {
         const Index at = index * channels;
         integrate(currents, at, channels, row);
-        normalise(norm, row, row + channels, part);
+        const Real size = normalise(norm, bounds, row, row + channels, part);
+        const auto follow = [=](Real *y, Index start, Index count) {
+            if (size != 1) multiply(y, count, size);
+            if (gains != nullptr)
+                for (Index i = 0; i < count; i++) y[i] *= gains[start + i];
+            if (bias != nullptr)
+                for (Index i = 0; i < count; i++) y[i] += bias[start + i] / share;
+        };
         if (total == nullptr) return emit_row(*norm.output, row, channels, trains, at, part[InNorm::OUTPUT], follow);
         pass_row(*norm.output, row, channels, part[InNorm::OUTPUT]);
         follow(row, 0, channels);

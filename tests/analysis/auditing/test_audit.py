@@ -250,6 +250,7 @@ def tamper_bypass(snn: Any) -> None:
     snn.get_submodule("encoder.layer.0.intermediate.intermediate_act_fn.node").bypass = True
 
 
+@pytest.mark.filterwarnings("ignore::las_sj.OutOfRangeWarning")  # squares
 @pytest.mark.parametrize("tamper", [tamper_hook, tamper_forward, tamper_analog, tamper_bypass])
 def test_a_node_must_be_what_it_says(tamper: Any) -> None:
     snn = convert_tiny(MODELS["bert"](), time_steps=T)

@@ -19,6 +19,8 @@ from las_sj.analysis.spikes.site_spikes import TrainStatistics
 from las_sj.models import named_sites
 from las_sj.neurons import HGNode, OATNode
 
+pytestmark = pytest.mark.filterwarnings("ignore::las_sj.OutOfRangeWarning")  # chosen thresholds leave much outside
+
 T = 8
 NAMES = ["bert", "gpt2", "llama"]
 FAN_OUT = {
@@ -80,6 +82,11 @@ def live_neurons(site: str, shape: torch.Size, tokens: Tensor, pairs: Tensor) ->
     return pairs[:, None, None].expand(-1, heads, shape[1], -1, -1).flatten(0, 1)
 
 
+def in_octave(node: nn.Module, v: Tensor) -> Tensor:
+    """Potentials in the units of the population that each row opens, in norms."""
+    return v if node.octaves is None else v * node.octaves.units(node, v)
+
+
 class HandCount:
     """Spikes of one site, from its temporal trains."""
 
@@ -105,7 +112,7 @@ def counted_by_hand(model: PreTrainedModel, mask: Tensor | None = None) -> Itera
     for name, node in coders(model).items():
 
         def hook(module: nn.Module, args: Any, train: Tensor, name: str = name) -> None:
-            v = args[0].sum(0)
+            v = in_octave(module, args[0].sum(0))
             live = live_neurons(name, v.shape, tokens, pairs)
             counts.setdefault(name, HandCount()).add(v, train, live, module)
 

@@ -1,0 +1,100 @@
+"""The warning, once a model, that its neurons receive values that calibration has not seen."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+
+from las_sj.neurons import WindowNode
+
+SHARE = 1e-3  # of a population's inputs that may lie out of range
+LEAST = 1000  # inputs that a share is taken of, at least: one of a few is no sign
+BLOCK = 100_000  # inputs after which counting starts again, so that a change shows after any number of calls
+_EVERY = 16  # calls on other devices, whose counts must be fetched, between two looks
+_SAYING = Lock()
+
+
+class OutOfRangeWarning(UserWarning):
+    """More than one in 1,000 inputs of a population of neurons lay outside of its calibrated range."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many inputs of a population lay out of range.
+
+    Attributes:
+        name: of the site.
+        out_of_range, inputs: numbers of inputs, those out of range and all.
+    """
+
+    name: str
+    out_of_range: int
+    inputs: int
+
+    @property
+    def value(self) -> float:
+        """The share, of at least `LEAST` inputs."""
+        return self.out_of_range / max(self.inputs, LEAST)
+
+
+class Ranges:
+    """Looks after the populations of one model, which count their inputs; warns once.
+
+    Attributes:
+        nodes: the populations and their names, those aside that code any input as well as one in range.
+        said: whether the warning was given.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[tuple[str, WindowNode]] = []
+        self.said = False
+        self._looks = 0
+
+    def watch(self, nodes: Iterable[tuple[str, WindowNode]]) -> None:
+        """Look after these populations from now on."""
+        self.nodes = [(name, node) for name, node in nodes if not node.extends]
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Forget what was counted and said so far: ranges have changed."""
+        self.said = False
+        for _, node in self.nodes:
+            node.counts.mark()
+
+    def check(self) -> None:
+        """Warn where more than `SHARE` of a population's inputs, as of late, lay out of range."""
+        if self.said or torch.compiler.is_compiling():
+            return
+        self._looks += 1
+        beyond = [share for share in self._shares() if share.value > SHARE]
+        if not beyond:
+            return
+        with _SAYING:
+            said, self.said = self.said, True
+        if not said:
+            warnings.warn(_message(beyond), OutOfRangeWarning, stacklevel=2)
+
+    def _shares(self) -> Iterator[Share]:
+        """Of the populations with inputs out of range since counting started again."""
+        for name, node in self.nodes:
+            inputs, beyond = node.counts.recent
+            if isinstance(beyond, torch.Tensor):
+                if self._looks % _EVERY != 1:
+                    continue
+                beyond = int(beyond)
+            if inputs >= BLOCK:
+                node.counts.mark()
+            if beyond:
+                yield Share(name, beyond, inputs)
+
+
+def _message(beyond: list[Share]) -> str:
+    worst = max(beyond, key=lambda share: share.value)
+    others = f", and too many at {len(beyond) - 1} more" if len(beyond) > 1 else ""
+    return (
+        f"{worst.out_of_range:,} of {worst.inputs:,} inputs of {worst.name} lie outside of its calibrated range "
+        f"({worst.out_of_range / worst.inputs:.2%}){others}: they are cut off at its end, so outputs may be wrong. "
+        "Convert with more calibration data, or with data like this, or with a larger headroom"
+    )

@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from las_sj.data.writing import writing
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.errors import JournalError
 
@@ -99,8 +100,9 @@ class Journal:
     def _begin(self, fingerprint: Record) -> None:
         partial = self.folder / PARTIAL
         try:
-            partial.write_text(json.dumps(fingerprint, sort_keys=True, indent=1), encoding="utf-8")
-            partial.replace(self.folder / FINGERPRINT)
+            with writing(self.folder):
+                partial.write_text(json.dumps(fingerprint, sort_keys=True, indent=1), encoding="utf-8")
+                partial.replace(self.folder / FINGERPRINT)
         except BaseException:
             partial.unlink(missing_ok=True)
             self.close()
@@ -147,9 +149,11 @@ class Journal:
             if file.tell() and not _ends_a_line(path):
                 file.write("\n")  # what a killed process left of its last line stays unread
             for index in mine:
-                file.write(json.dumps({"index": index, "batch": digests[index]} | compute(index)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+                line = json.dumps({"index": index, "batch": digests[index]} | compute(index)) + "\n"
+                with writing(self.folder):
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
                 bar.update()
         self.processes.wait()
         known = self._read(name, digests)

@@ -145,15 +145,11 @@ class Journal:
         rank, count = self.processes.rank, self.processes.count
         mine = [index for index in range(rank, total, count) if index not in known]
         path = self.folder / f"{_file_name(name)}.{rank}.jsonl"
-        with path.open("a", encoding="utf-8") as file, _progress(name, total, len(known), rank) as bar:
-            if file.tell() and not _ends_a_line(path):
-                file.write("\n")  # what a killed process left of its last line stays unread
+        with _progress(name, total, len(known), rank) as bar:
             for index in mine:
-                line = json.dumps({"index": index, "batch": digests[index]} | compute(index)) + "\n"
+                record = {"index": index, "batch": digests[index]} | compute(index)
                 with writing(self.folder):
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    _append(path, json.dumps(record))
                 bar.update()
         self.processes.wait()
         known = self._read(name, digests)
@@ -221,10 +217,16 @@ def _records(path: Path) -> Iterator[Record]:
             yield record
 
 
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _append(path: Path, line: str) -> None:
+    """Add a line, and wait until it is on the disk."""
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")  # what a killed process left of its last line stays unread
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _file_name(name: str) -> str:

@@ -21,4 +21,4 @@ def reason_of(error: BaseException) -> str:
 
 def without_class_names(text: str) -> str:
     """A text in which no class of an error is named."""
-    return _CLASS_NAMES.sub("", text)
+    return _CLASS_NAMES.sub("", text.replace(" (OfflineModeIsEnabled)", ""))

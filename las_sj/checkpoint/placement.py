@@ -42,9 +42,19 @@ def places_of(device_map: str | None, max_memory: Sequence[str] = ()) -> Iterato
         if not equals or not device or not size:
             raise UsageError(f"--max-memory takes DEVICE=SIZE, such as cpu=8GiB, got {entry!r}")
         limits[int(device) if device.isdigit() else device] = size
+        _check_size(size)
     with owned_folder("las_sj_offload_") as folder:
         places: dict[str, Any] = {"device_map": {"": "disk"} if device_map == "disk" else device_map}
         yield places | {"offload_folder": str(folder)} | ({"max_memory": limits} if limits else {})
+
+
+def _check_size(size: str) -> None:
+    from accelerate.utils import convert_file_size_to_int
+
+    try:
+        convert_file_size_to_int(size)
+    except ValueError:
+        raise UsageError(f"--max-memory takes sizes such as 8GiB or 500MB, got {size!r}") from None
 
 
 def input_device(model: PreTrainedModel) -> torch.device:

@@ -26,7 +26,11 @@ def check_source(name: str, gguf_file: str | None = None) -> None:
         OSError: what is there is no model that can be loaded; the message says what to do.
     """
     path = Path(name)
-    if path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # too long, or behind a folder that nobody may look into
+        raise OSError(f"{name} cannot be read ({error.strerror}): check the path of the model") from None
+    if is_file:
         raise OSError(f"{name} is a file: give the folder of a model, or its name on the hub{_gguf_hint([path])}")
     if path.is_dir() and name.strip():
         _check_folder(path, gguf_file)

@@ -48,7 +48,10 @@ def load_weights(
         raise OSError(
             f"the model in {name} cannot be loaded ({reason_of(error)}): mend its config.json, or download it again"
         ) from error
-    _check_shapes(info["mismatched_keys"], name)
+    shapes = sorted(info["mismatched_keys"])
+    if new_head and shapes and not any(_is_of_body(model, key) for key, *_ in shapes):
+        raise OSError(f"the head of {name} is for other classes ({shapes[0][0]}): give the model without it")
+    _check_shapes(shapes, name)
     missing, lost = info["missing_keys"], [key for key in info["unexpected_keys"] if not HARMLESS.search(key)]
     if new_head:
         missing = [key for key in missing if _is_of_body(model, key) and "pooler" not in key]
@@ -72,7 +75,7 @@ BELONG = "give weights and a config.json that belong together (architectures, si
 
 
 def _check_shapes(mismatched: Collection[tuple[str, Any, Any]], name: str | Path) -> None:
-    for key, found, wanted in sorted(mismatched):
+    for key, found, wanted in mismatched:
         raise OSError(f"{key} in {name} has shape {[*found]}, but config.json asks for {[*wanted]}; {BELONG}")
 
 

@@ -38,7 +38,13 @@ def run(main: Callable[[], None]) -> None:
     """Run a command; what a user can mend ends in one line on stderr and a non-zero exit."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("torch").setLevel(logging.ERROR)
+    for library in (
+        "torch",
+        "huggingface_hub",
+        "datasets",
+        "accelerate",
+    ):  # what they warn of ends in an error, which is said
+        logging.getLogger(library).setLevel(logging.ERROR)
     keep_freed_memory()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # where the terminal knows no "…"
@@ -72,7 +78,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def _one_line(error: BaseException) -> str:
     """What went wrong; where, too, if nobody foresaw it."""
     notes = [*getattr(error, "__notes__", [])]
-    if _is_full(error):
+    if isinstance(error, OSError) and error.errno in FULL:
         notes.insert(0, "make room, or write elsewhere")
     if isinstance(error, MemoryError):
         return "; ".join(["not enough memory: use less at a time (--batch-size, --window) or a smaller model", *notes])
@@ -82,13 +88,6 @@ def _one_line(error: BaseException) -> str:
     return (
         f"unexpected failure {_place(error)} ({text or 'no reason given'}): {DEBUG}=1 shows the trace, please report it"
     )
-
-
-def _is_full(error: BaseException) -> bool:
-    """Whether there was no room; safetensors has errors of its own for what the system says."""
-    if isinstance(error, OSError) and error.errno in FULL:
-        return True
-    return any(f"(os error {number})" in str(error) for number in FULL)
 
 
 def _place(error: BaseException) -> str:

@@ -55,6 +55,8 @@ class ConvertRequest:
             at_least(name, getattr(self, name), 2)
         at_least("batch_size", self.batch_size, 1)
         check_device_name(self.device)
+        if self.model == "":
+            raise ValueError("the name of the model is empty: give a hub name or a folder, or leave it out")
         if self.evaluation is not None and self.calibration is None and self.model is not None:
             raise ValueError("--evaluation needs --calibration too")
 

@@ -130,6 +130,20 @@ class _Progress(ProgressCallback):
         if self.training_bar is not None and "loss" in logs:
             self.training_bar.set_postfix(loss=logs["loss"])
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Draw a bar that goes at the end, as those of the other commands do."""
+        super().on_train_begin(args, state, control, **others)
+        if self.training_bar is not None:
+            self.training_bar.leave = False
+
+    def on_prediction_step(
+        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **others: Any
+    ) -> None:
+        """Draw a bar of the predictions, which goes at the end too."""
+        super().on_prediction_step(args, state, control, eval_dataloader, **others)
+        if self.prediction_bar is not None:
+            self.prediction_bar.leave = False
+
     def close(self) -> None:
         """Close the bars of a training that was cut short, lest they be drawn again after its last line."""
         for bar in (self.training_bar, self.prediction_bar):

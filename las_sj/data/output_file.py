@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from las_sj.data.output_folder import OutputError
 from las_sj.data.owned_folder import owned_folder
+from las_sj.data.writing import OutputError, writing
 
 BEGINNING = 4096  # bytes that are looked at for the mark
 
@@ -33,7 +33,7 @@ def whole_file(path: Path, mark: str) -> Iterator[Path]:
     Arguments and errors are those of `check_file`.
     """
     check_file(path, mark)
-    with _written(path) as file:
+    with writing(path), _written(path) as file:
         yield file
         file.replace(path.resolve())
 
@@ -47,7 +47,7 @@ def _written(path: Path) -> Iterator[Path]:
         try:
             stage = stack.enter_context(owned_folder(f".{real.name}.partial-", real.parent))
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+            raise OutputError(f"cannot write {path} ({error.strerror or error}): give another file") from None
         yield stage / real.name
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from las_sj.data.owned_folder import owned_folder
 from las_sj.data.paths import lies_in
+from las_sj.data.writing import OutputError, writing
 
 MODEL = (
     "config.json",
@@ -30,10 +31,6 @@ TOKENIZER = (
     "chat_template.jinja",
 )
 SHOWN = 3  # files that a message names
-
-
-class OutputError(ValueError):
-    """The output cannot be written there; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,11 @@ def check_output(path: Path, overwrite: bool, output: Output = CONVERSION, input
     Raises:
         OutputError: it exists and `overwrite` is not set, or it is not a folder, or holds something else.
     """
-    if path.is_symlink() and not path.exists():
-        raise OutputError(f"{path} is a link to nothing: give a folder")
+    try:
+        if path.is_symlink() and not path.exists():
+            raise OutputError(f"{path} is a link to nothing: give a folder")
+    except OSError as error:  # too long, or behind a folder that nobody may look into
+        raise OutputError(f"{path} cannot be written ({error.strerror}): give another output") from None
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file: give a folder")
     path = path.resolve()
@@ -94,7 +94,7 @@ def _check_place(path: Path) -> None:
         with owned_folder(_prefix(path), place, lambda folder: _rescue(folder, path)):
             pass
     except OSError as error:
-        raise OutputError(f"cannot write to {place}: {error.strerror or error}") from None
+        raise OutputError(f"cannot write to {place} ({error.strerror or error}): give another output") from None
 
 
 def _check_replaceable(path: Path, output: Output, inputs: Iterable[Path]) -> None:
@@ -144,7 +144,8 @@ def whole_folder(
     """
     check_output(path, overwrite, output, inputs)
     path = path.resolve()
-    with _parents(path), owned_folder(_prefix(path), path.parent, lambda folder: _rescue(folder, path)) as stage:
+    stage_of = owned_folder(_prefix(path), path.parent, lambda folder: _rescue(folder, path))
+    with writing(path), _parents(path), stage_of as stage:
         new = stage / "new"
         new.mkdir()
         yield new

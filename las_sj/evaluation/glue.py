@@ -181,7 +181,9 @@ def predictions_of(task: GlueTask, logits: np.ndarray) -> np.ndarray:
         GlueError: a logit is infinite or NaN.
     """
     if not np.isfinite(logits).all():
-        raise GlueError("the model's outputs are infinite or NaN")
+        raise GlueError(
+            "the model's outputs are infinite or NaN: check its weights, or train with a smaller --learning-rate"
+        )
     return logits.argmax(-1) if task.labels else logits.squeeze(-1)
 
 
@@ -260,7 +262,7 @@ def _from_file(task: GlueTask, path: Path, skipped: int) -> tuple[list[list[str]
             column.append(_cell(row, name, place))
         labels.append(_label(task, _cell(row, task.file_label, place), place))
     if not labels:
-        raise GlueError(f"{path} has no rows")
+        raise GlueError(f"{path} has no rows: give a file with some")
     return texts, labels
 
 
@@ -280,7 +282,7 @@ def _rows(path: Path, header: tuple[str, ...], skipped: int) -> list[tuple[str, 
 def _tsv_row(line: str, names: tuple[str, ...], place: str) -> dict[str, Any]:
     cells = line.split("\t")
     if len(cells) != len(names):
-        raise GlueError(f"{place}: {len(cells)} columns, expected {len(names)}")
+        raise GlueError(f"{place}: {len(cells)} columns, expected {len(names)}: give a file of this task, with tabs")
     return dict(zip(names, cells, strict=True))
 
 
@@ -297,7 +299,7 @@ def _json_row(line: str, place: str) -> dict[str, Any]:
 def _cell(row: dict[str, Any], name: str, place: str) -> str:
     cell = row.get(name)
     if not isinstance(cell, str):
-        raise GlueError(f"{place}: no text in a column {name!r}")
+        raise GlueError(f"{place}: no text in a column {name!r}: give a file of this task")
     return cell
 
 

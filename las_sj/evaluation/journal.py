@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from las_sj.data.writing import writing
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.errors import JournalError
 
@@ -99,8 +100,9 @@ class Journal:
     def _begin(self, fingerprint: Record) -> None:
         partial = self.folder / PARTIAL
         try:
-            partial.write_text(json.dumps(fingerprint, sort_keys=True, indent=1), encoding="utf-8")
-            partial.replace(self.folder / FINGERPRINT)
+            with writing(self.folder):
+                partial.write_text(json.dumps(fingerprint, sort_keys=True, indent=1), encoding="utf-8")
+                partial.replace(self.folder / FINGERPRINT)
         except BaseException:
             partial.unlink(missing_ok=True)
             self.close()
@@ -143,13 +145,11 @@ class Journal:
         rank, count = self.processes.rank, self.processes.count
         mine = [index for index in range(rank, total, count) if index not in known]
         path = self.folder / f"{_file_name(name)}.{rank}.jsonl"
-        with path.open("a", encoding="utf-8") as file, _progress(name, total, len(known), rank) as bar:
-            if file.tell() and not _ends_a_line(path):
-                file.write("\n")  # what a killed process left of its last line stays unread
+        with _progress(name, total, len(known), rank) as bar:
             for index in mine:
-                file.write(json.dumps({"index": index, "batch": digests[index]} | compute(index)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+                record = {"index": index, "batch": digests[index]} | compute(index)
+                with writing(self.folder):
+                    _append(path, json.dumps(record))
                 bar.update()
         self.processes.wait()
         known = self._read(name, digests)
@@ -217,10 +217,16 @@ def _records(path: Path) -> Iterator[Record]:
             yield record
 
 
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _append(path: Path, line: str) -> None:
+    """Add a line, and wait until it is on the disk."""
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")  # what a killed process left of its last line stays unread
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _file_name(name: str) -> str:

@@ -111,10 +111,10 @@ def read_file(path: Path) -> str:
         content = path.read_bytes()
         text = content.decode("utf-8")
     except OSError as error:
-        raise TextError(f"cannot read text from {path}: {error}") from None
+        raise TextError(f"cannot read text from {path} ({error.strerror}): give a file of UTF-8 text") from None
     except UnicodeDecodeError as error:
         if error.start < len(content) - 3:
-            raise TextError(f"{path} is not UTF-8 text: byte {error.start}") from None
+            raise TextError(f"{path} is not UTF-8 text: byte {error.start}, give another file") from None
         text = content[: error.start].decode("utf-8")
     if not text.strip():
         raise TextError(f"{path} is empty: give a file with text")

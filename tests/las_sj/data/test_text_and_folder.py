@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from las_sj.checkpoint.loading import default_model
-from las_sj.data.output_folder import CONVERSION, OutputError, check_output, whole_folder
+from las_sj.data.output_folder import CONVERSION, check_output, whole_folder
 from las_sj.data.text import (
     TextError,
     longest_sequence,
@@ -30,6 +30,7 @@ from las_sj.data.text import (
     text_batches,
     token_windows,
 )
+from las_sj.data.writing import OutputError
 
 TEXT = "First Citizen: Before we proceed any further, hear me speak.\n\nAll: Speak, speak.\n" * 20
 
@@ -149,7 +150,7 @@ class TestWholeFolder:
                 (folder / "new").write_text("new")
 
         monkeypatch.setattr(Path, "rename", broken)
-        with pytest.raises(OSError, match="Input/output error"):
+        with pytest.raises(OutputError, match=r"out cannot be written \(Input/output error\): make room"):
             write()
         assert [path.name for path in target.iterdir()] == [CONVERSION.report]
         assert [path.name for path in tmp_path.iterdir()] == ["out"]

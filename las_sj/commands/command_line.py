@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from io import TextIOWrapper
@@ -16,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from las_sj.config import LASConfig
 from las_sj.memory import keep_freed_memory
+from las_sj.models import OutOfRangeWarning
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = 130
@@ -32,6 +34,7 @@ def run(main: Callable[[], None]) -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("torch").setLevel(logging.ERROR)
     keep_freed_memory()
+    warnings.formatwarning = _formatted
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # where the terminal knows no "…"
     signal.signal(signal.SIGTERM, _interrupt)
@@ -49,6 +52,15 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:  # whatever a checkpoint or a library made of it, the user gets one line
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _formatted(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of this package as one line, without the place in its code."""
+    if issubclass(category, OutOfRangeWarning):
+        return f"warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

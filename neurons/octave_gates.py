@@ -12,7 +12,7 @@ from las_sj.neurons.functions import OctaveFunction
 from las_sj.neurons.kernels.structures import Gates
 from las_sj.neurons.look_up import Selected, look_up
 
-_LAYOUT = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
+LAYOUT = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}  # digits, bias
 OCTAVES = 40  # least number of octaves that the range covers
 
 
@@ -83,7 +83,7 @@ class OctaveGates:
 
     def _lines(self, v: Tensor, tables: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Coded share, bias, amplitude and slope of the open sub-neuron, from the bits of each number."""
-        integer, mantissa_bits, exponent_bias = _LAYOUT[v.dtype]
+        integer, mantissa_bits, exponent_bias = LAYOUT[v.dtype]
         function, per_octave = self.function, self.fit.per_octave
         x = v.abs() if function.even else v
         x = x.clamp(2.0**-60, 2.0**63)

@@ -14,6 +14,7 @@ from torch import Tensor
 from las_sj.neurons import watching
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.fetching import fetched
+from las_sj.neurons.octave_gates import LAYOUT
 from las_sj.neurons.window import WindowNode
 
 ROUNDING_ALLOWANCE = 2.0**-10  # an input so little above the range is coded as its end, not lost
@@ -97,7 +98,7 @@ class CentredOctaves(RowOctaves):
     def shifted(self, coder: "RowGatedNode", v: Tensor) -> Tensor:
         """ε·4^-k for rows of centred values `v`, [..., C] to [..., 1]: what is added to the mean of shifted squares."""
         working = v.detach().to(torch.promote_types(v.dtype, torch.float32))
-        return (_powers(working, -2)[self.of(coder, working)] * self.epsilon).to(v.dtype)
+        return (_powers(working, -1).square()[self.of(coder, working)] * self.epsilon).to(v.dtype)
 
 
 class RowGatedNode(WindowNode):
@@ -160,7 +161,8 @@ class RowGatedNode(WindowNode):
         return emitted / units if self.octaves.restores else emitted
 
 
-def _powers(like: Tensor, octaves: int) -> Tensor:
-    """2^(octaves·k) for k = −`OCTAVES` … `OCTAVES`, of the type of `like`."""
-    powers = [2.0 ** (octaves * k) for k in range(-OCTAVES, OCTAVES + 1)]
-    return torch.tensor(powers, dtype=like.dtype, device=like.device)
+def _powers(like: Tensor, sign: int) -> Tensor:
+    """2^(sign·k) for k = −`OCTAVES` … `OCTAVES`, of the type of `like`; made of bits, where `like` is."""
+    integer, mantissa_bits, exponent_bias = LAYOUT[like.dtype]
+    exponents = sign * torch.arange(-OCTAVES, OCTAVES + 1, dtype=integer, device=like.device)
+    return ((exponents + exponent_bias) << mantissa_bits).view(like.dtype)

@@ -64,8 +64,9 @@ def is_spikes(tensor: Tensor, origin: Origin | None) -> bool:
     """Whether every number in a tensor is a spike of the neurons it came from, or 0: checked on the values.
 
     Only a train itself, or a view of it, can be: at step t, 0 and ±θ(t)(1 + j/n) of one of the neuron's sub-neurons
-    pass. Of a copy the time steps are not known any more, so it counts as analog. HG neurons emit currents of arbitrary
-    amplitude, which are no spikes for a multiplication.
+    pass, and the same times a power of two where rows have octave gates. Of a copy the time steps are not known any
+    more, so it counts as analog. HG neurons emit currents of arbitrary amplitude, which are no spikes for a
+    multiplication.
     """
     if origin is None or not isinstance(origin.node, ThresholdNode):
         return False
@@ -86,11 +87,20 @@ def _is_level(scaled: Tensor, first: Tensor, node: ThresholdNode, dtype: torch.d
     highest = torch.where(first, 2 * n, 2 * n - 1)
     allowed = scaled == 0
     for threshold in node.parameters():
-        level = scaled / threshold.detach().double() * n
+        base = threshold.detach().double()
+        level = scaled / (base * _octave(scaled / base, node)) * n
         whole = level.round()
         exact = (level - whole).abs() <= 4 * n * torch.finfo(dtype).eps
         allowed |= exact & (whole >= n) & (whole <= highest)
     return allowed
+
+
+def _octave(size: Tensor, node: ThresholdNode) -> Tensor | float:
+    """2^k of the octave that spikes of these sizes, in units of a threshold, can be of; 1 without octave gates."""
+    if node.octaves is None:
+        return 1.0
+    whole = size.clamp(min=torch.finfo(size.dtype).tiny) * (1 + 2.0**-16)  # spikes are rounded
+    return torch.exp2(whole.log2().floor().clamp(min=0.0))
 
 
 def train_origin(node: WindowNode, inputs: Origin | None) -> Origin:

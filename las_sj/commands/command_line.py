@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from io import TextIOWrapper
@@ -18,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from las_sj.config import LASConfig
 from las_sj.memory import keep_freed_memory
+from las_sj.models import OutOfRangeWarning
 from las_sj.reasons import without_class_names
 from las_sj.usage import UsageError
 
@@ -46,6 +48,7 @@ def run(main: Callable[[], None]) -> None:
     ):  # what they warn of ends in an error, which is said
         logging.getLogger(library).setLevel(logging.ERROR)
     keep_freed_memory()
+    warnings.formatwarning = _formatted
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # where the terminal knows no "…"
     signal.signal(signal.SIGTERM, _interrupt)
@@ -68,6 +71,15 @@ def run(main: Callable[[], None]) -> None:
             traceback.print_exception(error)
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _formatted(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of this package as one line, without the place in its code."""
+    if issubclass(category, OutOfRangeWarning):
+        return f"warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

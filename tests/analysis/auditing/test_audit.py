@@ -53,6 +53,15 @@ def test_in_other_precisions(dtype: torch.dtype) -> None:
     assert audit(snn, BATCH).fully_spike_driven
 
 
+@pytest.mark.parametrize("scale", [0.01, 0.2, 50.0, 1e6])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_rows_of_other_octaves(name: str, scale: float) -> None:
+    """In norms the thresholds of such rows are others, and spikes may be larger by powers of two."""
+    snn = convert_tiny(MODELS[name](), time_steps=T)
+    embeddings = snn.get_input_embeddings().weight[BATCH["input_ids"]].detach()
+    assert audit(snn, {"inputs_embeds": embeddings * scale}).fully_spike_driven
+
+
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
 def test_an_unconverted_model_is_not(name: str) -> None:
     ann = MODELS[name]()

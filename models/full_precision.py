@@ -18,13 +18,15 @@ def in_full_precision(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(forward)
     def run(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
-        if weight is None or not torch.is_autocast_enabled(weight.device.type):
+        source = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+        device = "cpu" if source is None else source.device.type
+        if not torch.is_autocast_enabled(device):
             return forward(model, *args, **kwargs)
+        weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
         for name, value in kwargs.items():
-            if is_value(name) and isinstance(value, Tensor):
+            if weight is not None and is_value(name) and isinstance(value, Tensor):
                 kwargs[name] = value.to(weight.dtype)
-        with torch.autocast(weight.device.type, enabled=False):
+        with torch.autocast(device, enabled=False):
             return forward(model, *args, **kwargs)
 
     return run

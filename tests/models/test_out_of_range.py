@@ -3,7 +3,6 @@
 import copy
 import threading
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 import las_sj
 from las_sj import OutOfRangeWarning
 from las_sj.models import execution_of, named_sites
-from las_sj.models.call import Call, begin
+from las_sj.models.call import Call, under_way
 from las_sj.models.execution import Execution
 from las_sj.models.layers.activation import SpikingActivation
 from las_sj.models.layers.attention import SpikingAttentionCore
@@ -30,12 +29,6 @@ from las_sj.neurons import HGNode, MultiThresholdCode, OATNode, WindowCounts, Wi
 
 SITE = "model.layers.1.self_attn.input_node"
 executions = pytest.mark.parametrize("execution", EXECUTIONS)
-
-
-@pytest.fixture(autouse=True)
-def no_call_left() -> Iterator[None]:
-    yield
-    begin(None)
 
 
 @pytest.fixture(scope="module")
@@ -309,10 +302,10 @@ class TestPadding:
         mask[0, :8] = False
         beyond = []
         for token_mask in (mask, None):
-            begin(Call(network.identity, layer, temporal=execution == "temporal", token_mask=token_mask))
+            call = Call(network.identity, layer, execution == "temporal", T, token_mask=token_mask)
             for node in nodes:
                 node.reset_counts()
-            with torch.no_grad():
+            with torch.no_grad(), under_way(call):
                 layer((x / T).repeat(T, 1, 1) if execution == "temporal" else x)
             beyond.append(sum(node.out_of_range for node in nodes))
         assert beyond[0] == 0 < beyond[1]

@@ -102,7 +102,6 @@ def test_checkpoints_that_are_older_load(edit: Callable[[dict[str, Any]], Any], 
         (CELLS, lambda tensor: tensor - 1, "not the table"),
         (CELLS, lambda tensor: tensor.to(torch.int64), "the type torch.int32, got torch.int64"),
     ],
-    ids=str,
 )
 def test_what_no_neuron_has_is_refused_without_digests(
     name: str, edit: Callable[[Tensor], Tensor], fault: str, folder: Path

@@ -1,7 +1,7 @@
 """Norms whose input is much smaller or larger than anything in the calibration, infinite, or no number."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 import las_sj
 from las_sj.models import named_sites
-from las_sj.models.call import Call, begin
+from las_sj.models.call import Call, under_way
 from las_sj.models.execution import Execution
 from las_sj.models.families.gemma2 import OneCentredRMSNorm
 from las_sj.models.layers.norm import SpikingLayerNorm, SpikingRMSNorm
@@ -40,12 +40,6 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], type[SpikingRMSNorm]]] = {
 kinds = pytest.mark.parametrize("kind", list(KINDS))
 executions = pytest.mark.parametrize("execution", EXECUTIONS)
 backends = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def no_call_left() -> Iterator[None]:
-    yield
-    begin(None)
 
 
 def rows(count: int = 16, seed: int = 0) -> Tensor:
@@ -120,12 +114,12 @@ class Norms:
         """The sum over the window, in fp64."""
         temporal = execution == "temporal"
         functional.set_step_mode(self.snn, "m" if temporal else "s")
-        begin(Call(self.execution.identity, self.snn, temporal=temporal))
         x = x.to(next(self.snn.centred_node.parameters()).dtype)
-        if not temporal:
-            return self.snn(x).double()
-        shares = torch.tensor([0.7, -0.2, 0.5, *[0.0] * (T - 3)], dtype=x.dtype).view(T, *[1] * x.dim())
-        return self.snn((x * shares).flatten(0, 1)).view(T, *x.shape).double().sum(0)
+        with under_way(Call(self.execution.identity, self.snn, temporal, T)):
+            if not temporal:
+                return self.snn(x).double()
+            shares = torch.tensor([0.7, -0.2, 0.5, *[0.0] * (T - 3)], dtype=x.dtype).view(T, *[1] * x.dim())
+            return self.snn((x * shares).flatten(0, 1)).view(T, *x.shape).double().sum(0)
 
 
 @kinds
@@ -244,8 +238,8 @@ def test_half_precision(execution: str, dtype: torch.dtype) -> None:
     for scale in (0.05, 50.0):
         x = rows()[1:].to(dtype) * scale
         functional.set_step_mode(norms.snn, "m" if execution == "temporal" else "s")
-        begin(Call(norms.execution.identity, norms.snn, temporal=execution == "temporal"))
-        with torch.no_grad():
+        call = Call(norms.execution.identity, norms.snn, execution == "temporal", T)
+        with torch.no_grad(), under_way(call):
             if execution == "temporal":
                 y = norms.snn((x / T).repeat(T, 1)).view(T, *x.shape).double().sum(0)
             else:

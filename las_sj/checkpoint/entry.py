@@ -20,9 +20,11 @@ class BrokenCheckpointError(ValueError):
 
 @register_quantization_config(METHOD)
 class LASQuantizationConfig(QuantizationConfigMixin):
-    """What config.json says of a converted model: `LASConfig`, the format version, the ranges of HG neurons, the names
-    of the modules that stayed analog by request (None in format 1, which has only the patterns), and digests of the
-    neurons of each site (None in checkpoints that are older than these).
+    """What config.json says of a converted model.
+
+    It has what `LASConfig` has, the format version, and the ranges of HG neurons. It names the modules that stayed analog
+    by request (None in format 1, which has only the patterns). For each site it has a digest of its neurons; None in
+    checkpoints that are older.
 
     Raises:
         BrokenCheckpointError: the file was written by a newer version, or an entry is unknown or of a wrong kind.

@@ -164,9 +164,9 @@ def _class_of(config: PretrainedConfig, name: str | Path) -> Any:
     Raises:
         OSError: it is no class of transformers for models of this type.
     """
-    architecture = (config.architectures or [None])[0]
-    if architecture is None:
+    if not config.architectures:
         return AutoModel
+    architecture = config.architectures[0]
     known = getattr(transformers, str(architecture), None)
     kind = getattr(known, "config_class", None)
     if isinstance(known, type) and issubclass(known, PreTrainedModel) and kind and isinstance(config, kind):

@@ -12,6 +12,7 @@ from commands import ENVIRONMENT, Finished, in_this_process
 
 import las_sj
 import las_sj_cli
+from las_sj.commands import inspect
 from las_sj.commands.convert import main as convert_main
 
 IMPORT_ALL = """
@@ -124,3 +125,22 @@ def test_commands_fail_as_by_themselves(
         assert failed == direct(*arguments)
     assert (failed.code, failed.out, len(failed.visible)) == (code, "", 1)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "typed"),
+    [
+        ("/usr/bin/las-sj", "las-sj inspect"),
+        ("/site-packages/las_sj/__main__.py", "python -m las_sj inspect"),
+        ("/site-packages/las_sj/inspect.py", "python -m las_sj.inspect"),
+    ],
+)
+def test_help_names_what_was_typed(
+    path: str, typed: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [path])
+    with pytest.raises(SystemExit):
+        inspect.main(["--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: {typed} ")
+    assert ("python -m" in shown) == typed.startswith("python")

@@ -165,3 +165,15 @@ def test_digests_of_tensors_and_files(tmp_path: Path) -> None:
     assert digest_of(tmp_path / "a") == digest_of(tmp_path / "b") != digest_of(tmp_path / "c")
     with pytest.raises(TypeError, match="no digest of a object"):
         digest_of(object())
+
+
+def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
+    """The end of an evaluation removes what it kept, and nothing else that was put there."""
+    journal = Journal(tmp_path / "work", SETTINGS)
+    journal.collect("task", [0], square)
+    for name in ("thesis.tex", "questions.jsonl"):
+        (tmp_path / "work" / name).write_text("precious")
+    journal.remove()
+    journal.close()
+    assert {path.name for path in (tmp_path / "work").iterdir()} >= {"thesis.tex", "questions.jsonl"}
+    assert not list((tmp_path / "work").glob("task.*"))

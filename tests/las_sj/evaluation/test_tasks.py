@@ -18,13 +18,13 @@ from las_sj.checkpoint.loading import default_model
 from las_sj.data.text import TextError
 from las_sj.evaluation import language, yes_no
 from las_sj.evaluation.classification import columns_of
-from las_sj.evaluation.errors import GlueError
+from las_sj.evaluation.errors import GlueError, SourceError
 from las_sj.evaluation.glue import TASKS
 from las_sj.evaluation.journal import Journal
 from las_sj.evaluation.markdown import figure
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.report import EvaluationReport, RunSettings
-from las_sj.evaluation.result import TaskResult, measure
+from las_sj.evaluation.result import Measure, TaskResult, measure
 
 pytest.importorskip("scipy", reason="the extra evaluate is not installed")
 
@@ -197,3 +197,22 @@ def test_what_counts_as_yes(answer: str, yes: bool) -> None:
 )
 def test_figures_that_are_not_zero_do_not_look_like_it(value: float, text: str) -> None:
     assert figure(value, "+") == text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_metrics_that_are_no_numbers_are_errors(value: float) -> None:
+    """A table would show an empty cell."""
+    found = TaskResult("text", "", 1, "tokens", [Measure("perplexity", 2.0, value, math.nan, math.nan)], None, 1.0, 1.0)
+    with pytest.raises(SourceError, match="text: the perplexity of the SNN is (nan|inf): check the model's weights"):
+        found.check_finite()
+
+
+def test_outputs_that_are_no_numbers_are_errors() -> None:
+    ann = gpt2()
+    pair = Pair(ann, convert_tiny(ann, time_steps=4), None)
+    ids = torch.ones(1, 4, dtype=torch.long)
+    ann.lm_head.weight.data[3] = math.nan
+    with pytest.raises(SourceError, match="the ANN's outputs are NaN"):
+        pair.run({"input_ids": ids})
+    with pytest.raises(TextError, match="token 100, but the model knows 100 tokens"):
+        pair.run({"input_ids": ids * 100})

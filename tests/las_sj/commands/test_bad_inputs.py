@@ -198,7 +198,7 @@ BAD: dict[str, Bad] = {
     "adapter, reported": reported("model holds an adapter", containing("adapter_config.json", b"{}")),
     "NaN, inspected": inspected(f"weight {HEAD} in .* has infinite or NaN", nan_in(HEAD)),
     "layers, inspected": inspected("no place for: transformer.h.1.* more; give", configured(n_layer=1)),
-    "ranges": inspected("model cannot be loaded .*hg_ranges", quantised(hg_ranges={})),
+    "ranges": inspected("model cannot be loaded.*hg_ranges", quantised(hg_ranges={})),
     "not converted": Bad("inspect", "gpt", (), (), "is not converted: give the output of las-sj convert"),
     "tokens": inspected("--tokens must be at most 64", options=("--tokens", 65)),
     "no tokens": inspected("--tokens must be at least 1, got 0", options=("--tokens", 0), code=2),

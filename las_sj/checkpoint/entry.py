@@ -22,9 +22,9 @@ class BrokenCheckpointError(ValueError):
 class LASQuantizationConfig(QuantizationConfigMixin):
     """What config.json says of a converted model.
 
-    It has what `LASConfig` has, the format version, and the ranges of HG neurons. It names the modules that stayed analog
-    by request (None in format 1, which has only the patterns). For each site it has a digest of its neurons; None in
-    checkpoints that are older.
+    It has what `LASConfig` has, the format version, and the ranges of HG neurons. It names the modules that stayed
+    analog by request (None in format 1, which has only the patterns). For each site it has a digest of its neurons;
+    None in checkpoints that are older.
 
     Raises:
         BrokenCheckpointError: the file was written by a newer version, or an entry is unknown or of a wrong kind.

@@ -75,5 +75,5 @@ def test_layers_without_end_are_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"n_layer": 10**400}))
-    with pytest.raises(OSError, match=r"config\.json of .* asks for 10{19} layers, of \d+ weights"):
+    with pytest.raises(OSError, match=r"config\.json of .* asks for 10{19} layers, but there are \d+ weights"):
         load_converted(tmp_path / "model")

@@ -18,7 +18,7 @@ from transformers import (
 from las_sj.checkpoint.quantizer import METHOD
 from las_sj.checkpoint.source import NEEDS_CODE, check_source
 from las_sj.checkpoint.tokenizer import has_tokenizer, load_tokenizer
-from las_sj.checkpoint.weights import check_finite, load_weights
+from las_sj.checkpoint.weights import check_depth, check_finite, load_weights
 from las_sj.extras import require_extra
 from las_sj.models import UnsupportedModelError, family_of_config
 from las_sj.reasons import reason_of
@@ -135,6 +135,7 @@ def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, 
             f"the model in {folder} is not converted: give the output of las-sj convert {folder}"
         )
     tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
+    check_depth(config, folder)
     model = load_weights(_class_of(config, folder), folder)
     check_finite(model, folder)
     return model.to(device).eval(), tokenizer

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from las_sj.checkpoint.entry import BrokenCheckpointError
 from las_sj.checkpoint.placement import weights_of
@@ -114,6 +114,19 @@ def check_finite(model: PreTrainedModel, name: str | Path) -> None:
     broken = broken_weight(model)
     if broken is not None:
         raise OSError(f"weight {broken} in {name} has infinite or NaN values: the checkpoint is broken, save it again")
+
+
+def check_depth(config: PretrainedConfig, folder: Path) -> None:
+    """Raise an OSError where config.json asks for more layers than there are weights: making them might never end."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    try:
+        stored = len(stored_names(folder))
+    except SafetensorError:
+        return  # `load_weights` says it
+    if isinstance(layers, int) and layers > stored > 0:
+        raise OSError(
+            f"config.json of {folder} asks for {str(layers)[:20]} layers, but there are {stored} weights; {BELONG}"
+        )
 
 
 def stored_names(folder: Path) -> set[str]:

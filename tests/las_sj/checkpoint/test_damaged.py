@@ -3,6 +3,7 @@
 `mutants` draws them, by number, and says what each is."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from commands import ENVIRONMENT
 from tiny_models import convert_tiny, gpt2
 
-import las_sj
+from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.node_digests import digests_of
 
 MUTANTS = 300
@@ -39,7 +40,7 @@ def outcomes(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def saved(folder: Path) -> dict[str, str]:
-    digests: dict[str, str] = digests_of(las_sj.checkpoint.loading.load_converted(folder)[0])
+    digests: dict[str, str] = digests_of(load_converted(folder)[0])
     return digests
 
 
@@ -67,3 +68,12 @@ def test_no_other_neurons_run(outcomes: list[dict[str, Any]], saved: dict[str, s
 
 def test_what_is_not_damaged_runs(folder: Path, saved: dict[str, str]) -> None:
     assert mutants.outcome(folder) == {"digests": saved}
+
+
+def test_layers_without_end_are_refused(folder: Path, tmp_path: Path) -> None:
+    """Found by a mutant of a larger number: they took all memory."""
+    shutil.copytree(folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"n_layer": 10**400}))
+    with pytest.raises(OSError, match=r"config\.json of .* asks for 10{19} layers, but there are \d+ weights"):
+        load_converted(tmp_path / "model")

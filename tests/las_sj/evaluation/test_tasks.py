@@ -203,7 +203,7 @@ def test_figures_that_are_not_zero_do_not_look_like_it(value: float, text: str) 
 def test_metrics_that_are_no_numbers_are_errors(value: float) -> None:
     """A table would show an empty cell."""
     found = TaskResult("text", "", 1, "tokens", [Measure("perplexity", 2.0, value, math.nan, math.nan)], None, 1.0, 1.0)
-    with pytest.raises(SourceError, match="text: the perplexity of the SNN is (nan|inf): check the model's weights"):
+    with pytest.raises(SourceError, match=r"text: the perplexity of the SNN is (nan|inf): check the model's weights"):
         found.check_finite()
 
 

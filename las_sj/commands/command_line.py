@@ -23,6 +23,7 @@ from las_sj.models import OutOfRangeWarning
 from las_sj.reasons import without_class_names
 from las_sj.usage import UsageError
 
+QUIET = ("torch", "huggingface_hub", "datasets", "accelerate")  # what they warn of ends in an error, which is said
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WRONG_USAGE = 2
 INTERRUPTED = 130
@@ -40,12 +41,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a command; what a user can mend ends in one line on stderr and a non-zero exit."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    for library in (
-        "torch",
-        "huggingface_hub",
-        "datasets",
-        "accelerate",
-    ):  # what they warn of ends in an error, which is said
+    for library in QUIET:
         logging.getLogger(library).setLevel(logging.ERROR)
     keep_freed_memory()
     warnings.formatwarning = _formatted

@@ -8,8 +8,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils.quantization_config import QuantizationMethod
 
-from las_sj.checkpoint.placement import execution_device, input_device, weights_of
+from las_sj.checkpoint.placement import execution_device, input_device
 from las_sj.checkpoint.quantizer import mark, quantization_config_of
+from las_sj.checkpoint.weights import broken_weight
 from las_sj.config import LASConfig
 from las_sj.conversion.all_or_nothing import all_or_nothing
 from las_sj.conversion.calibration import CalibrationError, calibrate
@@ -126,8 +127,6 @@ def _check_activations(outputs: Outputs) -> None:
 
 def check_weights(model: PreTrainedModel) -> None:
     """Raise a CalibrationError where a weight is infinite or NaN."""
-    for name, parameter in weights_of(model):
-        if not parameter.is_floating_point() or parameter.numel() == 0:
-            continue
-        if not all(torch.isfinite(extreme) for extreme in torch.aminmax(parameter.detach())):  # without a copy of it
-            raise CalibrationError(f"weight {name} has infinite or NaN values: the checkpoint is broken")
+    name = broken_weight(model)
+    if name is not None:
+        raise CalibrationError(f"weight {name} has infinite or NaN values: the checkpoint is broken")

@@ -1,7 +1,7 @@
 """The kernels on a processor: built once by the system's C++ compiler, kept in the user's cache, called through ctypes.
 
-The library is built for the very processor that it runs on (-march=native), so its name is a digest of the sources and
-the processor's features. Where it cannot be built, `load` returns None and says so once.
+The library is built for the very processor that it runs on (-march=native), so its name is a digest of the sources, the
+processor's features and the OpenMP library. Where it cannot be built, `load` returns None and says so once.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from las_sj.neurons.kernels import library_cache
+from las_sj.neurons.kernels import library_cache, openmp
 from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Norm, Softmax, Thresholds
 
 SOURCES = Path(__file__).parent
 FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_blocks.h", "neuron.h")  # what is compiled
 DTYPES = (torch.float32, torch.float64)
 # No contraction: a product and a sum in one rounding would differ from the torch code.
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 NATIVE = ("-march=native", *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()))
 THREADS = ("-fopenmp",)
 _RUN = 5  # dimensions of `Currents`
@@ -76,14 +76,30 @@ def compiler() -> list[str]:
     raise FileNotFoundError("no C++ compiler was found")
 
 
-def build(output: Path, flags: Sequence[str]) -> None:
+def build(output: Path, flags: Sequence[str], runtime: Path | None = None) -> None:
     """Compile host.cpp.
+
+    Args:
+        output: the library.
+        flags: of the compiler, besides those that the results depend on.
+        runtime: the OpenMP library to link it to; the compiler's own if None.
 
     Raises:
         CalledProcessError: the compiler failed; its `stderr` says why.
     """
-    command = [*compiler(), *FLAGS, *flags, str(SOURCES / "host.cpp"), "-o", str(output)]
-    subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
+    source = str(SOURCES / "host.cpp")
+    if runtime is None:
+        return _compile([*FLAGS, *flags, "-shared", source, "-o", str(output)])
+    unlinked = output.with_suffix(".o")
+    _compile([*FLAGS, *flags, "-c", source, "-o", str(unlinked)])
+    _compile(
+        ["-shared", str(unlinked), str(runtime), "-o", str(output)]
+    )  # without -fopenmp, which adds the compiler's own
+    unlinked.unlink()
+
+
+def _compile(arguments: Sequence[str]) -> None:
+    subprocess.run([*compiler(), *arguments], check=True, capture_output=True, text=True, errors="replace")
 
 
 def _built() -> Path:
@@ -93,14 +109,17 @@ def _built() -> Path:
 def _build_for_this_processor(output: Path) -> None:
     folder = library_cache.folder()
     _log.warning("building kernels for this processor, once, into %s (some 20 seconds)", folder)
+    runtime = openmp.runtime_of_torch()
     try:
-        build(output, (*NATIVE, *THREADS))
+        build(output, (*NATIVE, *THREADS), runtime)
     except subprocess.CalledProcessError:  # clang comes without OpenMP: one thread is better than none
         build(output, NATIVE)
 
 
 def _digest() -> str:
-    parts = [*((SOURCES / name).read_text(encoding="utf-8") for name in FILES), *FLAGS, *NATIVE, _features()]
+    sources = [(SOURCES / name).read_text(encoding="utf-8") for name in FILES]
+    runtime = openmp.runtime_of_torch()
+    parts = [*sources, *FLAGS, *NATIVE, _features(), "" if runtime is None else runtime.name]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -19,7 +19,7 @@ def library() -> CDLL:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "emulated_gpu.so"
         source = Path(__file__).with_suffix(".cpp")
-        flags = [flag for flag in host.FLAGS if not flag.startswith("-O")]
+        flags = ["-shared", *(flag for flag in host.FLAGS if not flag.startswith("-O"))]
         command = [*host.compiler(), *flags, "-O1", f"-I{cuda.SOURCES}", str(source), "-o", str(output)]
         subprocess.run(command, check=True)
         return CDLL(str(output))

@@ -69,8 +69,10 @@ class HGNode(WindowNode):
                 self.gates = GridGates(self.function, time_steps, tolerance)
             else:
                 self.gates = OctaveGates(self.function, time_steps, tolerance)
-            for name, table in self.gates.tables().items():
-                self.register_buffer(name, table.clone())
+            tables = self.gates.tables()
+        self._table_names = tuple(tables)
+        for name, table in tables.items():
+            self.register_buffer(name, table.clone())
         self.set_range(low, high)
 
     @property
@@ -121,7 +123,7 @@ class HGNode(WindowNode):
         return list(self._tables().values())
 
     def _tables(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self.gates.tables()}
+        return {name: getattr(self, name) for name in self._table_names}
 
     def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """Tables that are not those of the fit, which follow from function, time steps and tolerance."""

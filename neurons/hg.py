@@ -10,6 +10,7 @@ from torch import Tensor
 from las_sj.neurons.counting import count_ones
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.functions import FUNCTIONS, GridFunction
+from las_sj.neurons.gated import Gated
 from las_sj.neurons.grid_gates import GridGates
 from las_sj.neurons.kernels.structures import Gates
 from las_sj.neurons.look_up import Selected
@@ -20,7 +21,7 @@ from las_sj.neurons.surrogate import SlopeOfSubNeuron
 from las_sj.neurons.window import WindowNode
 
 
-class HGNode(WindowNode):
+class HGNode(Gated, WindowNode):
     """HG(x) = Σ_m g_m(x)·FS_m(x), with g_m(x) = 1 where a_m < x ≤ a_{m+1} (LAS, arXiv 2505.09659).
 
     FS_m codes r = x − a_m in binary, θ(t) = h(t) = Δ_m·2^-t, with output weights d(t) = slope_m·θ(t) and a bias
@@ -63,40 +64,16 @@ class HGNode(WindowNode):
             raise ValueError(f"tolerance must lie in 1e-7…0.1, got {tolerance!r}")
         self.function = FUNCTIONS[function]
         self.tolerance = tolerance
-        self.gates: GridGates | OctaveGates
         with torch.device("cpu"):  # also while a model is created on the meta device
             if isinstance(self.function, GridFunction):
                 self.gates = GridGates(self.function, time_steps, tolerance)
             else:
                 self.gates = OctaveGates(self.function, time_steps, tolerance)
-            for name, table in self.gates.tables().items():
-                self.register_buffer(name, table.clone())
+            tables = self.gates.tables()
+        self._table_names = tuple(tables)
+        for name, table in tables.items():
+            self.register_buffer(name, table.clone())
         self.set_range(low, high)
-
-    @property
-    def low(self) -> float:
-        """Lower end of the range of inputs."""
-        return self.gates.low
-
-    @property
-    def high(self) -> float:
-        """Upper end of the range of inputs."""
-        return self.gates.high
-
-    @property
-    def bound(self) -> float:
-        """Proven bound of the error within the range."""
-        return self.gates.bound
-
-    @property
-    def relative_bound(self) -> float:
-        """Proven bound of the error within the range, relative to the function."""
-        return self.gates.relative_bound
-
-    @property
-    def sub_neurons(self) -> int:
-        """M, the number of sub-neurons."""
-        return self.gates.sub_neurons
 
     def set_range(self, low: float | None, high: float | None) -> None:
         """Set the range of inputs; None keeps the function's core, or 40 octaves around 1."""
@@ -121,7 +98,7 @@ class HGNode(WindowNode):
         return list(self._tables().values())
 
     def _tables(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self.gates.tables()}
+        return {name: getattr(self, name) for name in self._table_names}
 
     def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """Tables that are not those of the fit, which follow from function, time steps and tolerance."""

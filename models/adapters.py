@@ -4,22 +4,23 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from las_sj.neurons import watching
+
 _OWN = ("base_layer", "original_module")  # how tuners, and what trains a module as a whole, name the layer they hold
 _COPIES = "modules_to_save"
 
 
 def is_adapter(module: nn.Module) -> bool:
     """Whether a module is put around a layer: by PEFT, or as PEFT does it."""
-    return any(isinstance(getattr(module, name, None), nn.Module) for name in _OWN)
+    children = watching.children_of(module)
+    return any(children.get(name) is not None for name in _OWN)
 
 
 def adapted(module: nn.Module) -> nn.Module:
     """The layer inside of adapters; the module itself without any."""
-    for name in _OWN:
-        inside = getattr(module, name, None)
-        if isinstance(inside, nn.Module):
-            return adapted(inside)
-    return module
+    children = watching.children_of(module)
+    inside = next((child for child in map(children.get, _OWN) if child is not None), None)
+    return module if inside is None else adapted(inside)
 
 
 def without_adapters(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
@@ -40,9 +41,10 @@ def _own_modules(name: str, plain: str, module: nn.Module, known: set[int]) -> I
             yield from _own_modules(f"{name}.{part}", plain, module.get_submodule(part), known)
         return
     yield name, plain, module
-    for child_name, child in module.named_children():
-        dot = "." if name else ""
-        yield from _own_modules(f"{name}{dot}{child_name}", f"{plain}{dot}{child_name}", child, known)
+    dot = "." if name else ""
+    for child_name, child in watching.children_of(module).items():
+        if child is not None:
+            yield from _own_modules(f"{name}{dot}{child_name}", f"{plain}{dot}{child_name}", child, known)
 
 
 def _own_parts(adapter: nn.Module) -> Iterator[str]:

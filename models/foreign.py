@@ -61,7 +61,7 @@ def look_over(model: KnowsCalls, full_name: str, temporal: bool) -> None:
 
 def _unknown_in(parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     """The outermost modules that the conversion did not see, or whose forward method somebody has replaced, by name."""
-    for name, child in watching.children_of(parent):
+    for name, child in watching.children_of(parent).items():
         if isinstance(child, WindowNode):
             continue
         if isinstance(child, KnowsCalls):

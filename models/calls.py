@@ -5,6 +5,8 @@ in between works on [T·B, ...]; at its end the outputs are summed over T.
 """
 
 import warnings
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from las_sj.models.call import Call, innermost, under_way
 from las_sj.models.dropout import one_mask_a_window
 from las_sj.models.encoded_images import repeat_encoded, sum_encoded
 from las_sj.models.foreign import look_over
-from las_sj.models.full_precision import in_full_precision
+from las_sj.models.full_precision import full_precision
 from las_sj.models.heads import classifies_sequences
 from las_sj.models.inputs import OF_IMAGES, TARGETS, arguments_of, is_value, padding_of, source_of, takes_tokens
 from las_sj.models.layers.attention import NAME
@@ -63,37 +65,49 @@ class OpensCalls(KnowsCalls):
 
     @classmethod
     def members_over(cls, base: Any) -> dict[str, Any]:
-        """A forward method in full precision with the signature of the model's own, which transformers looks at."""
-        return {"forward": in_full_precision(base.forward)}
+        """A forward method that opens a call, with the signature of the model's own, which transformers looks at."""
+        return {"forward": _opening(base.forward)}
 
     @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        watching.refuse_tracing()
-        named = arguments_of(self, args, kwargs)
-        outer = self.execution.call
-        if outer is None or _calls_itself(outer, self):
-            return self._first(named)
-        mask = outer.token_mask if takes_tokens(self) else None
-        inner = Call(self.execution.identity, self, outer.temporal, outer.time_steps, innermost(), mask, is_entry=False)
-        with under_way(inner):
-            return super().__call__(**named)
+        return super().__call__(*args, **kwargs)
 
-    def _first(self, named: dict[str, Any]) -> Any:
-        """Run a call that is not one within another of the same model."""
-        execution = self.execution
-        temporal, time_steps = execution.step_mode == "m", execution.time_steps
-        _check_call(self, named)
-        look_over(self, self.full_name, temporal)
-        given = dict(named)
-        labels = _put_targets_aside(self, named) if temporal else None
-        if temporal:
-            _repeat_inputs(named, time_steps)
-        padding = padding_of(given)
-        call = Call(execution.identity, self, temporal, time_steps, innermost(), padding, given, labels)
-        with under_way(call), one_mask_a_window(self, time_steps, temporal):
-            output = super().__call__(**named)
-        execution.ranges.check()
-        return _finish(output, call) if temporal else output
+
+def _opening(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The forward method of a model as one that begins and ends a call: hooks on the model stand outside of it."""
+
+    @wraps(forward)
+    def run(model: OpensCalls, *args: Any, **kwargs: Any) -> Any:
+        watching.refuse_tracing()
+        named = arguments_of(model, args, kwargs)
+        outer = model.execution.call
+        with full_precision(model, named):
+            if outer is None or _calls_itself(outer, model):
+                return _first(model, forward, named)
+            mask = outer.token_mask if takes_tokens(model) else None
+            identity = model.execution.identity
+            inner = Call(identity, model, outer.temporal, outer.time_steps, innermost(), mask, is_entry=False)
+            with under_way(inner):
+                return forward(model, **named)
+
+    return run
+
+
+def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]) -> Any:
+    """Run a call that is not one within another of the same model."""
+    execution = model.execution
+    temporal, time_steps = execution.step_mode == "m", execution.time_steps
+    _check_call(model, named)
+    look_over(model, model.full_name, temporal)
+    given = dict(named)
+    labels = _put_targets_aside(model, named) if temporal else None
+    if temporal:
+        _repeat_inputs(named, time_steps)
+    call = Call(execution.identity, model, temporal, time_steps, innermost(), padding_of(given), given, labels)
+    with under_way(call), one_mask_a_window(model, time_steps, temporal):
+        output = forward(model, **named)
+    execution.ranges.check()
+    return _finish(output, call) if temporal else output
 
 
 def _calls_itself(outer: Call, module: nn.Module) -> bool:

@@ -13,10 +13,10 @@ from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.foreign_view import ForeignView
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls, SpikingLayer, join
+from las_sj.models.passive import makes_constants
 from las_sj.neurons import WindowNode, watching
 
 _NEVER_CALLED = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-_OF_WEIGHTS = (ParametrizationList,)  # called with weights, which are the same at every time step
 _ADOPTING = threading.Lock()
 
 
@@ -62,19 +62,26 @@ def look_over(model: KnowsCalls, full_name: str, temporal: bool) -> None:
 def _unknown_in(parent: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     """The outermost modules that the conversion did not see, or whose forward method somebody has replaced, by name."""
     for name, child in watching.children_of(parent).items():
-        if isinstance(child, WindowNode):
+        if child is None or isinstance(child, WindowNode | Execution | ParametrizationList) or _makes_constants(child):
             continue
         if isinstance(child, KnowsCalls):
-            if watching.has_own_forward(child):
+            if watching.has_own_forward(child) or child.class_has_changed:
                 yield f"{prefix}{name}", child
             elif not isinstance(child, AnalogIsland | ForeignModule):
                 yield from _unknown_in(child, f"{prefix}{name}.")
-        elif isinstance(child, _OF_WEIGHTS):
-            continue
         elif isinstance(child, _NEVER_CALLED):
             yield from _unknown_in(child, f"{prefix}{name}.")
-        elif child is not None and not isinstance(child, Execution):
+        else:
             yield f"{prefix}{name}", child
+
+
+def _makes_constants(module: nn.Module) -> bool:
+    """Whether a module, or what it is put around, returns constants, which are the same at every time step."""
+    if makes_constants(module):
+        return True
+    if isinstance(module, KnowsCalls | nn.ModuleList):
+        return False
+    return any(map(makes_constants, module.modules())) and next(module.parameters(), None) is None
 
 
 def _refuse_replacement(layers: tuple[str, ...], name: str, module: nn.Module) -> None:

@@ -37,13 +37,18 @@ def sources() -> tuple[str, ...]:
 
 def arguments_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a forward call by name."""
-    return dict(zip(inspect.signature(module.forward).parameters, args, strict=False)) | kwargs
+    return dict(zip(_parameters(module), args, strict=False)) | kwargs
 
 
 def takes_tokens(module: nn.Module) -> bool:
     """Whether a model takes tokens, or their embeddings."""
-    parameters = inspect.signature(module.forward).parameters
+    parameters = _parameters(module)
     return any(name in parameters for name in TOKENS)
+
+
+def _parameters(module: nn.Module) -> list[str]:
+    """Names of the parameters of a module's forward method: that of its class, should another be put on it."""
+    return list(inspect.signature(type(module).forward).parameters)[1:]
 
 
 def source_of(named: dict[str, Any]) -> Tensor | None:

@@ -14,10 +14,18 @@ class Reclassed:
     Attributes:
         prefix: of the name of the class that an object gets; "" where others know it by its name.
         las_parts: the mixins, outermost first, and the class that the object had.
+        las_forward: the forward method that this class had then, if it has one.
     """
 
     prefix: ClassVar[str] = ""
     las_parts: ClassVar[tuple[tuple[type[Any], ...], type]]
+    las_forward: ClassVar[Any]
+
+    @property
+    def class_has_changed(self) -> bool:
+        """Whether somebody has given another forward method to the class that the object had."""
+        parts = getattr(type(self), "las_parts", None)
+        return parts is not None and getattr(parts[1], "forward", None) is not type(self).las_forward
 
     @classmethod
     def members_over(cls, base: Any) -> dict[str, Any]:
@@ -49,6 +57,7 @@ def class_of(mixins: tuple[type[Reclassed], ...], original: type) -> type:
     base = class_of(tuple(others), original) if others else original
     named = mixin if mixin.prefix else base
     names = {"__module__": named.__module__, "__qualname__": named.__qualname__, "las_parts": (mixins, original)}
+    names["las_forward"] = getattr(original, "forward", None)
     return type(f"{mixin.prefix}{base.__name__}", (mixin, base), names | mixin.members_over(base))
 
 

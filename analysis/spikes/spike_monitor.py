@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from las_sj.analysis.spikes.site_spikes import Live, SiteSpikes
 from las_sj.analysis.spikes.train_sample import TrainSample
 from las_sj.models import AnalogIsland, execution_of, named_sites
+from las_sj.models.inputs import arguments_of, size_of
 from las_sj.models.layers.analog import IslandCounts
 from las_sj.neurons import WindowNode, WindowRecord, watching
 
@@ -65,8 +66,7 @@ class SpikeMonitor:
             island.counts = self.islands[name]
         for module in self.model.modules():
             if isinstance(module, PreTrainedModel):  # calls may go to a model inside of the model
-                # Before the call's own hook, at whose end the call is over.
-                self._hooks.append(module.register_forward_hook(self._count_call, prepend=True))
+                self._hooks.append(module.register_forward_hook(self._count_call, with_kwargs=True))
         return self
 
     def __exit__(
@@ -82,12 +82,12 @@ class SpikeMonitor:
             counts.site.node.recorder = None
             counts.site.node.reset_counts()
 
-    def _count_call(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        call = self._execution.call
-        if call is None or call.caller is not module or not call.is_entry or watching.in_backward():
+    def _count_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if self._execution.call is not None or watching.in_backward():
             return  # a model inside of the one that was called, or one that is computed again
+        size = size_of(arguments_of(module, args, kwargs))
         with _COUNTING:
-            self.tokens, self.samples = self.tokens + call.size.tokens, self.samples + call.size.samples
+            self.tokens, self.samples = self.tokens + size.tokens, self.samples + size.samples
 
     def live_of(self, record: WindowRecord) -> Live | None:
         """Which neurons of a window [B, ...] take part; None: all."""

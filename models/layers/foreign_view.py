@@ -1,6 +1,8 @@
 """What code that knows nothing of time sees of a temporal call: currents summed up; its answers are currents again."""
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -62,9 +64,7 @@ class ForeignView:
                 return value[: (len(value) - 1) // self.time_steps + 1]
             repeated = len(value) == self.rows or name in OF_IMAGES
             return self._show(value, self._share, False) if repeated else value
-        if isinstance(value, tuple):
-            return tuple(self._argument(name, item, current) for item in value)
-        return value
+        return _each(lambda item: self._argument(name, item, current), value)
 
     def outputs(self, value: Any, emits: str = "currents") -> Any:
         """What a module returned, as in a call of the ANN; what is neither current nor constant as it is.
@@ -82,27 +82,38 @@ class ForeignView:
             return self._show(value, self._times_steps, True) if emits == "constant currents" else value
         return self._show(value, self._share, False) if emits == "constants" else self._show(value, self._sum, True)
 
-    def answer(self, given: Any, result: Any) -> Any:
-        """What foreign code made of what it was shown for `given`, for the rest of the temporal call.
+    def answer(self, given: Any, result: Any, name: str = "") -> Any:
+        """What foreign code made of what it was shown, for the rest of the temporal call.
 
         What it left alone is given back as it was; a new value is a constant current, or is repeated where it stands
         for something that is no current, such as a mask.
+
+        Args:
+            given: what is there in the temporal call.
+            result: what foreign code returned in its place.
+            name: of the argument, if it has one.
         """
         if isinstance(result, Tensor):
-            return self._answer(self._shown.get(id(given)), given, result)
-        if isinstance(result, ModelOutput | dict) and isinstance(given, dict):
-            return type(result)(**{name: self.answer(given.get(name), item) for name, item in result.items()})
-        if isinstance(result, tuple | list) and isinstance(given, tuple | list) and len(result) == len(given):
-            items = [self.answer(before, item) for before, item in zip(given, result, strict=True)]
-            return type(result)(items)
-        return self.emit(result)
+            return self._answer(self._shown.get(id(given)), given, result, name)
+        if isinstance(result, dict):
+            before = given if isinstance(given, dict) else {}
+            answers = {key: self.answer(before.get(key), item, key) for key, item in result.items()}
+            return type(result)(**answers) if isinstance(result, ModelOutput) else answers
+        items = _items_of(given)
+        places = iter(items) if len(items) == len(_items_of(result)) else repeat(None)
+        return _each(lambda item: self.answer(next(places), item, name), result)
 
-    def _answer(self, shown: _Shown | None, given: Any, result: Tensor) -> Tensor:
-        if shown is None:
-            return result if result is given or isinstance(given, Tensor) else self._emit(result)
-        if result is shown.value and torch.equal(result, shown.look(shown.given)):  # it was not changed in place
-            return shown.given
-        return self._emit(result) if shown.is_current else self._repeat(result)
+    def _answer(self, shown: _Shown | None, given: Any, result: Tensor, name: str) -> Tensor:
+        if shown is not None:
+            if result is shown.value and torch.equal(result, shown.look(shown.given)):  # it was not changed in place
+                return shown.given
+            return self._emit(result) if shown.is_current else self._repeat(result)
+        if isinstance(given, Tensor):
+            return result
+        if result.is_floating_point() and "mask" not in name:
+            return self._emit(result)
+        is_of_batch = result.dim() > 0 and len(result) * self.time_steps == self.rows
+        return self._repeat(result) if is_of_batch else result
 
     def emit(self, value: Any) -> Any:
         """Each float tensor [B, ...] of what foreign code returned as constant currents [T·B, ...]."""
@@ -131,18 +142,30 @@ class ForeignView:
         return shown.value
 
 
-def _each(change: Any, value: Any) -> Any:
-    """A structure of the same kind with each of its items changed; what is no structure as it is."""
+def _each(change: Callable[[Any], Any], value: Any) -> Any:
+    """A structure of the same kind with each of its items changed, in their order; what is no structure as it is."""
     if isinstance(value, ModelOutput):
         return type(value)(**{name: change(item) for name, item in value.items()})
     if type(value) is dict:
         return {name: change(item) for name, item in value.items()}
-    return type(value)(change(item) for item in value) if type(value) in (tuple, list) else value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(change, value))
+    if type(value) in (tuple, list):
+        return type(value)(map(change, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: change(getattr(value, field.name)) for field in fields(value)})
+    return value
+
+
+def _items_of(value: Any) -> list[Any]:
+    """What `_each` changes, in its order."""
+    items: list[Any] = []
+    _each(lambda item: items.append(item) or item, value)
+    return items
 
 
 def _tensors_in(value: Any) -> list[Tensor]:
     """The tensors in nested arguments, in their order."""
     if isinstance(value, Tensor):
         return [value]
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    return [tensor for item in items for tensor in _tensors_in(item)]
+    return [tensor for item in _items_of(value) for tensor in _tensors_in(item)]

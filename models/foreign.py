@@ -10,6 +10,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from las_sj.models.call import Call, innermost, under_way
 from las_sj.models.execution import Execution
 from las_sj.models.layers.analog import AnalogIsland
+from las_sj.models.layers.foreign_hooks import knows_time
 from las_sj.models.layers.foreign_view import ForeignView
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls, SpikingLayer, join
@@ -53,7 +54,7 @@ def look_over(model: KnowsCalls, full_name: str, temporal: bool) -> None:
     execution = model.execution
     for name, module in _unknown_in(model, f"{full_name}." if full_name else ""):
         _refuse_replacement(execution.layers, name, module)
-        if temporal:
+        if temporal and not knows_time(module):
             with _ADOPTING:
                 if not isinstance(module, ForeignModule | AnalogIsland):
                     join(module, ForeignModule, execution)

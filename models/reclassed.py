@@ -21,6 +21,14 @@ class Reclassed:
     las_parts: ClassVar[tuple[tuple[type[Any], ...], type]]
     las_forward: ClassVar[Any]
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """An object of the class that was there before, where somebody makes one of `type(thing)`.
+
+        PEFT does so for convolutions. An object that nobody has equipped would not run.
+        """
+        parts = vars(cls).get("las_parts")
+        return super().__new__(cls) if parts is None or not (args or kwargs) else parts[1](*args, **kwargs)
+
     @property
     def class_has_changed(self) -> bool:
         """Whether somebody has given another forward method to the class that the object had."""
@@ -56,9 +64,13 @@ def class_of(mixins: tuple[type[Reclassed], ...], original: type) -> type:
     mixin, *others = mixins
     base = class_of(tuple(others), original) if others else original
     named = mixin if mixin.prefix else base
-    names = {"__module__": named.__module__, "__qualname__": named.__qualname__, "las_parts": (mixins, original)}
-    names["las_forward"] = getattr(original, "forward", None)
-    return type(f"{mixin.prefix}{base.__name__}", (mixin, base), names | mixin.members_over(base))
+    names: dict[str, Any] = {"__module__": named.__module__, "__qualname__": named.__qualname__}
+    names |= {"las_parts": (mixins, original), "las_forward": getattr(original, "forward", None)}
+    names |= mixin.members_over(base)
+    kind: Any = type(f"{mixin.prefix}{base.__name__}", (mixin, base), names)
+    if "forward" in vars(kind) and "forward" not in names:  # a copy that transformers made for the new class
+        del kind.forward
+    return kind
 
 
 def _new(mixins: tuple[type[Reclassed], ...], original: type) -> Any:

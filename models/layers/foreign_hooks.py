@@ -5,7 +5,7 @@ A hook that adds a vector to a layer's output would otherwise add it at every ti
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -14,11 +14,13 @@ from las_sj.models.layers.foreign_view import ForeignView
 from las_sj.models.passive import makes_constants
 
 Hook = Callable[..., Any]
-# Those of las_sj and SpikingJelly know time. Those of transformers keep outputs, which are summed at the call's end;
-# those of torch change weights.
+Foreign = TypeVar("Foreign")
+# Those of las_sj, SpikingJelly and NeuroBench know time. Those of transformers keep outputs, which are summed at the
+# call's end; those of torch change weights.
 _KNOW_TIME = (
     "las_sj.",
     "spikingjelly.",
+    "neurobench.",
     "transformers.utils.output_capturing.",
     "torch.distributed.",
     "torch.nn.utils.",
@@ -26,13 +28,19 @@ _KNOW_TIME = (
 _MARK = "las_sees_currents"
 
 
-def sees_currents(hook: Hook) -> Hook:
-    """Mark a forward hook, or pre-hook, as one that knows time: in a temporal call it sees [T·B, ...], t-major.
+def sees_currents(foreign: Foreign) -> Foreign:
+    """Mark a forward hook or pre-hook, or a module or its class, as one that knows time.
 
-    Other hooks on the modules of a converted model see sums over T, as in the ANN. Those on neurons always see trains.
+    In a temporal call it is given currents [T·B, ...], t-major. Others that are put on or into a converted model see
+    sums over T, as in the ANN; hooks on neurons always see trains.
     """
-    setattr(hook, _MARK, True)
-    return hook
+    setattr(foreign, _MARK, True)
+    return foreign
+
+
+def knows_time(foreign: object) -> bool:
+    """Whether a hook or a module is marked as one that knows time."""
+    return getattr(foreign, _MARK, False) is True
 
 
 def hook_of_values(hook: Hook, kind: "type[ForeignPreHook | ForeignForwardHook]", with_kwargs: bool) -> Hook:
@@ -43,9 +51,10 @@ def hook_of_values(hook: Hook, kind: "type[ForeignPreHook | ForeignForwardHook]"
         kind: whether it runs before or after the module.
         with_kwargs: whether it takes keyword arguments.
     """
-    knows_time = getattr(hook, _MARK, False) or isinstance(hook, ForeignHook)
     module = getattr(hook, "__module__", None) or ""
-    return hook if knows_time or f"{module}.".startswith(_KNOW_TIME) else kind(hook, with_kwargs)
+    if knows_time(hook) or isinstance(hook, ForeignHook) or f"{module}.".startswith(_KNOW_TIME):
+        return hook
+    return kind(hook, with_kwargs)
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,12 @@ def _each(change: Callable[[Any], Any], value: Any) -> Any:
 def _items_of(value: Any) -> list[Any]:
     """What `_each` changes, in its order."""
     items: list[Any] = []
-    _each(lambda item: items.append(item) or item, value)
+
+    def keep(item: Any) -> Any:
+        items.append(item)
+        return item
+
+    _each(keep, value)
     return items
 
 

@@ -1,14 +1,17 @@
 """Adapters, wrappers and hooks of others around a converted model's layers: as around the ANN's, in both executions."""
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from tiny_models import EXECUTIONS, MODELS, Model, bert, convert_tiny, relative_error, run, token_ids
+from tiny_models import EXECUTIONS, MODELS, Model, bert, convert_tiny, gpt2, relative_error, run, token_ids
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, ViTConfig, ViTModel
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
@@ -45,8 +48,8 @@ def adapters(model: Model, targets: list[str], **options: Any) -> Model:
 
 @torch.no_grad()
 def first_output(model: Model) -> Tensor:
-    output: Tensor = model(input_ids=token_ids(16))[0]  # as many sequences as time steps
-    return output
+    """Of as many sequences as time steps, and of one, which is broadcast where it should not be."""
+    return torch.cat([model(input_ids=token_ids(batch))[0] for batch in (16, 1)])
 
 
 def assert_as_the_ann(around: Model, converted: Model, expected: Tensor) -> None:
@@ -240,13 +243,12 @@ def test_hooks_that_only_look_see_values_and_change_nothing() -> None:
     for name, module in ann.named_modules():
         module.register_forward_hook(keep(name))
     plain = first_output(ann)
-    bare = [run(snn, execution, input_ids=token_ids(16))[0] for execution in EXECUTIONS]
-    for execution, expected in zip(EXECUTIONS, bare, strict=True):
-        model = copy.deepcopy(snn)
+    for execution in EXECUTIONS:
+        las_sj.set_execution(snn, execution)
+        expected, model = first_output(snn), copy.deepcopy(snn)
         keep = first_tensors(seen.setdefault(execution, {}))
         for name in seen["ANN"]:
             model.get_submodule(name).register_forward_hook(keep(name))
-        las_sj.set_execution(model, execution)
         assert torch.equal(first_output(model), expected)
         assert relative_error(expected, plain) < LOSSLESS
     for name, value in seen["ANN"].items():
@@ -287,6 +289,194 @@ def test_forward_methods_that_were_replaced(place: str) -> None:
     assert_as_the_ann(snn, snn, expected)
     del snn.get_submodule(place).forward
     assert_as_the_ann(snn, snn, plain)
+
+
+@pytest.mark.parametrize("name", ["bert", "bert-classifier", "llama"])
+def test_forward_method_of_the_model(name: str) -> None:
+    """Replaced on the model itself; what it is handed, and hands on, are values."""
+
+    def change(model: Model) -> None:
+        original = model.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            output = original(*args, **kwargs)
+            key = next(iter(output))
+            output[key] = output[key].tanh() + 0.5
+            return output
+
+        model.forward = forward
+
+    ann = MODELS[name]().double()
+    snn = convert_tiny(ann, headroom=HEADROOM)
+    change(ann)
+    change(snn)
+    assert_as_the_ann(snn, snn, first_output(ann))
+
+
+def test_forward_method_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    ann = MODELS["llama"]().double()
+    snn = convert_tiny(ann, headroom=HEADROOM)
+    plain, original = first_output(ann), LlamaDecoderLayer.forward
+    monkeypatch.setattr(
+        LlamaDecoderLayer, "forward", lambda self, *args, **kwargs: original(self, *args, **kwargs) + VECTOR
+    )
+    expected = first_output(ann)
+    assert relative_error(expected, plain) > 0.02
+    assert_as_the_ann(snn, snn, expected)
+    monkeypatch.undo()
+    assert_as_the_ann(snn, snn, plain)
+
+
+class ScaledRotary(nn.Module):
+    """What makes constants still does with something around it."""
+
+    def __init__(self, rotary: nn.Module) -> None:
+        super().__init__()
+        self.rotary = rotary
+
+    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, ...]:
+        return tuple(1.1 * table for table in self.rotary(x, position_ids))
+
+
+def around_rotary(model: Model) -> None:
+    model.model.rotary_emb = ScaledRotary(model.model.rotary_emb)
+
+
+def instead_of_rotary(model: Model) -> None:
+    original = model.model.rotary_emb.forward
+    model.model.rotary_emb.forward = lambda *args, **kwargs: tuple(1.1 * t for t in original(*args, **kwargs))
+
+
+@pytest.mark.parametrize("change", [around_rotary, instead_of_rotary])
+def test_constants_stay_constants(change: Callable[[Model], None]) -> None:
+    ann = MODELS["llama"]().double()
+    snn = convert_tiny(ann, headroom=HEADROOM)
+    change(ann)
+    change(snn)
+    assert_as_the_ann(snn, snn, first_output(ann))
+
+
+Pair = namedtuple("Pair", "output weights")
+
+
+@dataclass
+class Record:
+    """What some libraries return in place of a tuple."""
+
+    output: Tensor
+    weights: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.output, self.weights))
+
+
+class Returning(nn.Module):
+    """A wrapper around attention that changes its output, and hands it on in another container."""
+
+    def __init__(self, inner: nn.Module, container: Any) -> None:
+        super().__init__()
+        self.inner, self.container = inner, container
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output, weights = self.inner(*args, **kwargs)
+        return self.container(output * 1.5, weights)
+
+
+@pytest.mark.parametrize(
+    "container", [Pair, Record, lambda *items: list(items)], ids=["namedtuple", "dataclass", "list"]
+)
+def test_containers(container: Any) -> None:
+    def wrap(model: Model) -> Model:
+        layer = model.model.layers[1]
+        layer.self_attn = Returning(layer.self_attn, container)
+        model.model.layers[0].self_attn.register_forward_hook(
+            lambda m, args, output: container(output[0] * 2, output[1])
+        )
+        return model
+
+    ann = MODELS["llama"]().double()
+    snn = wrap(convert_tiny(ann, headroom=HEADROOM))
+    assert_as_the_ann(snn, snn, first_output(wrap(ann)))
+
+
+ADDED = {
+    "position_ids": lambda batch: torch.arange(10).flip(0)[None].expand(batch, -1),
+    "attention_mask": lambda batch: torch.tensor([[1] * 7 + [0] * 3] * batch),
+}
+
+
+@pytest.mark.parametrize("argument", ADDED)
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert"])
+def test_arguments_that_a_hook_adds(name: str, argument: str) -> None:
+    """To the model, and to the one inside of it."""
+
+    def add(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, kwargs | {argument: ADDED[argument](len(args[0] if args else kwargs["input_ids"]))}
+
+    for place in ("", {"llama": "model", "gpt2": "transformer", "bert": ""}[name]):
+        ann = MODELS[name]().double()
+        snn = convert_tiny(ann, headroom=HEADROOM)
+        for model in (ann, snn):
+            model.get_submodule(place).register_forward_pre_hook(add, with_kwargs=True)
+        assert_as_the_ann(snn, snn, first_output(ann))
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_hooks_on_a_model_see_its_loss(execution: str) -> None:
+    """And a change of the logits leaves it alone, where the loss is computed at the end of a temporal call, too."""
+    snn = convert_tiny(gpt2(GPT2ForSequenceClassification, num_labels=3, pad_token_id=0))
+    batch = {"input_ids": token_ids(2), "labels": torch.tensor([0, 2])}
+    expected = run(snn, execution, **batch)
+    seen = []
+
+    def look(module: nn.Module, args: Any, output: Any) -> Any:
+        seen.append(output.loss)
+        return type(output)(**{**output, "logits": output.logits * 3})
+
+    snn.register_forward_hook(look)
+    found = run(snn, execution, **batch)
+    assert torch.equal(seen[0], expected.loss)
+    assert torch.equal(found.loss, expected.loss)
+    assert torch.equal(found.logits, expected.logits * 3)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}], ids=["LoRA", "DoRA"])
+def test_adapters_on_convolutions(execution: str, options: dict[str, Any]) -> None:
+    """PEFT makes its own convolutions of the class that the layer has."""
+    pytest.importorskip("peft")
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 16}
+    ann = ViTModel(ViTConfig(**sizes, intermediate_size=64, patch_size=4)).eval().double()
+    images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(headroom=HEADROOM), [{"pixel_values": images}])
+    targets = [name for name, module in ann.named_modules() if isinstance(module, nn.Conv2d)]
+    outputs = []
+    for model in (ann, snn):
+        around = adapters(model, targets, **options)
+        if model is snn:
+            las_sj.set_execution(snn, execution)
+        with torch.no_grad():
+            outputs.append(around(pixel_values=images)[0])
+    assert relative_error(outputs[1], outputs[0]) < 5 * LOSSLESS
+
+
+def test_a_module_that_knows_time_sees_currents() -> None:
+    """It is not run on sums."""
+
+    @sees_currents
+    class Look(Wrapper):
+        shapes: ClassVar[list[torch.Size]] = []
+
+        def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.shapes.append(hidden_states.shape)
+            return self.layer(hidden_states, *args, **kwargs)
+
+    snn = convert_tiny(MODELS["llama"]())
+    expected = run(snn, "temporal", input_ids=token_ids(3))[0]
+    snn.model.layers[0] = Look(snn.model.layers[0])
+    assert torch.equal(run(snn, "temporal", input_ids=token_ids(3))[0], expected)
+    assert Look.shapes == [(3 * 16, 10, 32)]
 
 
 def test_a_layer_with_another_forward_method_is_not_converted() -> None:

@@ -13,7 +13,8 @@ from las_sj.neurons import OATNode, watching
 
 ROOT = Path(__file__).parents[2]
 PRIVATE = re.compile(
-    r"torch\._(?!_)\w+|import _\w+|fx\.experimental|_forward_(?:pre_)?hooks|_global_forward|_hf_hook|_old_fo|_ad\._"
+    r"torch\._(?!_)\w+|import _(?!_)\w+|fx\.experimental|_forward_(?:pre_)?hooks|_global_forward|_hf_hook|_old_fo"
+    r"|_ad\._"
 )
 
 

@@ -20,7 +20,7 @@ from las_sj.analysis.auditing.audit import (
 )
 from las_sj.analysis.auditing.provenance import Origin, is_spikes
 from las_sj.analysis.energies.operations import count_operations
-from las_sj.models import execution_of, named_sites
+from las_sj.models import execution_of, named_sites, sees_currents
 from las_sj.neurons import MTNode, OATNode
 
 T = 5
@@ -113,6 +113,7 @@ def test_rope_and_scale_factors_are_named() -> None:
     )  # layers, sine and cosine, steps, batch, tokens, channels of q and k
 
 
+@sees_currents
 class AnalogProduct(nn.Module):
     """What a careless modelling file does: a product of two currents."""
 
@@ -135,6 +136,7 @@ def test_a_smuggled_product_is_found() -> None:
     assert not found.fully_spike_driven
 
 
+@sees_currents
 class Smuggler(nn.Module):
     """Multiplies its currents by something of their own, in ways that modelling code might."""
 

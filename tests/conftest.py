@@ -19,7 +19,8 @@ settings.load_profile("deterministic")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Names of tests must be the same in each process, so none may hold an address."""
+    """Names of tests must be the same in each process, so none may hold an address; what takes longest begins first."""
     nameless = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if nameless:
         raise pytest.UsageError(f"give ids to the parameters of {nameless[0]}")
+    items.sort(key=lambda item: "real_models" not in item.path.parts)

@@ -126,6 +126,10 @@ BAD: dict[str, Bad] = {
     # weights and config.json that do not belong together
     "fewer layers": of_gpt("no place for: transformer.h.1.* and 10 more; give", configured(n_layer=1)),
     "more layers": of_gpt("lacks weights of .*transformer.h.2.*; give", configured(n_layer=3)),
+    "layers without end": of_gpt("asks for 1000000000 layers, but .* 28 weights; give", configured(n_layer=10**9)),
+    "layers without end, evaluated": evaluated("asks for 1000000000 layers", configured(n_layer=10**9)),
+    "layers without end, inspected": inspected("asks for 1000000000 layers", configured(n_layer=10**9)),
+    "layers without end, fine-tuned": tuned("asks for 1000000000 layers", configured(num_hidden_layers=10**9)),
     "wider": of_gpt("has shape .96., but config.json asks for .192.; give", configured(n_embd=64)),
     "untied": of_gpt("lacks weights of GPT2LMHeadModel: lm_head.weight; give", configured(tie_word_embeddings=False)),
     "another family": of_gpt(

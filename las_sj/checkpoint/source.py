@@ -9,6 +9,8 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 from transformers import __version__ as transformers_version
 
+from las_sj.data.paths import check_regular
+
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LFS_POINTER = b"version https://git-lfs"
@@ -42,6 +44,9 @@ def _check_folder(folder: Path, gguf_file: str | None) -> None:
     if gguf_file is not None:
         _check_gguf(folder, gguf_file)
         return
+    for entry in folder.iterdir():
+        if entry.exists() and not entry.is_file() and not entry.is_dir():
+            raise OSError(f"{entry} is no regular file: remove it, or save the model again")
     _check_kind(folder)
     config = read_json(folder / "config.json")
     model_type = config.get("model_type")
@@ -161,6 +166,7 @@ def read_json(path: Path) -> dict[str, Any]:
         OSError: it cannot be read, or holds something else.
     """
     try:
+        check_regular(path)
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise OSError(f"{path} is no JSON file ({error}): download or save it again") from None

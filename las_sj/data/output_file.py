@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from las_sj.data.owned_folder import owned_folder
+from las_sj.data.paths import real_path
 from las_sj.data.writing import OutputError, writing
 
 BEGINNING = 4096  # bytes that are looked at for the mark
@@ -40,11 +41,11 @@ def whole_file(path: Path, mark: str) -> Iterator[Path]:
 
 @contextmanager
 def _written(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: give a file")
-    real = path.resolve()
     with ExitStack() as stack:
         try:
+            real = real_path(path)
+            if real.is_dir():
+                raise OutputError(f"{path} is a folder: give a file")
             stage = stack.enter_context(owned_folder(f".{real.name}.partial-", real.parent))
         except OSError as error:
             raise OutputError(f"cannot write {path} ({error.strerror or error}): give another file") from None

@@ -8,8 +8,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from las_sj.data.owned_folder import owned_folder
-from las_sj.data.paths import lies_in
+from las_sj.data.paths import lies_in, real_path
 from las_sj.data.writing import OutputError, writing
+from las_sj.usage import UsageError
 
 MODEL = (
     "config.json",
@@ -71,15 +72,19 @@ def check_output(path: Path, overwrite: bool, output: Output = CONVERSION, input
 
     Raises:
         OutputError: it exists and `overwrite` is not set, or it is not a folder, or holds something else.
+        UsageError: it is the root of all folders.
     """
     try:
         if path.is_symlink() and not path.exists():
             raise OutputError(f"{path} is a link to nothing: give a folder")
+        real = real_path(path)
     except OSError as error:  # too long, or behind a folder that nobody may look into
         raise OutputError(f"{path} cannot be written ({error.strerror}): give another output") from None
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file: give a folder")
-    path = path.resolve()
+    if real == real.parent:
+        raise UsageError(f"{path} is the root of all folders: give another output")
+    path = real
     _check_place(path)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: give another folder, or --overwrite")

@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from las_sj.data.paths import check_regular
 from las_sj.data.writing import writing
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.errors import JournalError
@@ -187,6 +188,7 @@ def check_unfinished(folder: Path, fingerprint: Record) -> None:
     if not folder.exists() or not any(path.name not in (LOCK, PARTIAL) for path in folder.iterdir()):
         return
     try:
+        check_regular(folder / FINGERPRINT)
         found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         raise JournalError(f"{folder} does not hold an unfinished evaluation: move it away") from None

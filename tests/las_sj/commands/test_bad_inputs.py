@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from bad_inputs import (
     as_sentence_transformer,
     configured,
     containing,
+    linked,
     nan_in,
     pickled,
     quantised,
@@ -160,7 +162,34 @@ BAD: dict[str, Bad] = {
     "broken tokenizer": of_gpt("tokenizer of .*model cannot be loaded .*: save", containing("tokenizer.json", b"{")),
     "empty tokenizer": of_gpt("tokenizer of .*model cannot be loaded .*: save", containing("tokenizer.json", b"{}")),
     "no text": of_gpt("cannot read text from no.txt .No such file.*: give", options=("--calibration", "no.txt")),
+    "text without end": of_gpt("/dev/zero .no regular file.: give", options=("--calibration", "/dev/zero")),
+    "other text without end": of_gpt("/dev/zero .no regular file.: give", options=("--evaluation", "/dev/zero")),
+    "pipe": of_gpt("from pipe .no regular file.: give", options=("--calibration", "pipe")),
+    "weights without end": of_gpt(
+        "model.safetensors is no regular file: remove", without("model.safetensors"), linked("model.safetensors")
+    ),
+    "config without end": of_gpt(
+        "config.json is no regular file: remove", without("config.json"), linked("config.json")
+    ),
+    "GGUF without end": of_gpt("no file model/a.gguf", linked("a.gguf"), options=("--gguf-file", "a.gguf")),
+    "text without end, evaluated": evaluated(
+        "/dev/zero .no regular file.: give", options=("--task", "text", "--text", "/dev/zero")
+    ),
+    "rows without end, evaluated": evaluated(
+        "dev.tsv .no regular file.: give", options=("--task", "SST-2", "--data-dir", "endless")
+    ),
+    "text without end, reported": reported("/dev/zero .no regular file.: give", options=("--text", "/dev/zero")),
+    "rows without end, fine-tuned": tuned("train.tsv .no regular file.: give", options=("--data", "endless")),
     "text of bytes": of_gpt("byte 0 is no UTF-8.: give", options=("--calibration", "bytes.txt")),
+    # outputs
+    "output at the root": of_gpt("/ is the root of all folders: give another", options=("--output", "/"), code=2),
+    "output in a loop": of_gpt(
+        "loop/x cannot be written .Too many levels of symbolic links.: give", options=("--output", "loop/x")
+    ),
+    "output at the root, evaluated": evaluated(
+        "/ is no name for", options=("--task", "text", "--text", "text.txt", "--output", "/"), code=2
+    ),
+    "output at the root, fine-tuned": tuned("/ is the root of all folders: give", options=("--output", "/"), code=2),
     # command lines
     "steps": of_gpt("--time-steps must be an integer in 1…24, got 0", options=("--time-steps", 0), code=2),
     "device": of_gpt("--device must be cpu, cuda", options=("--device", "gpu"), code=2),
@@ -198,6 +227,16 @@ BAD: dict[str, Bad] = {
     "report nowhere": reported(
         "cannot write no/r.html .No such file.*: give another", options=("--output", "no/r.html")
     ),
+    "report of a long name": reported(
+        "cannot write x+.html .File name too long.: give", options=("--output", "x" * 251 + ".html")
+    ),
+    "report of a name that leaves no room": reported(
+        "cannot write x+.html .File name too long.: give", options=("--output", "x" * 250 + ".html")
+    ),
+    "report to a loop": reported(
+        "cannot write loop .Too many levels of symbolic links.: give", options=("--output", "loop")
+    ),
+    "report to the root": reported("/ is a folder: give a file", options=("--output", "/")),
     "costs": reported("argument --costs: invalid choice: 'fp8'", options=("--costs", "fp8"), code=2),
     "adapter, reported": reported("model holds an adapter", containing("adapter_config.json", b"{}")),
     "NaN, inspected": inspected(f"weight {HEAD} in .* has infinite or NaN", nan_in(HEAD)),
@@ -244,6 +283,11 @@ def test_bad_input(
     spoiled(models / bad.model, tmp_path / "model", *bad.edits)
     (tmp_path / "text.txt").write_text(TEXT)
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless" / "SST-2").mkdir(parents=True)
+    for split in ("train", "dev"):
+        (tmp_path / "endless" / "SST-2" / f"{split}.tsv").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     before = contents(tmp_path)
     output: Options = () if bad.command in ("report", "inspect") else ("--output", "out")

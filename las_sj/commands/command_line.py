@@ -28,6 +28,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 WRONG_USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+MOST = 2**31 - 1  # rows, tokens, …: what every library counts with
 DEBUG = "LAS_SJ_DEBUG"  # environment variable: errors come with their traces
 
 Request = TypeVar("Request")
@@ -151,16 +152,18 @@ def option_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def at_least(name: str, value: int | None, least: int) -> None:
-    """Raise a ValueError where a number is given that is too small.
+def at_least(name: str, value: int | None, least: int, most: int = MOST) -> None:
+    """Raise a ValueError where a number is given that is too small, or too large to count anything.
 
     Args:
         name: of the field, as which the message names the option.
         value: of the field; None where nothing is asked for.
-        least: that it may be.
+        least, most: that it may be.
     """
     if value is not None and value < least:
         raise ValueError(f"{option_of(name)} must be at least {least}, got {value}")
+    if value is not None and value > most:
+        raise ValueError(f"{option_of(name)} must be at most {most}, got {value!s:.24}")
 
 
 def count_or_none(text: str) -> int | None:

@@ -90,6 +90,14 @@ def tuned(says: str, *edits: Edit, options: Options = (), model: str = "bert", c
 HEAD = "transformer.h.1.mlp.c_fc.weight"
 NEURON = "transformer.h.1.ln_1.bias"
 
+COUNTS: tuple[tuple[Callable[..., Bad], Options, tuple[str, ...]], ...] = (
+    (of_gpt, (), ("batch-size", "window", "calibration-tokens", "evaluation-tokens")),
+    (evaluated, ("--task", "text", "--text", "text.txt"), ("batch-size", "stride", "calibration-tokens")),
+    (reported, (), ("tokens", "window")),
+    (inspected, (), ("tokens",)),
+    (tuned, (), ("rows", "epochs", "batch-size", "max-length")),
+)
+
 BAD: dict[str, Bad] = {
     # what is not a model of transformers
     "pickle": of_gpt("model holds its weights as a pickle .pytorch_model.bin.* save them as safetensors", pickled),
@@ -191,6 +199,13 @@ BAD: dict[str, Bad] = {
     ),
     "output at the root, fine-tuned": tuned("/ is the root of all folders: give", options=("--output", "/"), code=2),
     # command lines
+    **{
+        f"endless {name} of {made.__name__}": made(
+            f"--{name} must be at most 2147483647, got 1000", options=(*given, f"--{name}", 10**30), code=2
+        )
+        for made, given, names in COUNTS
+        for name in names
+    },
     "steps": of_gpt("--time-steps must be an integer in 1…24, got 0", options=("--time-steps", 0), code=2),
     "device": of_gpt("--device must be cpu, cuda", options=("--device", "gpu"), code=2),
     "dtype of the command": of_gpt("argument --dtype: invalid choice", options=("--dtype", "fp8"), code=2),

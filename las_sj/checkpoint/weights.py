@@ -113,7 +113,10 @@ def check_finite(model: PreTrainedModel, name: str | Path) -> None:
     """Raise an OSError where a weight of the model that was read from `name` is infinite or NaN."""
     broken = broken_weight(model)
     if broken is not None:
-        raise OSError(f"weight {broken} in {name} has infinite or NaN values: the checkpoint is broken, save it again")
+        narrow = " (or give --dtype float32)" if model.dtype == torch.float16 else ""
+        raise OSError(
+            f"weight {broken} in {name} has infinite or NaN values: the checkpoint is broken, save it again{narrow}"
+        )
 
 
 def check_depth(config: PretrainedConfig, folder: Path) -> None:

@@ -28,13 +28,14 @@ def read_text(path: Path) -> str:
         check_regular(path)
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"cannot read text from {path} ({_why(error)}): give a file of UTF-8 text") from None
+        raise TextError(f"cannot read text from {path} ({why(error)}): give a file of UTF-8 text") from None
     if not text.strip():
         raise TextError(f"{path} is empty: give a file with text")
     return text
 
 
-def _why(error: OSError | UnicodeDecodeError) -> str:
+def why(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file could not be read as text, in a few words."""
     return f"byte {error.start} is no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
 
 

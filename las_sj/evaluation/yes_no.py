@@ -57,7 +57,7 @@ def read_questions(file: Path, images: Path, limit: int | None = None) -> list[Q
     try:
         lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
-        raise YesNoError(f"cannot read questions from {file}: {error}") from None
+        raise YesNoError(f"cannot read questions from {file} ({why(error)}): give a file of JSON lines") from None
     questions: list[Question] = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or (limit is not None and len(questions) == limit):
@@ -125,7 +125,7 @@ def _image(file: Path) -> Any:
         with Image.open(file) as image:
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError) as error:
-        raise YesNoError(f"cannot read the image {file}: {error}") from None
+        raise YesNoError(f"cannot read the image {file} ({reason_of(error)}): give another") from None
 
 
 def _prompt(processor: Any, question: str) -> str:

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import math
 import os
 import re
 import shutil
@@ -47,7 +48,8 @@ ADAPTER = json.dumps({"base_model_name_or_path": "some/base", "peft_type": "LORA
 INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}).encode()
 CLASS_NAMES = re.compile(
     "|".join(name for name in dir(builtins) if re.search("(Error|Exception|Warning|Interrupt|Iteration|Exit)$", name))
-    + r"|\b\w*[a-z](Error|Exception)\b|Traceback|<class"
+    + r"|\b\w*[a-z](Error|Exception)\b|Traceback|<class|object has no attribute|not supported between|\[Errno"
+    r"|must be str, not|unexpected keyword|object is not|not subscriptable|positional argument|Symlink loop"
 )
 
 Options = tuple[object, ...]
@@ -151,7 +153,49 @@ BAD: dict[str, Bad] = {
     "shape of one weight": of_gpt(
         f"{NEURON} in .* has shape .31.*; give", weighted(lambda t: t.update({NEURON: torch.ones(31)}))
     ),
-    "NaN": of_gpt(f"weight {HEAD} has infinite or NaN values", nan_in(HEAD)),
+    "NaN": of_gpt(f"weight {HEAD} in model has infinite or NaN values: .* save it again", nan_in(HEAD)),
+    "NaN in float16": of_gpt(
+        f"weight {HEAD} in model has infinite .* --dtype float32",
+        weighted(lambda t: t[HEAD].view(-1)[:1].fill_(1e6)),
+        options=("--dtype", "float16"),
+    ),
+    "NaN in the configuration": of_gpt("config.json has NaN in resid_pdrop: mend", configured(resid_pdrop=math.nan)),
+    "NaN in the configuration, inspected": inspected(
+        "config.json has NaN in resid_pdrop: mend", configured(resid_pdrop=math.nan)
+    ),
+    "text for settings": of_gpt("quantization_config that is no .*: remove", configured(quantization_config="x")),
+    "text for settings, inspected": inspected("quantization_config that is no", configured(quantization_config="x")),
+    "generation of text": of_gpt(
+        "generation_config.json cannot be used .an entry is of a wrong kind.: mend it, or remove",
+        containing("generation_config.json", b'{"max_new_tokens":"x"}'),
+    ),
+    "generation of a list": of_gpt(
+        "generation_config.json holds no JSON object: download", containing("generation_config.json", b"[]")
+    ),
+    "generation, fine-tuned": tuned(
+        "generation_config.json is no JSON file", containing("generation_config.json", b'{"max_new')
+    ),
+    "empty index": of_gpt(
+        "index.json names no files of weights: download",
+        without("model.safetensors"),
+        containing("model.safetensors.index.json", b'{"weight_map":{}}'),
+    ),
+    "index without metadata": of_gpt(
+        "index.json has no metadata of the weights: download",
+        without("model.safetensors"),
+        containing("model-00001-of-00002.safetensors", b""),
+        containing("model.safetensors.index.json", INDEX),
+    ),
+    "all analog": of_gpt("--keep-analog \\*: GPT2LMHeadModel has no layer.*; give", options=("--keep-analog", "*")),
+    "nothing analog": of_gpt("--keep-analog nothing: 'nothing' names no.*; give", options=("--keep-analog", "nothing")),
+    "GPU 7": of_gpt(
+        "--max-memory 7=1GiB: torch finds .* leave out", options=("--device-map", "auto", "--max-memory", "7=1GiB")
+    ),
+    "GPU x": of_gpt(
+        "--max-memory names GPUs by number, .* got 'x'",
+        options=("--device-map", "auto", "--max-memory", "x=1GiB"),
+        code=2,
+    ),
     "lost shard": of_gpt(
         "lacks model-00001-of-00002.safetensors, .*: download",
         without("model.safetensors"),

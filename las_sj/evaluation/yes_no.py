@@ -11,12 +11,13 @@ import torch
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import to_device
-from las_sj.data.text import read_lines
+from las_sj.data.text import read_lines, why
 from las_sj.evaluation.counted import costs_of
 from las_sj.evaluation.errors import YesNoError
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import Measure, TaskResult, measure
+from las_sj.reasons import reason_of
 
 PROMPT = "{question} Please answer this question with one word."
 NEW_TOKENS = 8

@@ -8,6 +8,7 @@ from las_sj.data.owned_folder import owned_folder
 from las_sj.data.paths import real_path
 from las_sj.data.writing import OutputError, writing
 
+MADE_BY = "written by las-sj report"  # in every report, so that a later one may replace it
 BEGINNING = 4096  # bytes that are looked at for the mark
 
 
@@ -23,7 +24,7 @@ def check_file(path: Path, mark: str) -> None:
     """
     with _written(path):
         pass
-    if path.exists() and not _is_marked(path, mark):
+    if path.exists() and not is_marked(path, mark):
         raise OutputError(f"{path} exists, and was not {mark}: give another file, or move it away")
 
 
@@ -52,7 +53,8 @@ def _written(path: Path) -> Iterator[Path]:
         yield stage / real.name
 
 
-def _is_marked(path: Path, mark: str) -> bool:
+def is_marked(path: Path, mark: str) -> bool:
+    """Whether there is a file that has these words in its beginning."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -29,6 +29,7 @@ Record = dict[str, Any]
 FINGERPRINT = "evaluation_in_progress.json"
 PARTIAL = f".{FINGERPRINT}"
 LOCK = ".lock"
+LONGEST = 100  # characters of a file's name, and what is added to it; file systems take 255 bytes
 RECORDS = "*.[0-9]*.jsonl"
 
 
@@ -234,6 +235,7 @@ def _append(path: Path, line: str) -> None:
 def _file_name(name: str) -> str:
     """A name that any file system takes."""
     plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    plain = plain[:LONGEST]
     return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
 
 

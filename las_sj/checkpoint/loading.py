@@ -86,7 +86,7 @@ def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
         gguf_file: file name within it, for GGUF checkpoints.
 
     Raises:
-        OSError, ValueError: there is none.
+        OSError, ValueError: there is none, or it asks for more layers than there are weights.
         MissingExtraError: what reads GGUF is not installed.
     """
     if gguf_file is not None:
@@ -97,6 +97,8 @@ def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
         config: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False, **extra)
     except Exception as error:  # whatever a broken configuration makes of transformers
         raise OSError(_no_config(name, error)) from error
+    if gguf_file is None and Path(name).is_dir():
+        check_depth(config, Path(name))
     return config
 
 
@@ -135,7 +137,6 @@ def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, 
             f"the model in {folder} is not converted: give the output of las-sj convert {folder}"
         )
     tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
-    check_depth(config, folder)
     model = load_weights(_class_of(config, folder), folder)
     check_finite(model, folder)
     return model.to(device).eval(), tokenizer

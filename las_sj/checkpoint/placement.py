@@ -15,6 +15,7 @@ from las_sj.neurons.watching import offload_hook
 from las_sj.usage import UsageError
 
 DEVICE_MAPS = ("auto", "balanced", "sequential", "disk")
+NOT_NUMBERED = ("cpu", "mps", "disk")  # what may be limited beside GPUs
 
 
 @contextmanager
@@ -41,11 +42,20 @@ def places_of(device_map: str | None, max_memory: Sequence[str] = ()) -> Iterato
         device, equals, size = entry.partition("=")
         if not equals or not device or not size:
             raise UsageError(f"--max-memory takes DEVICE=SIZE, such as cpu=8GiB, got {entry!r}")
-        limits[int(device) if device.isdigit() else device] = size
+        limits[_limited(device)] = size
         _check_size(size)
     with owned_folder("las_sj_offload_") as folder:
         places: dict[str, Any] = {"device_map": {"": "disk"} if device_map == "disk" else device_map}
         yield places | {"offload_folder": str(folder)} | ({"max_memory": limits} if limits else {})
+
+
+def _limited(device: str) -> int | str:
+    """A device as accelerate names it: a GPU by its number."""
+    if device in NOT_NUMBERED:
+        return device
+    if not device.isdecimal() or len(device) > 4:
+        raise UsageError(f"--max-memory names GPUs by number, and {', '.join(NOT_NUMBERED)}, got {device!r:.40}")
+    return int(device)
 
 
 def _check_size(size: str) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, GenerationConfig
 from transformers import __version__ as transformers_version
+
+from las_sj.data.paths import check_regular
+from las_sj.reasons import reason_of
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -42,6 +45,9 @@ def _check_folder(folder: Path, gguf_file: str | None) -> None:
     if gguf_file is not None:
         _check_gguf(folder, gguf_file)
         return
+    for entry in folder.iterdir():
+        if entry.exists() and not entry.is_file() and not entry.is_dir():
+            raise OSError(f"{entry} is no regular file: remove it, or save the model again")
     _check_kind(folder)
     config = read_json(folder / "config.json")
     model_type = config.get("model_type")
@@ -54,7 +60,36 @@ def _check_folder(folder: Path, gguf_file: str | None) -> None:
             f"{folder / 'config.json'} names the model_type {model_type!r}, which transformers {transformers_version} "
             "does not know: upgrade it, or give another model"
         )
+    _check_entries(folder / "config.json", config)
+    _check_generation(folder / "generation_config.json")
     _check_weights(folder)
+
+
+def _check_entries(file: Path, config: dict[str, Any]) -> None:
+    """Raise where an entry would be read, and be found wrong only when the model runs."""
+    method = config.get("quantization_config")
+    if method is not None and not isinstance(method, dict):
+        raise OSError(f"{file} has a quantization_config that is no JSON object: remove it, or save the model again")
+    broken = next((name for name, value in config.items() if _holds_nan(value)), None)
+    if broken is not None:
+        raise OSError(f"{file} has NaN in {broken}: mend it, or download the model again")
+
+
+def _holds_nan(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(_holds_nan(part) for part in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and value != value
+
+
+def _check_generation(file: Path) -> None:
+    """Raise where the settings of generation cannot be read: transformers would blame another file, or no one."""
+    if not file.exists():
+        return
+    entries = read_json(file)
+    try:
+        GenerationConfig.from_dict(entries)
+    except Exception as error:  # it compares whatever the file holds
+        raise OSError(f"{file} cannot be used ({reason_of(error)}): mend it, or remove it") from None
 
 
 NEEDS_CODE = (
@@ -135,6 +170,8 @@ def _check_weights(folder: Path) -> None:
         with file.open("rb") as content:
             if content.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise OSError(f"{file} is a pointer of Git LFS, not the weights: fetch them (git lfs pull)")
+    if not (folder / WEIGHTS).exists() and not isinstance(read_json(folder / INDEX).get("metadata"), dict):
+        raise OSError(f"{folder / INDEX} has no metadata of the weights: download or save the model again")
 
 
 def _weights_in(folder: Path, endings: Sequence[str] = (".safetensors", *PICKLES)) -> list[str]:
@@ -147,11 +184,10 @@ def _shards(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
         return [folder / WEIGHTS]
     parts = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(parts, dict) or not all(
-        isinstance(part, str) and Path(part).name == part for part in parts.values()
-    ):
+    files = list(parts.values()) if isinstance(parts, dict) else []
+    if not files or not all(isinstance(file, str) and Path(file).name == file for file in files):
         raise OSError(f"{folder / INDEX} names no files of weights: download or save the model again")
-    return [folder / part for part in sorted(set(parts.values()))]
+    return [folder / part for part in sorted(set(files))]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -161,6 +197,7 @@ def read_json(path: Path) -> dict[str, Any]:
         OSError: it cannot be read, or holds something else.
     """
     try:
+        check_regular(path)
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise OSError(f"{path} is no JSON file ({error}): download or save it again") from None

@@ -113,17 +113,22 @@ def check_finite(model: PreTrainedModel, name: str | Path) -> None:
     """Raise an OSError where a weight of the model that was read from `name` is infinite or NaN."""
     broken = broken_weight(model)
     if broken is not None:
-        raise OSError(f"weight {broken} in {name} has infinite or NaN values: the checkpoint is broken, save it again")
+        narrow = " (or give --dtype float32)" if model.dtype == torch.float16 else ""
+        raise OSError(
+            f"weight {broken} in {name} has infinite or NaN values: the checkpoint is broken, save it again{narrow}"
+        )
 
 
 def check_depth(config: PretrainedConfig, folder: Path) -> None:
     """Raise an OSError where config.json asks for more layers than there are weights: making them might never end."""
-    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+    depths = [getattr(part, name, None) for part in parts for name in ("num_hidden_layers", "depth")]
+    layers = max((depth for depth in depths if isinstance(depth, int)), default=0)
     try:
         stored = len(stored_names(folder))
     except SafetensorError:
         return  # `load_weights` says it
-    if isinstance(layers, int) and layers > stored > 0:
+    if layers > stored > 0:
         raise OSError(
             f"config.json of {folder} asks for {str(layers)[:20]} layers, but there are {stored} weights; {BELONG}"
         )

@@ -1,7 +1,6 @@
 """What the commands share: one clear line for every error, and the options of a conversion."""
 
 import argparse
-import errno
 import logging
 import os
 import signal
@@ -18,16 +17,17 @@ from typing import Any, NoReturn, TypeVar
 from transformers.utils import logging as transformers_logging
 
 from las_sj.config import LASConfig
+from las_sj.data.writing import is_full
 from las_sj.memory import keep_freed_memory
 from las_sj.models import OutOfRangeWarning
-from las_sj.reasons import without_class_names
+from las_sj.reasons import reason_of, without_class_names
 from las_sj.usage import UsageError
 
 QUIET = ("torch", "huggingface_hub", "datasets", "accelerate")  # what they warn of ends in an error, which is said
-FULL = (errno.ENOSPC, errno.EDQUOT)
 WRONG_USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+MOST = 2**31 - 1  # rows, tokens, …: what every library counts with
 DEBUG = "LAS_SJ_DEBUG"  # environment variable: errors come with their traces
 
 Request = TypeVar("Request")
@@ -86,16 +86,21 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def _one_line(error: BaseException) -> str:
     """What went wrong; where, too, if nobody foresaw it."""
     notes = [*getattr(error, "__notes__", [])]
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and is_full(error):
         notes.insert(0, "make room, or write elsewhere")
     if isinstance(error, MemoryError):
         return "; ".join(["not enough memory: use less at a time (--batch-size, --window) or a smaller model", *notes])
-    text = without_class_names(" ".join("; ".join([str(error), *notes]).split()))
+    text = without_class_names(" ".join("; ".join([_words(error), *notes]).split()))
     if text and isinstance(error, ValueError | OSError | RuntimeError):
         return text
     return (
         f"unexpected failure {_place(error)} ({text or 'no reason given'}): {DEBUG}=1 shows the trace, please report it"
     )
+
+
+def _words(error: BaseException) -> str:
+    """What an error says; of one of the system, its words without its number."""
+    return reason_of(error) if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _place(error: BaseException) -> str:
@@ -151,16 +156,18 @@ def option_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def at_least(name: str, value: int | None, least: int) -> None:
-    """Raise a ValueError where a number is given that is too small.
+def at_least(name: str, value: int | None, least: int, most: int = MOST) -> None:
+    """Raise a ValueError where a number is given that is too small, or too large to count anything.
 
     Args:
         name: of the field, as which the message names the option.
         value: of the field; None where nothing is asked for.
-        least: that it may be.
+        least, most: that it may be.
     """
     if value is not None and value < least:
         raise ValueError(f"{option_of(name)} must be at least {least}, got {value}")
+    if value is not None and value > most:
+        raise ValueError(f"{option_of(name)} must be at most {most}, got {value!s:.24}")
 
 
 def count_or_none(text: str) -> int | None:

@@ -4,6 +4,8 @@ import copy
 import json
 import time
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,16 +16,17 @@ from las_sj.checkpoint.loading import default_model, load_model
 from las_sj.checkpoint.model_card import model_card
 from las_sj.checkpoint.placement import input_device, places_of
 from las_sj.checkpoint.sample import save_sample
+from las_sj.checkpoint.weights import check_finite
 from las_sj.commands.command_line import program
 from las_sj.commands.convert_data import Data, Texts, prepare_data, read_texts
 from las_sj.commands.convert_request import ConvertRequest, parse_arguments
-from las_sj.commands.devices import check_device
-from las_sj.conversion.convert import check_weights, convert
+from las_sj.commands.devices import check_device, check_limits
+from las_sj.conversion.convert import convert
 from las_sj.conversion.quality import compare
 from las_sj.data.batches import to_device
 from las_sj.data.output_folder import CONVERSION, check_output, whole_folder
 from las_sj.data.text import TextBatch
-from las_sj.models import running, set_execution
+from las_sj.models import UnsupportedModelError, running, set_execution
 from las_sj.reports.conversion_report import ConversionReport, conversion_report
 
 RASTER_TOKENS = 24
@@ -37,16 +40,18 @@ def main(argument_list: list[str] | None = None) -> None:
     check_output(request.output, request.overwrite, CONVERSION, request.inputs)
     texts = read_texts(request)
     with places_of(request.device_map, request.max_memory) as places:
+        check_limits(request.max_memory)
         _convert(request, texts, places)
 
 
 def _convert(request: ConvertRequest, texts: Texts | None, places: dict[str, Any]) -> None:
     ann, tokenizer = _load(request, places)
-    check_weights(ann)
+    check_finite(ann, _name(request))
     data = prepare_data(request, texts, ann, tokenizer)
     start = time.perf_counter()
     snn = _load(request, places)[0] if places else copy.deepcopy(ann)  # parts on other devices cannot be copied
-    snn = convert(snn, request.config, data.calibration)
+    with _kept_analog_named(request.config.keep_analog):
+        snn = convert(snn, request.config, data.calibration)
     converted = time.perf_counter()
     with running(snn, request.execution):
         quality, monitor = compare(ann, snn, data.evaluation)
@@ -58,9 +63,27 @@ def _convert(request: ConvertRequest, texts: Texts | None, places: dict[str, Any
     print(f"{report.summary()}\n\n{_written(request)}")
 
 
+@contextmanager
+def _kept_analog_named(patterns: Sequence[str]) -> Iterator[None]:
+    """Errors that come of the modules that are to stay analog name the option, and say how it is mended."""
+    try:
+        yield
+    except UnsupportedModelError as error:
+        if patterns:
+            given = " ".join(patterns)
+            reason = str(error).removeprefix("keep_analog: ")
+            raise UnsupportedModelError(
+                f"--keep-analog {given}: {reason}; give names of modules such as transformer.h.0.mlp, or leave it out"
+            ) from error
+        raise
+
+
 def _load(request: ConvertRequest, places: dict[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    name = request.model or str(default_model())
-    return load_model(name, request.gguf_file, getattr(torch, request.dtype), request.device, places)
+    return load_model(_name(request), request.gguf_file, getattr(torch, request.dtype), request.device, places)
+
+
+def _name(request: ConvertRequest) -> str:
+    return request.model or str(default_model())
 
 
 @torch.no_grad()

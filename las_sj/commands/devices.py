@@ -1,5 +1,7 @@
 """Devices that a command is told to use."""
 
+from collections.abc import Sequence
+
 import torch
 
 
@@ -19,3 +21,18 @@ def check_device(name: str) -> None:
         torch.empty(0, device=name)
     except Exception as error:  # torch has errors of many classes for this
         raise OSError(f"--device {name}: torch finds no such device on this machine, use --device cpu") from error
+
+
+def check_limits(max_memory: Sequence[str]) -> None:
+    """Raise an OSError where memory of a GPU is limited that this machine does not have.
+
+    Args:
+        max_memory: as `places_of` takes it.
+    """
+    found = torch.cuda.device_count()
+    for entry in max_memory:
+        device = entry.partition("=")[0]
+        if device.isdecimal() and int(device) >= found:
+            raise OSError(
+                f"--max-memory {entry:.40}: torch finds {found} GPUs on this machine, leave out those it lacks"
+            )

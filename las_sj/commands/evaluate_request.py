@@ -64,7 +64,7 @@ class EvaluateRequest:
     def __post_init__(self) -> None:
         for name in ("limit", "batch_size", "window", "stride", "calibration_tokens"):
             at_least(name, getattr(self, name), 1)
-        at_least("seed", self.seed, 0)
+        at_least("seed", self.seed, 0, 2**63 - 1)
         if (self.stride or 1) > self.window:
             raise ValueError(f"--stride {self.stride} is more than --window {self.window}: tokens would be left out")
         if not self.tasks:

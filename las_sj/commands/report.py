@@ -13,10 +13,10 @@ from las_sj.checkpoint.sample import load_sample
 from las_sj.commands.command_line import OneLineParser, at_least
 from las_sj.commands.devices import check_device, check_device_name
 from las_sj.data.batches import Batch, first_tokens
-from las_sj.data.output_file import check_file, whole_file
+from las_sj.data.output_file import MADE_BY, check_file, whole_file
 from las_sj.data.text import TextError, read_text, text_batches, tokens_known
 from las_sj.reports.examination import examine
-from las_sj.reports.model_report import MADE_BY, ModelReport
+from las_sj.reports.model_report import ModelReport
 from las_sj.reports.page import to_html
 from las_sj.reports.pictures import figures
 

@@ -129,4 +129,4 @@ def check_weights(model: PreTrainedModel) -> None:
     """Raise a CalibrationError where a weight is infinite or NaN."""
     name = broken_weight(model)
     if name is not None:
-        raise CalibrationError(f"weight {name} has infinite or NaN values: the checkpoint is broken")
+        raise CalibrationError(f"weight {name} has infinite or NaN values: load or save the model again")

@@ -5,8 +5,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from las_sj.data.owned_folder import owned_folder
+from las_sj.data.paths import real_path
 from las_sj.data.writing import OutputError, writing
 
+MADE_BY = "written by las-sj report"  # in every report, so that a later one may replace it
 BEGINNING = 4096  # bytes that are looked at for the mark
 
 
@@ -22,7 +24,7 @@ def check_file(path: Path, mark: str) -> None:
     """
     with _written(path):
         pass
-    if path.exists() and not _is_marked(path, mark):
+    if path.exists() and not is_marked(path, mark):
         raise OutputError(f"{path} exists, and was not {mark}: give another file, or move it away")
 
 
@@ -40,18 +42,19 @@ def whole_file(path: Path, mark: str) -> Iterator[Path]:
 
 @contextmanager
 def _written(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: give a file")
-    real = path.resolve()
     with ExitStack() as stack:
         try:
+            real = real_path(path)
+            if real.is_dir():
+                raise OutputError(f"{path} is a folder: give a file")
             stage = stack.enter_context(owned_folder(f".{real.name}.partial-", real.parent))
         except OSError as error:
             raise OutputError(f"cannot write {path} ({error.strerror or error}): give another file") from None
         yield stage / real.name
 
 
-def _is_marked(path: Path, mark: str) -> bool:
+def is_marked(path: Path, mark: str) -> bool:
+    """Whether there is a file that has these words in its beginning."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -1,15 +1,18 @@
 """Output that appears whole or not at all, and replaces nothing but earlier output."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 
+from las_sj.data.output_file import MADE_BY, is_marked
 from las_sj.data.owned_folder import owned_folder
-from las_sj.data.paths import lies_in
+from las_sj.data.paths import check_regular, lies_in, real_path
 from las_sj.data.writing import OutputError, writing
+from las_sj.usage import UsageError
 
 MODEL = (
     "config.json",
@@ -30,6 +33,7 @@ TOKENIZER = (
     "sentencepiece.bpe.model",
     "chat_template.jinja",
 )
+REPORTS = ("report.html", "report.md", "report.json")  # what las-sj report writes where it is told no other file
 SHOWN = 3  # files that a message names
 
 
@@ -40,24 +44,40 @@ class Output:
     Attributes:
         report: the file that marks such a folder; its JSON lists the files that were written, as "files".
         made_by: what writes it, in words.
-        known: patterns of the files' names, for folders whose report lists none.
+        entries: what the report has always had, by which one that lists no files is known.
+        known: patterns of the files' names, for folders of such a report.
         later: patterns of what other commands add.
+        marks: words in the beginning of files whose names others use too.
     """
 
     report: str
     made_by: str
+    entries: frozenset[str]
     known: tuple[str, ...]
     later: tuple[str, ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 CONVERSION = Output(
     "las_report.json",
     "a conversion",
+    frozenset({"model", "settings", "quality", "coverage"}),
     (*MODEL, *TOKENIZER, "README.md", "las_report.*", "las_sample.safetensors", "raster.png"),
-    later=("report.html", "report.md", "report.json"),  # what las-sj report writes where it is told no other file
+    later=REPORTS,
+    marks={"README.md": "\n- las\n- spikingjelly\n"} | dict.fromkeys(REPORTS, MADE_BY),  # tags of the model card
 )
-EVALUATION = Output("evaluation.json", "an evaluation", ("evaluation.json", "evaluation.md", "differences.png"))
-FINE_TUNING = Output("finetune.json", "a fine-tuning", (*MODEL, *TOKENIZER, "finetune.json"))
+EVALUATION = Output(
+    "evaluation.json",
+    "an evaluation",
+    frozenset({"model", "settings", "tasks"}),
+    ("evaluation.json", "evaluation.md", "differences.png"),
+)
+FINE_TUNING = Output(
+    "finetune.json",
+    "a fine-tuning",
+    frozenset({"model", "task", "metric", "value"}),
+    (*MODEL, *TOKENIZER, "finetune.json"),
+)
 
 
 def check_output(path: Path, overwrite: bool, output: Output = CONVERSION, inputs: Iterable[Path] = ()) -> None:
@@ -71,15 +91,19 @@ def check_output(path: Path, overwrite: bool, output: Output = CONVERSION, input
 
     Raises:
         OutputError: it exists and `overwrite` is not set, or it is not a folder, or holds something else.
+        UsageError: it is the root of all folders.
     """
     try:
         if path.is_symlink() and not path.exists():
             raise OutputError(f"{path} is a link to nothing: give a folder")
+        real = real_path(path)
     except OSError as error:  # too long, or behind a folder that nobody may look into
         raise OutputError(f"{path} cannot be written ({error.strerror}): give another output") from None
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file: give a folder")
-    path = path.resolve()
+    if real == real.parent:
+        raise UsageError(f"{path} is the root of all folders: give another output")
+    path = real
     _check_place(path)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: give another folder, or --overwrite")
@@ -105,7 +129,7 @@ def _check_replaceable(path: Path, output: Output, inputs: Iterable[Path]) -> No
             raise OutputError(f"{given} lies in {path}, which would be replaced: give another output folder")
     if any(path.iterdir()) and not (path / output.report).exists():
         raise OutputError(f"{path} is not the output of {output.made_by} (it has no {output.report}): give another")
-    foreign = _foreign(path, output)
+    foreign = _foreign(path, output) if any(path.iterdir()) else []
     if foreign:
         shown = ", ".join(foreign[:SHOWN]) + (", …" if len(foreign) > SHOWN else "")
         raise OutputError(
@@ -115,23 +139,36 @@ def _check_replaceable(path: Path, output: Output, inputs: Iterable[Path]) -> No
 
 def _foreign(path: Path, output: Output) -> list[str]:
     """What lies directly in the folder and was not written by an earlier run; such a run makes no folders."""
-    written = _listed(path / output.report)
-    patterns = [*output.later, *(output.known if written is None else ())]
+    names = [*output.later, *_written(path, output)]
     return sorted(
         entry.name
         for entry in path.iterdir()
         if (entry.is_dir() and not entry.is_symlink())
-        or not (entry.name in (written or ()) or any(fnmatch(entry.name, pattern) for pattern in patterns))
+        or not any(fnmatch(entry.name, name) for name in names)
+        or (entry.name in output.marks and not is_marked(entry, output.marks[entry.name]))
     )
 
 
-def _listed(report: Path) -> list[str] | None:
-    """The files that a report says were written with it; None where it says nothing."""
+def _written(path: Path, output: Output) -> Sequence[str]:
+    """Names, or patterns of them, of the files that an earlier run wrote, by its report.
+
+    Raises:
+        OutputError: no run wrote this report.
+    """
     try:
-        files = json.loads(report.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return files if isinstance(files, list) else None
+        check_regular(path / output.report)
+        report = json.loads((path / output.report).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        report = None
+    entries = report if isinstance(report, dict) else {}
+    files = entries.get("files")
+    if isinstance(files, list):
+        return [escape(str(file)) for file in files]
+    if output.entries <= entries.keys():
+        return output.known
+    raise OutputError(
+        f"{path} is not the output of {output.made_by} (its {output.report} is no report of one): give another folder"
+    )
 
 
 @contextmanager

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from las_sj.data.paths import check_regular
+
 LINE_BATCH = 8
 LINE_TOKENS = 128
 
@@ -20,18 +22,20 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file.
 
     Raises:
-        TextError: it does not exist, is not text, or is empty.
+        TextError: it does not exist, is no regular file, is not text, or is empty.
     """
     try:
+        check_regular(path)
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"cannot read text from {path} ({_why(error)}): give a file of UTF-8 text") from None
+        raise TextError(f"cannot read text from {path} ({why(error)}): give a file of UTF-8 text") from None
     if not text.strip():
         raise TextError(f"{path} is empty: give a file with text")
     return text
 
 
-def _why(error: OSError | UnicodeDecodeError) -> str:
+def why(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file could not be read as text, in a few words."""
     return f"byte {error.start} is no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
 
 
@@ -65,6 +69,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         OSError, UnicodeDecodeError: it cannot be read, or is not text.
     """
+    check_regular(path)
     return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
 
 

@@ -1,11 +1,17 @@
 """What the system says while something is written."""
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from las_sj.reasons import reason_of
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class OutputError(ValueError):
@@ -22,10 +28,19 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path} cannot be written ({_why(error)}): make room, or write elsewhere") from error
+        remedy = "make room, or write elsewhere" if is_full(error) else "write elsewhere, or mend that"
+        raise OutputError(f"{path} cannot be written ({_why(error)}): {remedy}") from error
+
+
+def is_full(error: Exception) -> bool:
+    """Whether there was no room for what was to be written."""
+    words = any(os.strerror(number).lower() in str(error).lower() for number in FULL)
+    return isinstance(error, OSError | SafetensorError) and (getattr(error, "errno", None) in FULL or words)
 
 
 def _why(error: Exception) -> str:
     """The words of the system, without its number, which safetensors puts into a text of its own."""
+    if isinstance(error, OSError):
+        return reason_of(error)
     found = re.search(r"(?:I/O error: |\[Errno \d+\] )?(?P<words>[^:]+?)(?: \(os error \d+\))?$", str(error))
-    return str(getattr(error, "strerror", None) or (found["words"] if found else error))
+    return found["words"] if found else str(error)

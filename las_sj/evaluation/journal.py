@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from las_sj.data.paths import check_regular
 from las_sj.data.writing import writing
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.errors import JournalError
@@ -28,6 +29,7 @@ Record = dict[str, Any]
 FINGERPRINT = "evaluation_in_progress.json"
 PARTIAL = f".{FINGERPRINT}"
 LOCK = ".lock"
+LONGEST = 100  # characters of a file's name, and what is added to it; file systems take 255 bytes
 RECORDS = "*.[0-9]*.jsonl"
 
 
@@ -187,6 +189,7 @@ def check_unfinished(folder: Path, fingerprint: Record) -> None:
     if not folder.exists() or not any(path.name not in (LOCK, PARTIAL) for path in folder.iterdir()):
         return
     try:
+        check_regular(folder / FINGERPRINT)
         found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         raise JournalError(f"{folder} does not hold an unfinished evaluation: move it away") from None
@@ -232,6 +235,7 @@ def _append(path: Path, line: str) -> None:
 def _file_name(name: str) -> str:
     """A name that any file system takes."""
     plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    plain = plain[:LONGEST]
     return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
 
 

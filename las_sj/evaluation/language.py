@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from las_sj.data.batches import Batch
+from las_sj.data.paths import check_regular
 from las_sj.data.text import TextError, is_language_model, longest_sequence
 from las_sj.evaluation.counted import costs_of
 from las_sj.evaluation.journal import Journal, Record
@@ -108,6 +109,7 @@ def read_file(path: Path) -> str:
         TextError: it cannot be read, or is empty.
     """
     try:
+        check_regular(path)
         content = path.read_bytes()
         text = content.decode("utf-8")
     except OSError as error:

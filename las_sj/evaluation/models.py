@@ -11,10 +11,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 from las_sj.checkpoint.loading import load_converted, load_model, load_original, read_config
 from las_sj.checkpoint.quantizer import METHOD
-from las_sj.checkpoint.weights import load_weights
+from las_sj.checkpoint.weights import check_finite, load_weights
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration_data import generated_batches
-from las_sj.conversion.convert import check_weights, convert
+from las_sj.conversion.convert import convert
 from las_sj.data.batches import Batch
 from las_sj.evaluation.errors import SourceError
 from las_sj.evaluation.paired import Pair
@@ -77,7 +77,7 @@ def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list
         ann, snn, tokenizer = _load_converted(source)
     else:
         ann, tokenizer = _load_with_images(source) if source.takes_images else _load(source)
-        check_weights(ann)
+        check_finite(ann, source.name)
         batches = calibration(ann, tokenizer)
         snn = convert(copy.deepcopy(ann), source.config, batches or generated_batches(ann, source.config.seed))
     set_execution(snn, source.execution)

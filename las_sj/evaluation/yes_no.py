@@ -11,12 +11,13 @@ import torch
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import to_device
-from las_sj.data.text import read_lines
+from las_sj.data.text import read_lines, why
 from las_sj.evaluation.counted import costs_of
 from las_sj.evaluation.errors import YesNoError
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import Measure, TaskResult, measure
+from las_sj.reasons import reason_of
 
 PROMPT = "{question} Please answer this question with one word."
 NEW_TOKENS = 8
@@ -57,7 +58,7 @@ def read_questions(file: Path, images: Path, limit: int | None = None) -> list[Q
     try:
         lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
-        raise YesNoError(f"cannot read questions from {file}: {error}") from None
+        raise YesNoError(f"cannot read questions from {file} ({why(error)}): give a file of JSON lines") from None
     questions: list[Question] = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or (limit is not None and len(questions) == limit):
@@ -125,7 +126,7 @@ def _image(file: Path) -> Any:
         with Image.open(file) as image:
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError) as error:
-        raise YesNoError(f"cannot read the image {file}: {error}") from None
+        raise YesNoError(f"cannot read the image {file} ({reason_of(error)}): give another") from None
 
 
 def _prompt(processor: Any, question: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from las_sj.analysis import Audit, EnergyReport, Network, SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
+from las_sj.data.output_file import MADE_BY
 
 SITE_COLUMNS = {
     "site": "site",
@@ -18,7 +19,6 @@ SITE_COLUMNS = {
     "out of range": "out_of_range",
     "levels": "levels",
 }
-MADE_BY = "written by las-sj report"  # in every report, so that a later one may replace it
 FROM_CONVERSION = ("model", "architecture", "quality", "coverage", "temporal_vs_accumulated", "data", "versions")
 
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from las_sj.analysis.energies.energy import GROUPINGS
 from las_sj.analysis.tables import Cell, Table, format_cell
-from las_sj.reports.model_report import MADE_BY, ModelReport
+from las_sj.data.output_file import MADE_BY
+from las_sj.reports.model_report import ModelReport
 
 DPI = 110
 

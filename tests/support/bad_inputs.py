@@ -48,6 +48,11 @@ def containing(name: str, content: bytes) -> Edit:
     return lambda folder: (folder / name).write_bytes(content)
 
 
+def linked(name: str) -> Edit:
+    """A link to a device that has no end."""
+    return lambda folder: (folder / name).symlink_to("/dev/zero")
+
+
 def without(*names: str) -> Edit:
     """Without some files."""
 

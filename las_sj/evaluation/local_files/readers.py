@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 
 from datasets import Dataset, DatasetDict
 
-from las_sj.data.text import read_lines
+from las_sj.data.paths import check_regular
+from las_sj.data.text import read_lines, why
 
 KINDS: dict[str, type] = {"label": int, "choices": list}
 QUESTIONS = ("cause", "effect")
@@ -30,7 +31,7 @@ def _lines(data_dir: str, name: str) -> list[str]:
     try:
         return read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
+        raise DataError(f"cannot read {path} ({why(error)}): give a file of UTF-8 text") from None
 
 
 def _rows(data_dir: str, name: str, *columns: str) -> list[Row]:
@@ -146,9 +147,10 @@ def wsc273(data_dir: str, **_: Any) -> DatasetDict:
     name = "wsc/WSCollection.xml"
     path = Path(data_dir) / name
     try:
+        check_regular(path)
         schemas = ElementTree.parse(path).getroot().findall("schema")
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error}") from None
+        raise DataError(f"cannot read {path} ({why(error)}): give a file of XML") from None
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: no XML: {error}") from None
     return _split(

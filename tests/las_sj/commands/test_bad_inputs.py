@@ -2,6 +2,8 @@
 
 import builtins
 import json
+import math
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from bad_inputs import (
     as_sentence_transformer,
     configured,
     containing,
+    linked,
     nan_in,
     pickled,
     quantised,
@@ -45,7 +48,8 @@ ADAPTER = json.dumps({"base_model_name_or_path": "some/base", "peft_type": "LORA
 INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}).encode()
 CLASS_NAMES = re.compile(
     "|".join(name for name in dir(builtins) if re.search("(Error|Exception|Warning|Interrupt|Iteration|Exit)$", name))
-    + r"|\b\w*[a-z](Error|Exception)\b|Traceback|<class"
+    + r"|\b\w*[a-z](Error|Exception)\b|Traceback|<class|object has no attribute|not supported between|\[Errno"
+    r"|must be str, not|unexpected keyword|object is not|not subscriptable|positional argument|Symlink loop"
 )
 
 Options = tuple[object, ...]
@@ -88,6 +92,14 @@ def tuned(says: str, *edits: Edit, options: Options = (), model: str = "bert", c
 HEAD = "transformer.h.1.mlp.c_fc.weight"
 NEURON = "transformer.h.1.ln_1.bias"
 
+COUNTS: tuple[tuple[Callable[..., Bad], Options, tuple[str, ...]], ...] = (
+    (of_gpt, (), ("batch-size", "window", "calibration-tokens", "evaluation-tokens")),
+    (evaluated, ("--task", "text", "--text", "text.txt"), ("batch-size", "stride", "calibration-tokens")),
+    (reported, (), ("tokens", "window")),
+    (inspected, (), ("tokens",)),
+    (tuned, (), ("rows", "epochs", "batch-size", "max-length")),
+)
+
 BAD: dict[str, Bad] = {
     # what is not a model of transformers
     "pickle": of_gpt("model holds its weights as a pickle .pytorch_model.bin.* save them as safetensors", pickled),
@@ -126,6 +138,10 @@ BAD: dict[str, Bad] = {
     # weights and config.json that do not belong together
     "fewer layers": of_gpt("no place for: transformer.h.1.* and 10 more; give", configured(n_layer=1)),
     "more layers": of_gpt("lacks weights of .*transformer.h.2.*; give", configured(n_layer=3)),
+    "layers without end": of_gpt("asks for 1000000000 layers, but .* 28 weights; give", configured(n_layer=10**9)),
+    "layers without end, evaluated": evaluated("asks for 1000000000 layers", configured(n_layer=10**9)),
+    "layers without end, inspected": inspected("asks for 1000000000 layers", configured(n_layer=10**9)),
+    "layers without end, fine-tuned": tuned("asks for 1000000000 layers", configured(num_hidden_layers=10**9)),
     "wider": of_gpt("has shape .96., but config.json asks for .192.; give", configured(n_embd=64)),
     "untied": of_gpt("lacks weights of GPT2LMHeadModel: lm_head.weight; give", configured(tie_word_embeddings=False)),
     "another family": of_gpt(
@@ -137,7 +153,49 @@ BAD: dict[str, Bad] = {
     "shape of one weight": of_gpt(
         f"{NEURON} in .* has shape .31.*; give", weighted(lambda t: t.update({NEURON: torch.ones(31)}))
     ),
-    "NaN": of_gpt(f"weight {HEAD} has infinite or NaN values", nan_in(HEAD)),
+    "NaN": of_gpt(f"weight {HEAD} in model has infinite or NaN values: .* save it again", nan_in(HEAD)),
+    "NaN in float16": of_gpt(
+        f"weight {HEAD} in model has infinite .* --dtype float32",
+        weighted(lambda t: t[HEAD].view(-1)[:1].fill_(1e6)),
+        options=("--dtype", "float16"),
+    ),
+    "NaN in the configuration": of_gpt("config.json has NaN in resid_pdrop: mend", configured(resid_pdrop=math.nan)),
+    "NaN in the configuration, inspected": inspected(
+        "config.json has NaN in resid_pdrop: mend", configured(resid_pdrop=math.nan)
+    ),
+    "text for settings": of_gpt("quantization_config that is no .*: remove", configured(quantization_config="x")),
+    "text for settings, inspected": inspected("quantization_config that is no", configured(quantization_config="x")),
+    "generation of text": of_gpt(
+        "generation_config.json cannot be used .an entry is of a wrong kind.: mend it, or remove",
+        containing("generation_config.json", b'{"max_new_tokens":"x"}'),
+    ),
+    "generation of a list": of_gpt(
+        "generation_config.json holds no JSON object: download", containing("generation_config.json", b"[]")
+    ),
+    "generation, fine-tuned": tuned(
+        "generation_config.json is no JSON file", containing("generation_config.json", b'{"max_new')
+    ),
+    "empty index": of_gpt(
+        "index.json names no files of weights: download",
+        without("model.safetensors"),
+        containing("model.safetensors.index.json", b'{"weight_map":{}}'),
+    ),
+    "index without metadata": of_gpt(
+        "index.json has no metadata of the weights: download",
+        without("model.safetensors"),
+        containing("model-00001-of-00002.safetensors", b""),
+        containing("model.safetensors.index.json", INDEX),
+    ),
+    "all analog": of_gpt("--keep-analog \\*: GPT2LMHeadModel has no layer.*; give", options=("--keep-analog", "*")),
+    "nothing analog": of_gpt("--keep-analog nothing: 'nothing' names no.*; give", options=("--keep-analog", "nothing")),
+    "GPU 7": of_gpt(
+        "--max-memory 7=1GiB: torch finds .* leave out", options=("--device-map", "auto", "--max-memory", "7=1GiB")
+    ),
+    "GPU x": of_gpt(
+        "--max-memory names GPUs by number, .* got 'x'",
+        options=("--device-map", "auto", "--max-memory", "x=1GiB"),
+        code=2,
+    ),
     "lost shard": of_gpt(
         "lacks model-00001-of-00002.safetensors, .*: download",
         without("model.safetensors"),
@@ -156,8 +214,42 @@ BAD: dict[str, Bad] = {
     "broken tokenizer": of_gpt("tokenizer of .*model cannot be loaded .*: save", containing("tokenizer.json", b"{")),
     "empty tokenizer": of_gpt("tokenizer of .*model cannot be loaded .*: save", containing("tokenizer.json", b"{}")),
     "no text": of_gpt("cannot read text from no.txt .No such file.*: give", options=("--calibration", "no.txt")),
+    "text without end": of_gpt("/dev/zero .no regular file.: give", options=("--calibration", "/dev/zero")),
+    "other text without end": of_gpt("/dev/zero .no regular file.: give", options=("--evaluation", "/dev/zero")),
+    "pipe": of_gpt("from pipe .no regular file.: give", options=("--calibration", "pipe")),
+    "weights without end": of_gpt(
+        "model.safetensors is no regular file: remove", without("model.safetensors"), linked("model.safetensors")
+    ),
+    "config without end": of_gpt(
+        "config.json is no regular file: remove", without("config.json"), linked("config.json")
+    ),
+    "GGUF without end": of_gpt("no file model/a.gguf", linked("a.gguf"), options=("--gguf-file", "a.gguf")),
+    "text without end, evaluated": evaluated(
+        "/dev/zero .no regular file.: give", options=("--task", "text", "--text", "/dev/zero")
+    ),
+    "rows without end, evaluated": evaluated(
+        "dev.tsv .no regular file.: give", options=("--task", "SST-2", "--data-dir", "endless")
+    ),
+    "text without end, reported": reported("/dev/zero .no regular file.: give", options=("--text", "/dev/zero")),
+    "rows without end, fine-tuned": tuned("train.tsv .no regular file.: give", options=("--data", "endless")),
     "text of bytes": of_gpt("byte 0 is no UTF-8.: give", options=("--calibration", "bytes.txt")),
+    # outputs
+    "output at the root": of_gpt("/ is the root of all folders: give another", options=("--output", "/"), code=2),
+    "output in a loop": of_gpt(
+        "loop/x cannot be written .Too many levels of symbolic links.: give", options=("--output", "loop/x")
+    ),
+    "output at the root, evaluated": evaluated(
+        "/ is no name for", options=("--task", "text", "--text", "text.txt", "--output", "/"), code=2
+    ),
+    "output at the root, fine-tuned": tuned("/ is the root of all folders: give", options=("--output", "/"), code=2),
     # command lines
+    **{
+        f"endless {name} of {made.__name__}": made(
+            f"--{name} must be at most 2147483647, got 1000", options=(*given, f"--{name}", 10**30), code=2
+        )
+        for made, given, names in COUNTS
+        for name in names
+    },
     "steps": of_gpt("--time-steps must be an integer in 1…24, got 0", options=("--time-steps", 0), code=2),
     "device": of_gpt("--device must be cpu, cuda", options=("--device", "gpu"), code=2),
     "dtype of the command": of_gpt("argument --dtype: invalid choice", options=("--dtype", "fp8"), code=2),
@@ -194,6 +286,16 @@ BAD: dict[str, Bad] = {
     "report nowhere": reported(
         "cannot write no/r.html .No such file.*: give another", options=("--output", "no/r.html")
     ),
+    "report of a long name": reported(
+        "cannot write x+.html .File name too long.: give", options=("--output", "x" * 251 + ".html")
+    ),
+    "report of a name that leaves no room": reported(
+        "cannot write x+.html .File name too long.: give", options=("--output", "x" * 250 + ".html")
+    ),
+    "report to a loop": reported(
+        "cannot write loop .Too many levels of symbolic links.: give", options=("--output", "loop")
+    ),
+    "report to the root": reported("/ is a folder: give a file", options=("--output", "/")),
     "costs": reported("argument --costs: invalid choice: 'fp8'", options=("--costs", "fp8"), code=2),
     "adapter, reported": reported("model holds an adapter", containing("adapter_config.json", b"{}")),
     "NaN, inspected": inspected(f"weight {HEAD} in .* has infinite or NaN", nan_in(HEAD)),
@@ -240,6 +342,11 @@ def test_bad_input(
     spoiled(models / bad.model, tmp_path / "model", *bad.edits)
     (tmp_path / "text.txt").write_text(TEXT)
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless" / "SST-2").mkdir(parents=True)
+    for split in ("train", "dev"):
+        (tmp_path / "endless" / "SST-2" / f"{split}.tsv").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     before = contents(tmp_path)
     output: Options = () if bad.command in ("report", "inspect") else ("--output", "out")

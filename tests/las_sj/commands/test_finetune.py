@@ -117,7 +117,8 @@ def test_overwrite(call: Call, encoder: Path, tmp_path: Path) -> None:
     assert_one_line(call(*arguments), "exists: give another folder, or --overwrite")
     assert_one_line(call(*arguments, "--overwrite"), "not the output of a fine-tuning .it has no finetune.json")
     assert contents(out) == {"las_report.json"}
-    (out / "las_report.json").rename(out / "finetune.json")
+    (out / "las_report.json").unlink()
+    (out / "finetune.json").write_text(json.dumps({"files": ["finetune.json"]}))
     assert call(*arguments, "--overwrite").code == 0
     assert contents(out) == FILES
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from commands import contents
 
-from las_sj.data.output_file import check_file, whole_file
+from las_sj.checkpoint.model_card import model_card
+from las_sj.config import LASConfig
+from las_sj.data.output_file import MADE_BY, check_file, whole_file
 from las_sj.data.output_folder import CONVERSION, EVALUATION, FINE_TUNING, Output, check_output, whole_folder
 from las_sj.data.owned_folder import LOCK
 from las_sj.data.writing import OutputError
@@ -22,6 +24,11 @@ def written(folder: Path, output: Output, *names: str) -> Path:
         for name in names:
             (new / name).write_text("ours")
     return folder
+
+
+def older(output: Output) -> str:
+    """A report of a version that listed no files."""
+    return json.dumps(dict.fromkeys(output.entries))
 
 
 @pytest.mark.parametrize("output", KINDS, ids=lambda output: output.report)
@@ -53,7 +60,7 @@ def test_foreign_files_are_named_and_stay(output: Output, name: str, tmp_path: P
 
 def test_many_foreign_files(tmp_path: Path) -> None:
     out = written(tmp_path / "out", EVALUATION, *"abcde")
-    (out / EVALUATION.report).write_text("{}")  # of a version that listed none: known names alone are ours
+    (out / EVALUATION.report).write_text(older(EVALUATION))  # known names alone are ours
     with pytest.raises(OutputError, match=r"\(a, b, c, …\)"):
         check_output(out, overwrite=True, output=EVALUATION)
 
@@ -62,9 +69,41 @@ def test_an_older_output(tmp_path: Path) -> None:
     """Without a list in its report."""
     out = tmp_path / "out"
     out.mkdir()
-    for name in ("config.json", "model-00001-of-00002.safetensors", "tokenizer_config.json", "raster.png", "report.md"):
+    for name in ("config.json", "model-00001-of-00002.safetensors", "tokenizer_config.json", "raster.png"):
         (out / name).write_text("ours")
-    (out / CONVERSION.report).write_text("{}")
+    (out / "report.md").write_text(MADE_BY)
+    (out / CONVERSION.report).write_text(older(CONVERSION))
+    check_output(out, overwrite=True)
+
+
+@pytest.mark.parametrize("output", KINDS, ids=lambda output: output.report)
+@pytest.mark.parametrize("report", ["", "{}", "[]", '{"model": "gpt2"}', '{"files": 3}', "[" * 100_000])
+def test_a_report_that_no_run_wrote(output: Output, report: str, tmp_path: Path) -> None:
+    """It says nothing of the files beside it."""
+    (tmp_path / output.report).write_text(report)
+    (tmp_path / "config.json").write_text("precious")
+    with pytest.raises(OutputError, match=f"its {output.report} is no report of one.: give another folder"):
+        check_output(tmp_path, overwrite=True, output=output)
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md", "report.json"])
+def test_a_report_of_somebody_else(name: str, tmp_path: Path) -> None:
+    """Which las-sj report would leave alone, too."""
+    out = written(tmp_path / "out", CONVERSION)
+    (out / name).write_text("precious")
+    with pytest.raises(OutputError, match=rf"did not write \({name}\): move it away"):
+        check_output(out, overwrite=True)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_readme_of_somebody_else(listed: bool, tmp_path: Path) -> None:
+    out = written(tmp_path / "out", CONVERSION, "README.md")
+    if not listed:
+        (out / CONVERSION.report).write_text(older(CONVERSION))
+    (out / "README.md").write_text("# My notes on las and spikingjelly\n")
+    with pytest.raises(OutputError, match=r"did not write \(README.md\): move it away"):
+        check_output(out, overwrite=True)
+    model_card("gpt2", "GPT2LMHeadModel", LASConfig(), "0.1.0", "").save(out / "README.md")
     check_output(out, overwrite=True)
 
 

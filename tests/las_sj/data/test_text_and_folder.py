@@ -1,5 +1,6 @@
 """Batches from text, and output folders that appear whole or not at all."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,9 @@ def test_split() -> None:
     assert split_held_out("nospaces") == ("", "nospaces")
 
 
+OURS = json.dumps({"files": [CONVERSION.report]})
+
+
 def test_read(tmp_path: Path) -> None:
     good, blank, binary = (tmp_path / name for name in ("good", "blank", "binary"))
     good.write_text("häh", encoding="utf-8")
@@ -113,7 +117,7 @@ class TestWholeFolder:
         target = tmp_path / "out"
         if overwrite:
             target.mkdir()
-            (target / CONVERSION.report).write_text("old")
+            (target / CONVERSION.report).write_text(OURS)
 
         def write() -> None:
             with whole_folder(target, overwrite) as folder:
@@ -128,7 +132,7 @@ class TestWholeFolder:
     def test_overwrite_replaces(self, tmp_path: Path) -> None:
         target = tmp_path / "out"
         target.mkdir()
-        (target / CONVERSION.report).write_text("old")
+        (target / CONVERSION.report).write_text(OURS)
         with whole_folder(target, overwrite=True) as folder:
             (folder / "new").write_text("new")
         assert [path.name for path in target.iterdir()] == ["new"]
@@ -137,7 +141,7 @@ class TestWholeFolder:
     def test_old_folder_outlives_a_failed_rename(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         target = tmp_path / "out"
         target.mkdir()
-        (target / CONVERSION.report).write_text("old")
+        (target / CONVERSION.report).write_text(OURS)
         rename = Path.rename
 
         def broken(path: Path, other: Path) -> Path:
@@ -150,7 +154,7 @@ class TestWholeFolder:
                 (folder / "new").write_text("new")
 
         monkeypatch.setattr(Path, "rename", broken)
-        with pytest.raises(OutputError, match=r"out cannot be written \(Input/output error\): make room"):
+        with pytest.raises(OutputError, match=r"out cannot be written \(Input/output error\): write elsewhere"):
             write()
         assert [path.name for path in target.iterdir()] == [CONVERSION.report]
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -166,6 +170,9 @@ class TestWholeFolder:
         with pytest.raises(OutputError, match="not the output of a conversion"):
             check_output(tmp_path, overwrite=True)
         file.rename(tmp_path / CONVERSION.report)
+        with pytest.raises(OutputError, match="is no report of one"):
+            check_output(tmp_path, overwrite=True)
+        (tmp_path / CONVERSION.report).write_text(OURS)
         check_output(tmp_path, overwrite=True)
         check_output(tmp_path / "new", overwrite=False)
 

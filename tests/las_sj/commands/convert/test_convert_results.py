@@ -170,10 +170,14 @@ def test_overwrite(call: Call, source: Path, text: Path, tmp_path: Path) -> None
     foreign = call(source, "--output", out, "--calibration", text, "--overwrite")
     assert_one_line(foreign, r"not the output of a conversion")
     (out / "las_report.json").write_text("{}")
+    unknown = call(source, "--output", out, "--calibration", text, "--overwrite")
+    assert_one_line(unknown, r"not the output of a conversion .its las_report.json is no report of one")
+    (out / "las_report.json").write_text(json.dumps({"files": ["las_report.json"]}))
     not_all = call(source, "--output", out, "--calibration", text, "--overwrite")
     assert_one_line(not_all, r"holds what a conversion did not write \(old\): move it away")
     assert contents(out) == {"old", "las_report.json"}
-    (out / "old").rename(out / "report.html")  # which las-sj report adds
+    (out / "old").unlink()
+    (out / "report.html").write_text("written by las-sj report")
     assert call(source, "--output", out, "--calibration", text, "--overwrite").code == 0
     assert contents(out) >= FILES
     assert "report.html" not in contents(out)

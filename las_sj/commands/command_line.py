@@ -167,7 +167,8 @@ def at_least(name: str, value: int | None, least: int, most: int = MOST) -> None
     if value is not None and value < least:
         raise ValueError(f"{option_of(name)} must be at least {least}, got {value}")
     if value is not None and value > most:
-        raise ValueError(f"{option_of(name)} must be at most {most}, got {value!s:.24}")
+        shown = str(value) if value < 10 * most else f"{value!s:.10}…"
+        raise ValueError(f"{option_of(name)} must be at most {most}, got {shown}")
 
 
 def count_or_none(text: str) -> int | None:

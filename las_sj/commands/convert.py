@@ -4,8 +4,6 @@ import copy
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from las_sj.checkpoint.model_card import model_card
 from las_sj.checkpoint.placement import input_device, places_of
 from las_sj.checkpoint.sample import save_sample
 from las_sj.checkpoint.weights import check_finite
+from las_sj.commands.analog import analog_by_option
 from las_sj.commands.command_line import program
 from las_sj.commands.convert_data import Data, Texts, prepare_data, read_texts
 from las_sj.commands.convert_request import ConvertRequest, parse_arguments
@@ -26,7 +25,7 @@ from las_sj.conversion.quality import compare
 from las_sj.data.batches import to_device
 from las_sj.data.output_folder import CONVERSION, check_output, whole_folder
 from las_sj.data.text import TextBatch
-from las_sj.models import UnsupportedModelError, running, set_execution
+from las_sj.models import running, set_execution
 from las_sj.reports.conversion_report import ConversionReport, conversion_report
 
 RASTER_TOKENS = 24
@@ -50,7 +49,7 @@ def _convert(request: ConvertRequest, texts: Texts | None, places: dict[str, Any
     data = prepare_data(request, texts, ann, tokenizer)
     start = time.perf_counter()
     snn = _load(request, places)[0] if places else copy.deepcopy(ann)  # parts on other devices cannot be copied
-    with _kept_analog_named(request.config.keep_analog):
+    with analog_by_option(request.config.keep_analog):
         snn = convert(snn, request.config, data.calibration)
     converted = time.perf_counter()
     with running(snn, request.execution):
@@ -61,21 +60,6 @@ def _convert(request: ConvertRequest, texts: Texts | None, places: dict[str, Any
     report = conversion_report(snn, source, request.config, data.source, quality, monitor, gap, seconds)
     _write(request, snn, tokenizer, data, report)
     print(f"{report.summary()}\n\n{_written(request)}")
-
-
-@contextmanager
-def _kept_analog_named(patterns: Sequence[str]) -> Iterator[None]:
-    """Errors that come of the modules that are to stay analog name the option, and say how it is mended."""
-    try:
-        yield
-    except UnsupportedModelError as error:
-        if patterns:
-            given = " ".join(patterns)
-            reason = str(error).removeprefix("keep_analog: ")
-            raise UnsupportedModelError(
-                f"--keep-analog {given}: {reason}; give names of modules such as transformer.h.0.mlp, or leave it out"
-            ) from error
-        raise
 
 
 def _load(request: ConvertRequest, places: dict[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

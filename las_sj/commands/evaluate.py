@@ -11,6 +11,7 @@ from typing import Any
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from las_sj.analysis import plot_differences
+from las_sj.commands.analog import analog_by_option
 from las_sj.commands.command_line import Unfinished, option_of
 from las_sj.commands.devices import check_device
 from las_sj.commands.evaluate_request import EvaluateRequest, check_names, parse_arguments
@@ -70,7 +71,7 @@ def _load(request: EvaluateRequest) -> tuple[Processes, Pair]:
         return [*text_batches(model, tokenizer, text, request.calibration_tokens, request.window, 1)]
 
     processes = Processes(cpu=request.device == "cpu")
-    with _kept(request.unfinished, KeyboardInterrupt):
+    with _kept(request.unfinished, KeyboardInterrupt), analog_by_option(request.config.keep_analog):
         return processes, load_pair(replace(request.source, device=processes.device(request.device)), calibration)
 
 

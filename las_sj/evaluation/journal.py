@@ -29,7 +29,7 @@ Record = dict[str, Any]
 FINGERPRINT = "evaluation_in_progress.json"
 PARTIAL = f".{FINGERPRINT}"
 LOCK = ".lock"
-LONGEST = 100  # characters of a file's name, and what is added to it; file systems take 255 bytes
+LONGEST = 50  # characters of a task's name in that of a file, each of up to 4 of the 255 bytes that systems take
 RECORDS = "*.[0-9]*.jsonl"
 
 

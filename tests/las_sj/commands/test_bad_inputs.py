@@ -188,6 +188,10 @@ BAD: dict[str, Bad] = {
     ),
     "all analog": of_gpt("--keep-analog \\*: GPT2LMHeadModel has no layer.*; give", options=("--keep-analog", "*")),
     "nothing analog": of_gpt("--keep-analog nothing: 'nothing' names no.*; give", options=("--keep-analog", "nothing")),
+    "nothing analog, evaluated": evaluated(
+        "--keep-analog nothing: 'nothing' names no.*; give",
+        options=("--task", "text", "--text", "text.txt", "--keep-analog", "nothing"),
+    )._replace(model="gpt"),
     "GPU 7": of_gpt(
         "--max-memory 7=1GiB: torch finds .* leave out", options=("--device-map", "auto", "--max-memory", "7=1GiB")
     ),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_models import bert, gpt2
 from transformers import (
     AutoTokenizer,
@@ -158,6 +159,28 @@ class TestWholeFolder:
             write()
         assert [path.name for path in target.iterdir()] == [CONVERSION.report]
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    @pytest.mark.parametrize(
+        ("error", "says"),
+        [
+            (OSError(28, "No space left on device"), r"No space left on device\): make room, or write elsewhere"),
+            (SafetensorError("I/O error: No space left on device (os error 28)"), r"left on device\): make room"),
+            (
+                PermissionError(13, "Permission denied", "tokenizer.json"),
+                r"tokenizer.json: Permission .*\): write else",
+            ),
+            (OSError("Nothing to save"), r"\(Nothing to save\): write elsewhere"),
+        ],
+    )
+    def test_reasons(self, error: Exception, says: str, tmp_path: Path) -> None:
+        """Room is made where there is none, and nothing is said of it otherwise."""
+
+        def write() -> None:
+            with whole_folder(tmp_path / "out", overwrite=False):
+                raise error
+
+        with pytest.raises(OutputError, match=f"out cannot be written .*{says}"):
+            write()
 
     def test_refused(self, tmp_path: Path) -> None:
         file = tmp_path / "file"

@@ -177,3 +177,12 @@ def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
     journal.close()
     assert {path.name for path in (tmp_path / "work").iterdir()} >= {"thesis.tex", "questions.jsonl"}
     assert not list((tmp_path / "work").glob("task.*"))
+
+
+@pytest.mark.parametrize("name", ["a" * 400, "\U00020000" * 400, "a/" * 400])
+def test_long_names(name: str, tmp_path: Path) -> None:
+    """File systems take 255 bytes; names that begin alike stay apart."""
+    with closing(Journal(tmp_path / "work", SETTINGS)) as journal:
+        assert journal.collect(name, range(2), square) == journal.collect(name, range(2), square)
+        other = journal.collect(f"{name}b", range(2), lambda index: {"value": -index})
+    assert [record["value"] for record in other] == [0, -1]

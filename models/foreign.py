@@ -37,7 +37,7 @@ class ForeignModule(KnowsCalls):
         inside = Call(call.identity, self, False, call.time_steps, call, call.token_mask, is_entry=False)
         with under_way(inside):
             output = super().__call__(*args, **kwargs)
-        return output if any(isinstance(part, SpikingReadout) for part in self.modules()) else view.emit(output)
+        return output if any(isinstance(part, SpikingReadout) for part in self.modules()) else view.as_currents(output)
 
 
 def look_over(model: KnowsCalls, full_name: str, temporal: bool) -> None:

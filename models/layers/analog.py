@@ -35,7 +35,7 @@ class AnalogIsland(SpikingLayer):
         if not self.execution.temporal:
             return self._run(args, kwargs)
         view = ForeignView.at(self.execution.time_steps, None, args, kwargs)
-        return view.emit(self._run(*view.arguments(args, kwargs)))
+        return view.as_currents(self._run(*view.arguments(args, kwargs)))
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         counts = self.counts

@@ -12,7 +12,7 @@ from las_sj.models.layers.spiking_layer import SpikingLayer
 class SpikingEmbedding(SpikingLayer):
     """An embedding that emits its row as a constant current, 1/T per time step: ids [T·B, S] to [T·B, S, C]."""
 
-    emits = "constant currents"
+    returns = "constant currents"
     embedding_dim: int
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:

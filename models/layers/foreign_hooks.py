@@ -97,7 +97,7 @@ class ForeignForwardHook(ForeignHook):
         seen = (args, kwargs) if view is None else view.arguments(args, kwargs)
         shown = output
         if view is not None:
-            shown = view.outputs(output, "constants" if makes_constants(module) else module.emits)
+            shown = view.outputs(output, "constants" if makes_constants(module) else module.returns)
         result = self.run(module, *(seen if self.with_kwargs else seen[:1]), shown)
         return result if view is None else view.answer(output, shown if result is None else result)
 

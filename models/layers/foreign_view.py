@@ -66,21 +66,21 @@ class ForeignView:
             return self._show(value, self._share, False) if repeated else value
         return _each(lambda item: self._argument(name, item, current), value)
 
-    def outputs(self, value: Any, emits: str = "currents") -> Any:
+    def outputs(self, value: Any, kind: str = "currents") -> Any:
         """What a module returned, as in a call of the ANN; what is neither current nor constant as it is.
 
         Args:
             value: float tensors [T·B, ...], in any structure.
-            emits: "currents", which are summed; "constants", of which the share of one step is shown; or "constant
+            kind: "currents", which are summed; "constants", of which the share of one step is shown; or "constant
                 currents", which may have one row for all sequences.
         """
         if not isinstance(value, Tensor):
-            return _each(lambda item: self.outputs(item, emits), value)
+            return _each(lambda item: self.outputs(item, kind), value)
         if not value.is_floating_point() or value.dim() == 0:
             return value
         if len(value) != self.rows:
-            return self._show(value, self._times_steps, True) if emits == "constant currents" else value
-        return self._show(value, self._share, False) if emits == "constants" else self._show(value, self._sum, True)
+            return self._show(value, self._times_steps, True) if kind == "constant currents" else value
+        return self._show(value, self._share, False) if kind == "constants" else self._show(value, self._sum, True)
 
     def answer(self, given: Any, result: Any, name: str = "") -> Any:
         """What foreign code made of what it was shown, for the rest of the temporal call.
@@ -107,19 +107,19 @@ class ForeignView:
         if shown is not None:
             if result is shown.value and torch.equal(result, shown.look(shown.given)):  # it was not changed in place
                 return shown.given
-            return self._emit(result) if shown.is_current else self._repeat(result)
+            return self._as_current(result) if shown.is_current else self._repeat(result)
         if isinstance(given, Tensor):
             return result
         if result.is_floating_point() and "mask" not in name:
-            return self._emit(result)
+            return self._as_current(result)
         is_of_batch = result.dim() > 0 and len(result) * self.time_steps == self.rows
         return self._repeat(result) if is_of_batch else result
 
-    def emit(self, value: Any) -> Any:
+    def as_currents(self, value: Any) -> Any:
         """Each float tensor [B, ...] of what foreign code returned as constant currents [T·B, ...]."""
-        return self._emit(value) if isinstance(value, Tensor) else _each(self.emit, value)
+        return self._as_current(value) if isinstance(value, Tensor) else _each(self.as_currents, value)
 
-    def _emit(self, value: Tensor) -> Tensor:
+    def _as_current(self, value: Tensor) -> Tensor:
         if not value.is_floating_point():
             return value
         share = value / self.time_steps

@@ -25,11 +25,11 @@ class KnowsCalls(Reclassed, nn.Module):
 
     Attributes:
         execution: of the model, shared by all its layers, so not a submodule of each.
-        emits: what it returns in a temporal call: "currents" or "constant currents" (`ForeignView.outputs`).
+        returns: in a temporal call: "currents" or "constant currents" (`ForeignView.outputs`).
     """
 
     execution: Execution
-    emits: str = "currents"
+    returns: str = "currents"
 
     def register_forward_pre_hook(self, hook: Any, *, prepend: bool = False, with_kwargs: bool = False) -> Any:
         """As of `nn.Module`; in a temporal call the hook sees sums over T, unless it is marked `sees_currents`."""

@@ -92,6 +92,9 @@ class ForeignView:
             given: what is there in the temporal call.
             result: what foreign code returned in its place.
             name: of the argument, if it has one.
+
+        Raises:
+            TypeError: an object holds tensors where they cannot be found.
         """
         if isinstance(result, Tensor):
             return self._answer(self._shown.get(id(given)), given, result, name)
@@ -99,6 +102,8 @@ class ForeignView:
             before = given if isinstance(given, dict) else {}
             answers = {key: self.answer(before.get(key), item, key) for key, item in result.items()}
             return type(result)(**answers) if isinstance(result, ModelOutput) else answers
+        if result is not given:
+            _refuse_hidden_tensors(result)
         items = _items_of(given)
         places = iter(items) if len(items) == len(_items_of(result)) else repeat(None)
         return _each(lambda item: self.answer(next(places), item, name), result)
@@ -116,8 +121,15 @@ class ForeignView:
         return self._repeat(result) if is_of_batch else result
 
     def as_currents(self, value: Any) -> Any:
-        """Each float tensor [B, ...] of what foreign code returned as constant currents [T·B, ...]."""
-        return self._as_current(value) if isinstance(value, Tensor) else _each(self.as_currents, value)
+        """Each float tensor [B, ...] of what foreign code returned as constant currents [T·B, ...].
+
+        Raises:
+            TypeError: an object holds tensors where they cannot be found.
+        """
+        if isinstance(value, Tensor):
+            return self._as_current(value)
+        _refuse_hidden_tensors(value)
+        return _each(self.as_currents, value)
 
     def _as_current(self, value: Tensor) -> Tensor:
         if not value.is_floating_point():
@@ -155,6 +167,16 @@ def _each(change: Callable[[Any], Any], value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: change(getattr(value, field.name)) for field in fields(value)})
     return value
+
+
+def _refuse_hidden_tensors(value: Any) -> None:
+    """Raise where an object holds tensors, and is no structure whose items are known."""
+    hidden = any(isinstance(item, Tensor) for item in getattr(value, "__dict__", {}).values())
+    if hidden and not _items_of(value):
+        raise TypeError(
+            f"{type(value).__name__} holds tensors of a temporal call that las_sj cannot find: return tensors, tuples, "
+            "lists, dicts or dataclasses, or mark what returns it with las_sj.models.sees_currents"
+        )
 
 
 def _items_of(value: Any) -> list[Any]:

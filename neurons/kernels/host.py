@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from las_sj.neurons.kernels import library_cache, openmp
+from las_sj.neurons.kernels import kernel_cache, openmp
 from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Norm, Softmax, Thresholds
 
 SOURCES = Path(__file__).parent
@@ -103,11 +103,11 @@ def _compile(arguments: Sequence[str]) -> None:
 
 
 def _built() -> Path:
-    return library_cache.kept_or_built(f"host-{_digest()}.so", _build_for_this_processor)
+    return kernel_cache.kept_or_built(f"host-{_digest()}.so", _build_for_this_processor)
 
 
 def _build_for_this_processor(output: Path) -> None:
-    folder = library_cache.folder()
+    folder = kernel_cache.folder()
     _log.warning("building kernels for this processor, once, into %s (some 20 seconds)", folder)
     runtime = openmp.runtime_of_torch()
     try:

@@ -1,5 +1,6 @@
 """One pool of threads: kernels run on the OpenMP library that torch has loaded."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from las_sj.neurons.kernels import host, openmp
 pytestmark = pytest.mark.skipif(host.load() is None, reason="no C++ compiler")
 
 IN_A_PROCESS = """
+import json
 import torch
 from las_sj.neurons import OATNode
 from las_sj.neurons.kernels import host, openmp
@@ -21,7 +23,7 @@ x = torch.randn(64, 4096)
 torch.mm(x, x.t())
 assert host.load() is not None
 OATNode(1.0, 4.0, 16, backend="host")(x)
-print([path.name for path in openmp.loaded_runtimes()])
+print(json.dumps([path.name for path in openmp.loaded_runtimes()]))
 """
 
 
@@ -29,7 +31,7 @@ print([path.name for path in openmp.loaded_runtimes()])
 def test_one_runtime_in_a_process() -> None:
     done = subprocess.run([sys.executable, "-c", IN_A_PROCESS], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(eval(done.stdout)) == 1  # a list of names, which this process printed
+    assert len(json.loads(done.stdout)) == 1
 
 
 def test_torch_has_one() -> None:

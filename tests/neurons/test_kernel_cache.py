@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from las_sj.neurons.kernels import library_cache
-from las_sj.neurons.kernels.library_cache import kept_or_built
+from las_sj.neurons.kernels import kernel_cache
+from las_sj.neurons.kernels.kernel_cache import kept_or_built
 
 CONTENT = bytes(range(256)) * 64
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -89,7 +89,7 @@ def test_a_build_that_fails_leaves_nothing(cache: Path) -> None:
 
 def started(seconds: float) -> subprocess.Popen[str]:
     """A process that builds, and has begun to."""
-    command = [sys.executable, "-c", SLOW_BUILD, str(seconds), library_cache.__file__]
+    command = [sys.executable, "-c", SLOW_BUILD, str(seconds), kernel_cache.__file__]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "building\n"
@@ -116,7 +116,7 @@ def test_a_build_under_way_is_waited_for(cache: Path) -> None:
 
 
 def test_a_process_that_never_ends_its_build_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library_cache, "_PATIENCE", 0.1)
+    monkeypatch.setattr(kernel_cache, "_PATIENCE", 0.1)
     with started(60) as process:
         with pytest.raises(OSError, match="lock"):
             kept_or_built("library.so", built_as(CONTENT, []))

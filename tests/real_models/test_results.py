@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 TOLERANCE = 0.002  # relative, and of errors: those of a code near 1e-4 depend on the processor's order of summation
 TOLERANCE_OF_ERRORS = 0.1
-TOLERANCE_OF_EXTREMES = 0.3  # of the worst of many: on processors with and without AVX-512 2.25e-8 … 2.93e-8 were seen
+TOLERANCE_OF_EXTREMES = 0.5  # of the worst of many, squared: by processor and threads 2.25e-8 … 3.29e-8 were seen
 ROUNDING_ERROR = 1e-12  # what lies below is the rounding of fp64, whatever its digits
 
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the evaluation data in ../shared/data")

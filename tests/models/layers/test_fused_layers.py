@@ -193,14 +193,15 @@ def test_half_precision_of_softmax_and_gated_products(as_train: bool, dtype: tor
     assert mask is not None
     mask = mask[0, 0, :5].clamp(min=-3e4).to(dtype)
     products = (gated_layer.act_fn.node, gated_layer.gate_node, gated_layer.up_node)
-    for run_in, x, up, mask in ((dtype, x, up, mask), (torch.float32, x.float(), up.float(), mask.float())):
-        weights = fused.softmax(core.softmax_nodes, x, mask, as_train=as_train)
-        product = fused.gated_product(products, x, up, as_train=as_train)
-        assert weights is not None and product is not None and weights.dtype == product.dtype == run_in
-        if run_in == dtype:
-            found = weights, product
-    assert_rounded(found[0], weights, dtype)
-    assert_rounded(found[1], product, dtype)
+    results = []
+    for run_in in (dtype, torch.float32):
+        weights = fused.softmax(core.softmax_nodes, x.to(run_in), mask.to(run_in), as_train=as_train)
+        product = fused.gated_product(products, x.to(run_in), up.to(run_in), as_train=as_train)
+        assert weights is not None
+        assert product is not None
+        results.append((weights, product))
+    for found, expected in zip(*results, strict=True):
+        assert_rounded(found, expected, dtype)
 
 
 def assert_rounded(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:

@@ -100,6 +100,11 @@ def emit(
     return total, v, DeviceCounts(*counts.unbind())
 
 
+def has_layers(x: Tensor) -> bool:
+    """Whether there are kernels of whole layers for inputs like `x`."""
+    return False
+
+
 def spikes(neurons: Structure, v: Tensor, time_steps: int) -> Tensor:
     """The spikes of membrane potentials [...] as signed levels, int8 [T, ...], of codes with at most 63 levels."""
     levels = torch.empty((time_steps, *v.shape), dtype=torch.int8, device=v.device)

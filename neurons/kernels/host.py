@@ -178,6 +178,11 @@ def emit(
     return total, v, counts
 
 
+def has_layers(x: Tensor) -> bool:
+    """Whether there are kernels of whole layers for inputs like `x`."""
+    return x.dtype in DTYPES
+
+
 def emit_layer(
     name: str, inputs: Sequence[Structure], shape: Sequence[int], currents: Tensor, as_train: bool, populations: int
 ) -> tuple[Tensor, list[Counts]]:

@@ -17,7 +17,7 @@ from las_sj.neurons import watching
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.hg import HGNode
-from las_sj.neurons.kernels import cuda, host
+from las_sj.neurons.kernels import cuda
 from las_sj.neurons.kernels.choose import kernels_for
 from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
 from las_sj.neurons.threshold_node import ThresholdNode
@@ -28,10 +28,10 @@ AnyCounts = Counts | cuda.DeviceCounts
 
 def fusable(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> bool:
     """Whether kernels can run these populations on `x` together, and nobody watches one of them."""
-    return _kernels(nodes, x, as_train=as_train) is not None
+    return _kernels("", nodes, x, as_train=as_train) is not None
 
 
-def _kernels(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> ModuleType | None:
+def _kernels(name: str, nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> ModuleType | None:
     """`host` or `cuda`, where it can run these populations on `x` together and nobody watches one of them; else None.
 
     Thresholds per channel have no place in the kernels of layers.
@@ -46,7 +46,7 @@ def _kernels(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> Modul
             return None
     found = {kernels_for(node.backend, x) for node in nodes}
     kernels = found.pop()
-    return None if found or kernels is None or not kernels.has_layers(x) else kernels
+    return None if found or kernels is None or not kernels.has_layers(name, x) else kernels
 
 
 def norm(
@@ -76,16 +76,17 @@ def norm(
     """
     channels = x.shape[-1]
     fits = all(end is None or (end.shape == (channels,) and end.is_contiguous()) for end in (gains, bias))
-    kernels = _kernels(nodes, x, as_train=as_train) if fits and _of_type(x, gains, bias) else None
+    kernels = _kernels("las_norm", nodes, x, as_train=as_train) if fits and _of_type(x, gains, bias) else None
     if kernels is None:
         return None
     ends = [None if end is None else end.data_ptr() for end in (gains, bias)]
 
     def run(x: Tensor) -> tuple[Tensor, list[AnyCounts]]:
-        window, x = host.described(x)
+        window, x = kernels.described(x)
         shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
-        centred, square, rsqrt, scale, output = (node.population.structure(x) for node in nodes)
+        centred, square, rsqrt, scale, output = neurons = [node.population.structure(x) for node in nodes]
         layer = Norm(*map(pointer, (centred, scale, output, square, rsqrt)), channels, centres, epsilon, *ends)
+        layer.neurons = neurons
         emitted: tuple[Tensor, list[AnyCounts]]
         emitted = kernels.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
         return emitted
@@ -114,19 +115,20 @@ def softmax(
     Returns:
         The layer's output, or None where its populations must run one by one.
     """
-    kernels = _kernels(nodes, x, as_train=as_train) if _of_type(x, mask) else None
+    kernels = _kernels("las_softmax", nodes, x, as_train=as_train) if _of_type(x, mask) else None
     if kernels is None:
         return None
     rows, keys = x.shape[1:-1], x.shape[-1]
     x = x.contiguous()
-    window, _ = host.described(x)
+    window, _ = kernels.described(x)
     window.run, window.c, window.c_stride = keys, window.run // keys, keys
     window.a_stride = window.b_stride = window.c * keys
     shape = (nodes[-1].time_steps, *rows, keys) if as_train else (*rows, keys)
     covering, mask = _mask_of(mask, (*rows, keys))
     with fetched(nodes):
-        exponential, weight, reciprocal, scale, probability = (node.population.structure(x) for node in nodes)
+        exponential, weight, reciprocal, scale, probability = neurons = [node.population.structure(x) for node in nodes]
         layer = Softmax(*map(pointer, (exponential, reciprocal, weight, scale, probability)))
+        layer.neurons = neurons
         inputs = (layer, window, covering)
         y: Tensor
         y, counts = kernels.emit_layer("las_softmax", inputs, shape, x, as_train, len(nodes))
@@ -154,12 +156,12 @@ def gated_product(
         The layer's output, or None where its populations must run one by one.
     """
     fits = gate.shape == up.shape and _of_type(gate, up)
-    kernels = _kernels(nodes, gate, as_train=as_train) if fits else None
+    kernels = _kernels("las_gated", nodes, gate, as_train=as_train) if fits else None
     if kernels is None:
         return None
 
     def run(gate: Tensor, up: Tensor) -> tuple[Tensor, list[AnyCounts]]:
-        (first, gate), (second, up) = host.described(gate), host.described(up)
+        (first, gate), (second, up) = kernels.described(gate), kernels.described(up)
         shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
         neurons = [node.population.structure(gate) for node in nodes]
         emitted: tuple[Tensor, list[AnyCounts]]

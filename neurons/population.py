@@ -75,6 +75,7 @@ class Population:
         neurons.tables = tables
         if not copies:  # copies do not follow what happens to the tables, so that they serve only once
             self._known = (key, neurons)
+            neurons.is_kept = True
         return neurons
 
     def working(self, v: Tensor) -> Tensor:

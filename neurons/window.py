@@ -12,7 +12,8 @@ from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels.choose import BACKENDS
-from las_sj.neurons.population import HALF, Population, integrated
+from las_sj.neurons.population import Population, integrated
+from las_sj.neurons.precision import HALF
 from las_sj.neurons.record import Recorder
 
 

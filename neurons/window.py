@@ -17,7 +17,7 @@ from las_sj.neurons.precision import HALF
 from las_sj.neurons.record import Recorder
 
 
-def _uneven_shares(time_steps: int, v: Tensor) -> Tensor:
+def uneven_shares(time_steps: int, v: Tensor) -> Tensor:
     """Weights with sum 1 for the steps of a bypassed window, [T, 1, ...]; large, negative and zero ones among them.
 
     Even shares would hide a non-linearity between neurons that commutes with positive factors.
@@ -162,7 +162,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
         if self.observer is not None:
             self.observer(v.detach())
         if self.bypass:
-            return self.exact(v) * _uneven_shares(self.time_steps, v)
+            return self.exact(v) * uneven_shares(self.time_steps, v)
         return self._encoded(v, fan_out, as_train=True)
 
     def expected_train(self, x_seq: Tensor) -> Tensor:

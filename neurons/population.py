@@ -13,10 +13,10 @@ from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels import cuda
 from las_sj.neurons.kernels.choose import kernels_for
+from las_sj.neurons.precision import HALF, at_least_single, single
 from las_sj.neurons.record import WindowRecord
 
 CHUNK = 1 << 18  # elements
-HALF = (torch.float16, torch.bfloat16)
 
 
 def chunks(rows: Tensor) -> Iterator[slice]:
@@ -28,7 +28,7 @@ def chunks(rows: Tensor) -> Iterator[slice]:
 
 def integrated(x_seq: Tensor) -> Tensor:
     """Membrane potentials [B, ...] of currents [T_in, B, ...]; of half precision in fp32, as in kernels."""
-    return x_seq.float().sum(0) if x_seq.dtype in HALF else x_seq.sum(0)
+    return single(x_seq).sum(0)
 
 
 class Population:
@@ -62,7 +62,7 @@ class Population:
             ValueError: a table was replaced by one that is not like it.
         """
         tables = self.node.kernel_tables(x) or []
-        dtype = torch.promote_types(x.dtype, torch.float32)
+        dtype = at_least_single(x.dtype)
         key = (dtype, *(table.data_ptr() for table in tables), *self.node.kernel_settings(x))
         known = self._known
         if known is not None and known[0] == key:

@@ -157,9 +157,14 @@ def emit(
     """
     built = load()
     assert built is not None
-    shape = currents.shape[1:]
+    steps, *shape = currents.shape
     window, currents = described(currents)
-    total = currents.new_empty(shape if time_steps is None else (time_steps, *shape)) if out is None else out
+    if out is not None:
+        total = out
+    elif time_steps == steps and currents.is_contiguous():
+        total = torch.empty_like(currents)
+    else:
+        total = currents.new_empty(shape if time_steps is None else (time_steps, *shape))
     v = torch.empty(shape, dtype=torch.promote_types(currents.dtype, torch.float32)) if membrane else None
     counts = Counts()
     function = built.las_gates if isinstance(neurons, Gates) else built.las_thresholds
@@ -181,6 +186,31 @@ def emit(
 def has_layers(x: Tensor) -> bool:
     """Whether there are kernels of whole layers for inputs like `x`."""
     return x.dtype in DTYPES
+
+
+def emit_unobserved(neurons: Structure, x: Tensor, time_steps: int | None) -> tuple[Tensor, int]:
+    """As `emit`, by fewer steps of Python.
+
+    Args:
+        neurons: `Thresholds` or `Gates`.
+        x: contiguous; currents [S, ...] where trains are wanted, else sums [...].
+        time_steps: T for trains; None for their sums.
+
+    Returns:
+        Trains [T, ...] or sums [...]; how many inputs lay out of range.
+    """
+    built = load()
+    assert built is not None
+    steps = 1 if time_steps is None else x.shape[0]
+    size = x.numel() // steps
+    y = torch.empty_like(x) if time_steps in (None, steps) else x.new_empty((time_steps, *x.shape[1:]))
+    counts = Counts()
+    window = Currents(x.data_ptr(), steps, size, 1, 1, 1, size, size, size, size)
+    total, train = (y.data_ptr(), None) if time_steps is None else (None, y.data_ptr())
+    function = built.las_gates if isinstance(neurons, Gates) else built.las_thresholds
+    threads = torch.get_num_threads()
+    function(neurons, window, DTYPES[x.dtype], None, total, train, False, None, byref(counts), threads)
+    return y, counts.beyond
 
 
 def emit_layer(
@@ -210,9 +240,9 @@ def emit_layer(
 
 def described(currents: Tensor) -> tuple[Currents, Tensor]:
     """A tensor [S, ...] as the kernels see it: itself, or a contiguous copy where it has too many different strides."""
-    steps, step_stride = len(currents), currents.stride(0)
-    if currents[0].is_contiguous() if steps else True:
-        size = currents[0].numel() if steps else 0
+    steps, step_stride = currents.shape[0], currents.stride(0)
+    if steps == 0 or currents.is_contiguous() or currents[0].is_contiguous():
+        size = currents.numel() // max(steps, 1)
         return Currents(currents.data_ptr(), steps, step_stride, 1, 1, 1, size, size, size, size), currents
     sizes, strides = _collapsed(currents.shape[1:], currents.stride()[1:])
     if len(sizes) >= _RUN or strides[-1] != 1:

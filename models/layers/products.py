@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from las_sj.neurons.buffers import BUFFERS
+
 Multiply = Callable[..., Tensor]
 
 
@@ -39,7 +41,7 @@ def _product(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Mult
             b_sum = b_sum + b
         return torch.stack(steps)
     first = multiply(a_seq[0], b_seq[0])
-    train = first.new_empty((len(a_seq), *first.shape))
+    train = BUFFERS.empty((len(a_seq), *first.shape), first)
     train[0] = first
     a_sum, b_sum = a_seq[0].clone(), b_seq[0].clone()
     for t in range(1, len(a_seq)):

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from las_sj.neurons.buffers import BUFFERS
 from las_sj.neurons.kernels import kernel_cache, openmp
 from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Norm, Softmax, Thresholds
 
@@ -158,7 +159,8 @@ def emit(
     assert built is not None
     shape = currents.shape[1:]
     window, currents = described(currents)
-    total = currents.new_empty(shape if time_steps is None else (time_steps, *shape)) if out is None else out
+    emitted = shape if time_steps is None else (time_steps, *shape)
+    total = BUFFERS.empty(emitted, currents) if out is None else out
     v = currents.new_empty(shape) if membrane else None
     counts = Counts()
     function = built.las_gates if isinstance(neurons, Gates) else built.las_thresholds
@@ -195,7 +197,7 @@ def emit_layer(
     """
     built = load()
     assert built is not None
-    output = currents.new_empty(shape)
+    output = BUFFERS.empty(shape, currents)
     counts = (Counts * populations)()
     total, train = (None, output.data_ptr()) if as_train else (output.data_ptr(), None)
     getattr(built, name)(*inputs, currents.dtype == torch.float64, total, train, counts, torch.get_num_threads())

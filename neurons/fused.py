@@ -8,6 +8,7 @@ layer runs each by itself instead; the functions here then return None.
 
 from collections.abc import Callable, Sequence
 from ctypes import pointer
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -16,24 +17,37 @@ from las_sj.neurons import watching
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.hg import HGNode
-from las_sj.neurons.kernels import host
+from las_sj.neurons.kernels import cuda, host
 from las_sj.neurons.kernels.choose import kernels_for
 from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
 from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
 
 
+AnyCounts = Counts | cuda.DeviceCounts
+
+
 def fusable(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> bool:
     """Whether kernels can run these populations on `x` together, and nobody watches one of them."""
+    return _kernels(nodes, x, as_train=as_train) is not None
+
+
+def _kernels(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> ModuleType | None:
+    """`host` or `cuda`, where it can run these populations on `x` together and nobody watches one of them; else None.
+
+    Thresholds per channel have no place in the kernels of layers.
+    """
     if watching.operations_are_followed() or x.numel() == 0:
-        return False
+        return None
     mode = "m" if as_train else "s"
     for node in nodes:
         if node.step_mode != mode or node.time_steps != nodes[0].time_steps or node.is_watched(x):
-            return False
-        if kernels_for(node.backend, x) is not host or any(theta.dim() for theta in node.parameters()):
-            return False
-    return True
+            return None
+        if any(theta.dim() for theta in node.parameters()):
+            return None
+    found = {kernels_for(node.backend, x) for node in nodes}
+    kernels = found.pop()
+    return None if found or kernels is None or not kernels.has_layers(x) else kernels
 
 
 def norm(
@@ -63,16 +77,19 @@ def norm(
     """
     channels = x.shape[-1]
     fits = all(end is None or (end.shape == (channels,) and end.is_contiguous()) for end in (gains, bias))
-    if not fits or not _of_type(x, gains, bias) or not fusable(nodes, x, as_train=as_train):
+    kernels = _kernels(nodes, x, as_train=as_train) if fits and _of_type(x, gains, bias) else None
+    if kernels is None:
         return None
     ends = [None if end is None else end.data_ptr() for end in (gains, bias)]
 
-    def run(x: Tensor) -> tuple[Tensor, list[Counts]]:
+    def run(x: Tensor) -> tuple[Tensor, list[AnyCounts]]:
         window, x = host.described(x)
         shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
         centred, square, rsqrt, scale, output = (node.population.structure(x) for node in nodes)
         layer = Norm(*map(pointer, (centred, scale, output, square, rsqrt)), channels, centres, epsilon, *ends)
-        return host.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
+        emitted: tuple[Tensor, list[AnyCounts]]
+        emitted = kernels.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
+        return emitted
 
     with fetched(nodes):
         y, counts, rows = _counted(run, (x,), live)
@@ -98,7 +115,8 @@ def softmax(
     Returns:
         The layer's output, or None where its populations must run one by one.
     """
-    if not fusable(nodes, x, as_train=as_train) or not _of_type(x, mask):
+    kernels = _kernels(nodes, x, as_train=as_train) if _of_type(x, mask) else None
+    if kernels is None:
         return None
     rows, keys = x.shape[1:-1], x.shape[-1]
     x = x.contiguous()
@@ -110,7 +128,9 @@ def softmax(
     with fetched(nodes):
         exponential, weight, reciprocal, scale, probability = (node.population.structure(x) for node in nodes)
         layer = Softmax(*map(pointer, (exponential, reciprocal, weight, scale, probability)))
-        y, counts = host.emit_layer("las_softmax", (layer, window, covering), shape, x, as_train, len(nodes))
+        inputs = (layer, window, covering)
+        y: Tensor
+        y, counts = kernels.emit_layer("las_softmax", inputs, shape, x, as_train, len(nodes))
     _tell(nodes, counts, [x[0].numel() // size for size in (1, 1, keys, keys, 1)])
     return y
 
@@ -134,14 +154,18 @@ def gated_product(
     Returns:
         The layer's output, or None where its populations must run one by one.
     """
-    if gate.shape != up.shape or not _of_type(gate, up) or not fusable(nodes, gate, as_train=as_train):
+    fits = gate.shape == up.shape and _of_type(gate, up)
+    kernels = _kernels(nodes, gate, as_train=as_train) if fits else None
+    if kernels is None:
         return None
 
-    def run(gate: Tensor, up: Tensor) -> tuple[Tensor, list[Counts]]:
+    def run(gate: Tensor, up: Tensor) -> tuple[Tensor, list[AnyCounts]]:
         (first, gate), (second, up) = host.described(gate), host.described(up)
         shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
         neurons = [node.population.structure(gate) for node in nodes]
-        return host.emit_layer("las_gated", (*neurons, first, second), shape, gate, as_train, len(nodes))
+        emitted: tuple[Tensor, list[AnyCounts]]
+        emitted = kernels.emit_layer("las_gated", (*neurons, first, second), shape, gate, as_train, len(nodes))
+        return emitted
 
     with fetched(nodes):
         y, counts, rows = _counted(run, (gate, up), live)
@@ -150,13 +174,18 @@ def gated_product(
 
 
 def _counted(
-    run: Callable[..., tuple[Tensor, list[Counts]]], inputs: tuple[Tensor, ...], live: Tensor | None
-) -> tuple[Tensor, list[Counts], int]:
-    """What a layer emits for inputs [S, ..., C], and the counts of its live rows and how many these are."""
+    run: Callable[..., tuple[Tensor, list[AnyCounts]]], inputs: tuple[Tensor, ...], live: Tensor | None
+) -> tuple[Tensor, list[AnyCounts], int]:
+    """What a layer emits for inputs [S, ..., C], and the counts of its live rows and how many these are.
+
+    On a GPU, which nobody waits for, the counts are those of all rows.
+    """
     y, counts = run(*inputs)
     if live is None:
         return y, counts, inputs[0][0, ..., 0].numel()
     live = live.squeeze(-1)
+    if y.device.type == "cuda":
+        return y, counts, int(live.sum())
     if any(count.beyond for count in counts):
         counts = run(*(x[:, live] for x in inputs))[1]  # rows do not know of each other
     return y, counts, int(live.sum())
@@ -186,6 +215,6 @@ def _mask_of(mask: Tensor | None, shape: Sequence[int]) -> tuple[Mask, Tensor | 
     return Mask(mask.data_ptr(), *sizes[1:], *strides), mask
 
 
-def _tell(nodes: Sequence[WindowNode], counts: Sequence[Counts], inputs: Sequence[int]) -> None:
+def _tell(nodes: Sequence[WindowNode], counts: Sequence[AnyCounts], inputs: Sequence[int]) -> None:
     for node, count, size in zip(nodes, counts, inputs, strict=True):
         node.counts.take(WindowCounts(out_of_range=count.beyond), size)

@@ -26,6 +26,11 @@ def chunks(rows: Tensor) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, len(rows), size))
 
 
+def integrated(x_seq: Tensor) -> Tensor:
+    """Membrane potentials [B, ...] of currents [T_in, B, ...]; of half precision in fp32, as in kernels."""
+    return x_seq.float().sum(0) if x_seq.dtype in HALF else x_seq.sum(0)
+
+
 class Population:
     """The neurons of one node: their tables as kernels know them, and how they emit.
 
@@ -126,8 +131,7 @@ class Population:
         kernels, counts = self.kernels(x_seq), WindowCounts()
         if kernels is not None:
             return self._emit_by_kernels(kernels, x_seq, counts, as_train=True, membrane=False)[1]
-        v = x_seq.sum(0)
-        return self._emit_by_torch(self.working(v), counts, as_train=True).to(v.dtype)
+        return self._emit_by_torch(integrated(x_seq), counts, as_train=True).to(x_seq.dtype)
 
     def _new_counts(self, v: Tensor, fan_out: FanOut | None) -> WindowCounts:
         if not self.node.count_spikes:

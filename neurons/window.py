@@ -12,7 +12,7 @@ from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels.choose import BACKENDS
-from las_sj.neurons.population import HALF, Population
+from las_sj.neurons.population import HALF, Population, integrated
 from las_sj.neurons.record import Recorder
 
 
@@ -139,8 +139,8 @@ class WindowNode(NeuronContract, base.MemoryModule):
         kernels = None if self.observer is not None or self.bypass else self.population.kernels(x_seq)
         if kernels is not None and not self._keeps_gradient(x_seq):
             return self.population.fire_by_kernels(kernels, x_seq, fan_out, as_train=True, out=out)
-        v = x_seq.sum(0)
-        train = self.train_of(v, fan_out)
+        v = integrated(x_seq)
+        train = self.train_of(v, fan_out).to(x_seq.dtype)
         return v, train if out is None else out.copy_(train)
 
     def _check_output(self, x_seq: Tensor, out: Tensor) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from las_sj.neurons import watching
 from las_sj.neurons.buffers import BUFFERS
 
 Multiply = Callable[..., Tensor]
@@ -21,7 +22,7 @@ def spiking_matmul(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     steps, *batch = a_seq.shape[:-2]
     rows = math.prod(batch)
     a_seq, b_seq = (x.reshape(steps, rows, *x.shape[-2:]) for x in (a_seq, b_seq))
-    train = _product(a_seq, b_seq, torch.bmm, Tensor.baddbmm_)
+    train = _product(a_seq, b_seq, _matmul, _add_matmul)
     return train.view(steps, *batch, *train.shape[-2:])
 
 
@@ -30,16 +31,40 @@ def spiking_product(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     return _product(a_seq, b_seq, torch.mul, Tensor.addcmul_)
 
 
+def _matmul(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """a·b, [rows, M, K] and [rows, K, N], or of several steps, [T, rows, ...]."""
+    if a.dim() == 3:
+        return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
+    return torch.bmm(a.flatten(0, 1), b.flatten(0, 1)).unflatten(0, a.shape[:2])
+
+
+def _add_matmul(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """out += a·b, as `_matmul` has it."""
+    out.flatten(0, -3).baddbmm_(a.flatten(0, -3), b.flatten(0, -3))
+
+
 def _product(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
-    """The product of two trains, given a·b as multiply(a, b, out=…), and out += a·b."""
+    """The product of two trains, given a·b as multiply(a, b, out=…), and out += a·b as add_product(out, a, b)."""
     if torch.is_grad_enabled() and (a_seq.requires_grad or b_seq.requires_grad):
-        steps = []
-        a_sum, b_sum = torch.zeros_like(a_seq[0]), torch.zeros_like(b_seq[0])
-        for a, b in zip(a_seq, b_seq, strict=True):
-            a_sum = a_sum + a
-            steps.append(multiply(a_sum, b) + multiply(a, b_sum))
-            b_sum = b_sum + b
-        return torch.stack(steps)
+        return _with_gradient(a_seq, b_seq, multiply)
+    if a_seq.device.type == "cpu" or watching.operations_are_followed():
+        return _step_by_step(a_seq, b_seq, multiply, add_product)
+    return _all_steps(a_seq, b_seq, multiply, add_product)
+
+
+def _with_gradient(a_seq: Tensor, b_seq: Tensor, multiply: Multiply) -> Tensor:
+    """The product without changing anything in place."""
+    steps = []
+    a_sum, b_sum = torch.zeros_like(a_seq[0]), torch.zeros_like(b_seq[0])
+    for a, b in zip(a_seq, b_seq, strict=True):
+        a_sum = a_sum + a
+        steps.append(multiply(a_sum, b) + multiply(a, b_sum))
+        b_sum = b_sum + b
+    return torch.stack(steps)
+
+
+def _step_by_step(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
+    """The product with sums up to one step at a time, which stay in a processor's cache."""
     first = multiply(a_seq[0], b_seq[0])
     train = BUFFERS.empty((len(a_seq), *first.shape), first)
     train[0] = first
@@ -52,6 +77,19 @@ def _product(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Mult
     return train
 
 
+def _all_steps(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
+    """The product with sums up to all steps at once: few launches, for accelerators."""
+    a_sum, b_sum = _sums_up_to(a_seq), _sums_up_to(b_seq)
+    train = multiply(a_sum, b_seq)
+    add_product(train[1:], a_seq[1:], b_sum[:-1])
+    return train
+
+
+def _sums_up_to(x_seq: Tensor) -> Tensor:
+    """S(t) of each step, [T, ...]; summed in single precision at least."""
+    return x_seq.cumsum(0, dtype=torch.promote_types(x_seq.dtype, torch.float32)).to(x_seq.dtype)
+
+
 def subtract_running_max(x_seq: Tensor) -> Tensor:
     """x(t) − (max_j X_j(t) − max_j X_j(t−1)) over the last dimension, X(t) = Σ_{τ≤t} x(τ); [T, ...] to [T, ...].
 
@@ -59,11 +97,18 @@ def subtract_running_max(x_seq: Tensor) -> Tensor:
     works in place.
     """
     with torch.no_grad():  # softmax does not depend on what is subtracted
-        total = torch.zeros_like(x_seq[0])
-        peaks = []
-        for x in x_seq:
-            total += x
-            peaks.append(total.amax(-1, keepdim=True))
-        peak_seq = torch.stack(peaks)
+        peak_seq = _running_max(x_seq)
         peak_seq[1:] -= peak_seq[:-1].clone()
     return x_seq - peak_seq if torch.is_grad_enabled() and x_seq.requires_grad else x_seq.sub_(peak_seq)
+
+
+def _running_max(x_seq: Tensor) -> Tensor:
+    """max_j X_j(t) of each step, [T, ..., 1]."""
+    if x_seq.device.type != "cpu":
+        return _sums_up_to(x_seq).amax(-1, keepdim=True)
+    total = torch.zeros_like(x_seq[0])
+    peaks = []
+    for x in x_seq:
+        total += x
+        peaks.append(total.amax(-1, keepdim=True))
+    return torch.stack(peaks)

@@ -97,7 +97,12 @@ def emit(
     counts = torch.zeros(3, dtype=torch.int64, device=currents.device)
     outputs = (v, total, None, None) if time_steps is None else (v, None, total, None)
     _launch(neurons, currents, (*outputs, kept, counts))
-    return total, None if v is None else v.to(currents.dtype), DeviceCounts(*counts.unbind())
+    return total, v, DeviceCounts(*counts.unbind())
+
+
+def has_layers(x: Tensor) -> bool:
+    """Whether there are kernels of whole layers for inputs like `x`."""
+    return False
 
 
 def spikes(neurons: Structure, v: Tensor, time_steps: int) -> Tensor:

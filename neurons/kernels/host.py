@@ -24,8 +24,9 @@ from las_sj.neurons.kernels import kernel_cache, openmp
 from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Norm, Softmax, Thresholds
 
 SOURCES = Path(__file__).parent
-FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_blocks.h", "neuron.h")  # what is compiled
-DTYPES = (torch.float32, torch.float64)
+# What is compiled.
+FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_blocks.h", "host_values.h", "neuron.h")
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}  # `Type` of host.cpp
 # No contraction: a product and a sum in one rounding would differ from the torch code.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 NATIVE = ("-march=native", *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()))
@@ -145,7 +146,7 @@ def emit(
 
     Args:
         neurons: `Thresholds` or `Gates`.
-        currents: [S, ...], fp32 or fp64, on the CPU; summed over S.
+        currents: [S, ...], in any of `DTYPES`, on the CPU; summed over S.
         time_steps: T for trains; None for their sums.
         counted: whether spikes are counted.
         kept: receives the spikes of each neuron, with its flag of outliers, int8 [N]; or None.
@@ -153,7 +154,7 @@ def emit(
         out: receives the trains or sums, contiguous; a new tensor if None.
 
     Returns:
-        Trains [T, ...] or sums [...]; the membrane potential [...] or None; the counts.
+        Trains [T, ...] or sums [...]; the membrane potential [...], fp32 for half precision, or None; the counts.
     """
     built = load()
     assert built is not None
@@ -161,13 +162,13 @@ def emit(
     window, currents = described(currents)
     emitted = shape if time_steps is None else (time_steps, *shape)
     total = BUFFERS.empty(emitted, currents) if out is None else out
-    v = currents.new_empty(shape) if membrane else None
+    v = torch.empty(shape, dtype=torch.promote_types(currents.dtype, torch.float32)) if membrane else None
     counts = Counts()
     function = built.las_gates if isinstance(neurons, Gates) else built.las_thresholds
     function(
         neurons,
         window,
-        currents.dtype == torch.float64,
+        DTYPES[currents.dtype],
         None if v is None else v.data_ptr(),
         total.data_ptr() if time_steps is None else None,
         None if time_steps is None else total.data_ptr(),
@@ -177,6 +178,11 @@ def emit(
         torch.get_num_threads(),
     )
     return total, v, counts
+
+
+def has_layers(x: Tensor) -> bool:
+    """Whether there are kernels of whole layers for inputs like `x`."""
+    return x.dtype in DTYPES
 
 
 def emit_layer(
@@ -200,7 +206,7 @@ def emit_layer(
     output = BUFFERS.empty(shape, currents)
     counts = (Counts * populations)()
     total, train = (None, output.data_ptr()) if as_train else (output.data_ptr(), None)
-    getattr(built, name)(*inputs, currents.dtype == torch.float64, total, train, counts, torch.get_num_threads())
+    getattr(built, name)(*inputs, DTYPES[currents.dtype], total, train, counts, torch.get_num_threads())
     return output, list(counts)
 
 

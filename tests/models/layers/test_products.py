@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import BroadcastableShapes, mutually_broadcastable_shapes
 from torch import Tensor
 
+from las_sj.models.layers import products
 from las_sj.models.layers.products import spiking_matmul, spiking_product, subtract_running_max
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -97,3 +98,22 @@ def test_with_gradient_as_without() -> None:
     torch.testing.assert_close(with_gradient, spiking_product(a, b), atol=1e-14, rtol=0)
     with_gradient = subtract_running_max(a.clone().requires_grad_())
     torch.testing.assert_close(with_gradient, subtract_running_max(a.clone()), atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_all_steps_at_once_as_step_by_step(dtype: torch.dtype) -> None:
+    """What accelerators run is what processors run, each step of it."""
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.1}[dtype]
+    a, b = train_of((6, 3, 4, 5), dtype, 0), train_of((6, 3, 5, 2), dtype, 1)
+    matmul = (products._matmul, products._add_matmul)
+    hadamard = (torch.mul, Tensor.addcmul_)
+    for first, second, pair in ((a, b, matmul), (a, train_of((6, 3, 4, 1), dtype, 2), hadamard)):
+        expected = products._step_by_step(first, second, *pair)
+        found = products._all_steps(first, second, *pair)
+        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+
+
+def test_running_max_of_all_steps_at_once() -> None:
+    x = train_of((6, 2, 3, 4), torch.float64, 0)
+    expected = products._running_max(x)
+    torch.testing.assert_close(products._sums_up_to(x).amax(-1, keepdim=True), expected, atol=1e-12, rtol=0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from las_sj.neurons import watching
+from las_sj.neurons.buffers import BUFFERS
 
 Multiply = Callable[..., Tensor]
 
@@ -65,7 +66,7 @@ def _with_gradient(a_seq: Tensor, b_seq: Tensor, multiply: Multiply) -> Tensor:
 def _step_by_step(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
     """The product with sums up to one step at a time, which stay in a processor's cache."""
     first = multiply(a_seq[0], b_seq[0])
-    train = first.new_empty((len(a_seq), *first.shape))
+    train = BUFFERS.empty((len(a_seq), *first.shape), first)
     train[0] = first
     a_sum, b_sum = a_seq[0].clone(), b_seq[0].clone()
     for t in range(1, len(a_seq)):

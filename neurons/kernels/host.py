@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from las_sj.neurons.buffers import BUFFERS
 from las_sj.neurons.kernels import kernel_cache, openmp
 from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Norm, Softmax, Thresholds
 
@@ -157,14 +158,10 @@ def emit(
     """
     built = load()
     assert built is not None
-    steps, *shape = currents.shape
+    shape = currents.shape[1:]
     window, currents = described(currents)
-    if out is not None:
-        total = out
-    elif time_steps == steps and currents.is_contiguous():
-        total = torch.empty_like(currents)
-    else:
-        total = currents.new_empty(shape if time_steps is None else (time_steps, *shape))
+    emitted = shape if time_steps is None else (time_steps, *shape)
+    total = BUFFERS.empty(emitted, currents) if out is None else out
     v = torch.empty(shape, dtype=torch.promote_types(currents.dtype, torch.float32)) if membrane else None
     counts = Counts()
     function = built.las_gates if isinstance(neurons, Gates) else built.las_thresholds
@@ -203,7 +200,10 @@ def emit_unobserved(neurons: Structure, x: Tensor, time_steps: int | None) -> tu
     assert built is not None
     steps = 1 if time_steps is None else x.shape[0]
     size = x.numel() // steps
-    y = torch.empty_like(x) if time_steps in (None, steps) else x.new_empty((time_steps, *x.shape[1:]))
+    if time_steps in (None, steps) and x.nbytes < BUFFERS.least_bytes:
+        y = torch.empty_like(x)
+    else:
+        y = BUFFERS.empty(x.shape if time_steps is None else (time_steps, *x.shape[1:]), x)
     counts = Counts()
     window = Currents(x.data_ptr(), steps, size, 1, 1, 1, size, size, size, size)
     total, train = (y.data_ptr(), None) if time_steps is None else (None, y.data_ptr())
@@ -231,7 +231,7 @@ def emit_layer(
     """
     built = load()
     assert built is not None
-    output = currents.new_empty(shape)
+    output = BUFFERS.empty(shape, currents)
     counts = (Counts * populations)()
     total, train = (None, output.data_ptr()) if as_train else (output.data_ptr(), None)
     getattr(built, name)(*inputs, DTYPES[currents.dtype], total, train, counts, torch.get_num_threads())

@@ -23,7 +23,6 @@ from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
 from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
 
-
 AnyCounts = Counts | cuda.DeviceCounts
 
 

@@ -1,7 +1,7 @@
 """A population of neurons as it fires: by compiled kernels where there are any, else by torch, part by part."""
 
 from collections.abc import Iterator
-from ctypes import Structure
+from ctypes import Structure, pointer
 from types import ModuleType
 from typing import Any
 
@@ -49,9 +49,10 @@ class Population:
     def __init__(self, node: NeuronContract) -> None:
         self.node = node
         self._known: tuple[Any, Structure] | None = None
+        self._layer: tuple[Any, Structure] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"node": self.node, "_known": None}  # addresses mean nothing to a copy
+        return {"node": self.node, "_known": None, "_layer": None}  # addresses mean nothing to a copy
 
     def kernels(self, x: Tensor) -> ModuleType | None:
         """The compiled kernels for a tensor, or None for torch."""
@@ -84,6 +85,22 @@ class Population:
         if not copies:  # copies do not follow what happens to the tables, so that they serve only once
             self._known = (key, neurons)
         return neurons
+
+    def layer_of(self, kind: type[Structure], populations: tuple[Structure, ...], *others: Any) -> Structure:
+        """The structure of a layer whose last population this is; made anew when one of its fields has changed.
+
+        Args:
+            kind: `Norm` or `Softmax`.
+            populations: their structures, in the order of its fields.
+            others: its other fields.
+        """
+        key, known = (kind, *map(id, populations), *others), self._layer
+        if known is not None and known[0] == key:
+            return known[1]
+        layer = kind(*map(pointer, populations), *others)
+        layer.populations = populations  # type: ignore[attr-defined]  # they live as long
+        self._layer = (key, layer)
+        return layer
 
     def working(self, v: Tensor) -> Tensor:
         """Half precision holds values, not membrane dynamics; kernels that take it compute in single precision."""

@@ -7,14 +7,13 @@ layer runs each by itself instead; the functions here then return None.
 """
 
 from collections.abc import Callable, Sequence
-from ctypes import pointer
+from ctypes import Structure
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from las_sj.neurons import watching
-from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.hg import HGNode
 from las_sj.neurons.kernels import cuda
@@ -38,13 +37,16 @@ def _kernels(name: str, nodes: Sequence[WindowNode], x: Tensor, *, as_train: boo
     """
     if watching.operations_are_followed() or x.numel() == 0:
         return None
-    mode = "m" if as_train else "s"
+    mode, time_steps, trained = "m" if as_train else "s", nodes[0].time_steps, torch.is_grad_enabled()
     for node in nodes:
-        if node.step_mode != mode or node.time_steps != nodes[0].time_steps or node.is_watched(x):
+        if node.step_mode != mode or node.time_steps != time_steps or node.is_observed:
             return None
-        if any(theta.dim() for theta in node.parameters()):
+        if trained and node.is_watched(x):
             return None
-    found = {kernels_for(node.backend, x) for node in nodes}
+        for theta in watching.parameters_of(node).values():
+            if theta is not None and theta.dim():
+                return None
+    found = {kernels_for(backend, x) for backend in {node.backend for node in nodes}}
     kernels = found.pop()
     return None if found or kernels is None or not kernels.has_layers(name, x) else kernels
 
@@ -84,9 +86,9 @@ def norm(
     def run(x: Tensor) -> tuple[Tensor, list[AnyCounts]]:
         window, x = kernels.described(x)
         shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
-        centred, square, rsqrt, scale, output = neurons = [node.population.structure(x) for node in nodes]
-        layer = Norm(*map(pointer, (centred, scale, output, square, rsqrt)), channels, centres, epsilon, *ends)
-        layer.neurons = neurons
+        centred, square, rsqrt, scale, output = _structures(nodes, x)
+        populations = (centred, scale, output, square, rsqrt)
+        layer = nodes[-1].population.layer_of(Norm, populations, channels, centres, epsilon, *ends)
         emitted: tuple[Tensor, list[AnyCounts]]
         emitted = kernels.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
         return emitted
@@ -126,9 +128,9 @@ def softmax(
     shape = (nodes[-1].time_steps, *rows, keys) if as_train else (*rows, keys)
     covering, mask = _mask_of(mask, (*rows, keys))
     with fetched(nodes):
-        exponential, weight, reciprocal, scale, probability = neurons = [node.population.structure(x) for node in nodes]
-        layer = Softmax(*map(pointer, (exponential, reciprocal, weight, scale, probability)))
-        layer.neurons = neurons
+        exponential, weight, reciprocal, scale, probability = _structures(nodes, x)
+        populations = (exponential, reciprocal, weight, scale, probability)
+        layer = nodes[-1].population.layer_of(Softmax, populations)
         inputs = (layer, window, covering)
         y: Tensor
         y, counts = kernels.emit_layer("las_softmax", inputs, shape, x, as_train, len(nodes))
@@ -163,7 +165,7 @@ def gated_product(
     def run(gate: Tensor, up: Tensor) -> tuple[Tensor, list[AnyCounts]]:
         (first, gate), (second, up) = kernels.described(gate), kernels.described(up)
         shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
-        neurons = [node.population.structure(gate) for node in nodes]
+        neurons = _structures(nodes, gate)
         emitted: tuple[Tensor, list[AnyCounts]]
         emitted = kernels.emit_layer("las_gated", (*neurons, first, second), shape, gate, as_train, len(nodes))
         return emitted
@@ -216,6 +218,10 @@ def _mask_of(mask: Tensor | None, shape: Sequence[int]) -> tuple[Mask, Tensor | 
     return Mask(mask.data_ptr(), *sizes[1:], *strides), mask
 
 
+def _structures(nodes: Sequence[WindowNode], x: Tensor) -> list[Structure]:
+    return [node.population.structure(x) for node in nodes]
+
+
 def _tell(nodes: Sequence[WindowNode], counts: Sequence[AnyCounts], inputs: Sequence[int]) -> None:
     for node, count, size in zip(nodes, counts, inputs, strict=True):
-        node.counts.take(WindowCounts(out_of_range=count.beyond), size)
+        node.counts.add(size, count.beyond)

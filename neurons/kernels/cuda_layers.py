@@ -112,7 +112,7 @@ def _norm(
     norm, window = inputs
     assert isinstance(norm, Norm)
     assert isinstance(window, Currents)
-    centred, square, rsqrt, scale, output = norm.neurons
+    centred, scale, output, square, rsqrt = norm.populations
     thresholds, gates = (centred, scale, output), (square, rsqrt)
     curves, table_bytes = _curves(gates, dtype)
     channels, rows = norm.channels, emitted.numel() // _steps(output, what) // norm.channels
@@ -157,7 +157,7 @@ def _softmax(
     assert isinstance(softmax, Softmax)
     assert isinstance(window, Currents)
     assert isinstance(mask, Mask)
-    exponential, weight, reciprocal, scale, probability = softmax.neurons
+    exponential, reciprocal, weight, scale, probability = softmax.populations
     thresholds, gates = (weight, scale, probability), (exponential, reciprocal)
     curves, table_bytes = _curves(gates, dtype)
     keys, rows = window.run, emitted.numel() // _steps(probability, what) // window.run

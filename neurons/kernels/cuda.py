@@ -54,8 +54,8 @@ _PATTERNS = 1 << 16
 _TABLE_BYTES = {Thresholds: _PATTERNS, Gates: 2 * _PATTERNS}  # odd functions need half
 _FITS_TWICE = 113 << 10  # bytes of shared memory that leave room for another block
 
-# Threads of a block, as cuda.cu has them, and blocks for each multiprocessor: as many as run at once, or more where they
-# write much.
+# Threads of a block, as cuda.cu has them, and blocks for each multiprocessor: as many as run at once, or more where
+# they write much.
 _PLAIN, _SUMS, _TRAINS, _GATES, _TABLES = (256, 16), (256, 8), (256, 32), (512, 4), (1024, 2)
 
 
@@ -136,7 +136,7 @@ def emit_layer(
     return emitted, [DeviceCounts(*row) for row in counts.unbind()]
 
 
-# ----------------------------------------------------------------------------------------------------- which kernel runs
+# --------------------------------------------------------------------------------------------------- which kernel runs
 
 
 def _blocks(per_block: int, size: int, per_multiprocessor: int, device: torch.device) -> int:
@@ -221,7 +221,7 @@ def _at_once(shared_bytes: int) -> int:
     return 1 if shared_bytes > _FITS_TWICE else 2 if shared_bytes > _FITS_TWICE // 2 else 4
 
 
-# ---------------------------------------------------------------------------------------------------------------- tables
+# -------------------------------------------------------------------------------------------------------------- tables
 
 
 @dataclass(frozen=True)

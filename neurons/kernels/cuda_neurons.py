@@ -1,7 +1,7 @@
 """Populations as the kernels on a GPU know them: what does not depend on the input, worked out once for each.
 
-What depends on a threshold is not among it: kernels read thresholds where they lie, so that they see each change. Tables
-of HG neurons are packed once, and again when somebody has written to them in a way that torch knows of.
+What depends on a threshold is not among it: kernels read thresholds where they lie, so that they see each change.
+Tables of HG neurons are packed once, and again when somebody has written to them in a way that torch knows of.
 """
 
 from collections.abc import Sequence

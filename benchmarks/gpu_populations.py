@@ -3,8 +3,8 @@
     python benchmarks/gpu_populations.py [--elements 33554432]
 
 Sums of windows ("s"), trains of currents ("m", T steps in and out) and layers with all of their populations, in fp32
-and bf16. A row is the median of 20 calls, timed by events on the GPU; calls are queued behind a pause, so that what they
-cost on the processor does not count. A copy reads and writes as many bytes as a call does.
+and bf16. A row is the median of 20 calls, timed by events on the GPU; calls are queued behind a pause, so that what
+they cost on the processor does not count. A copy reads and writes as many bytes as a call does.
 """
 
 import argparse
@@ -126,7 +126,7 @@ Layers = dict[str, tuple[list[WindowNode], Callable[[Tensor, bool], Tensor | Non
 
 
 def layers(mode: str, like: Tensor) -> Layers:
-    """Each layer's populations, its call for currents [S, N], and half of the numbers that it moves for each of them."""
+    """Each layer's populations, its call for currents [S, N], and half of the numbers that it moves for each."""
     dtype, device = like.dtype, like.device
     centred, scale, output = _oats(mode, (2.0, 32.0), (1.0, 8.0), (2.0, 64.0))
     weight, inverse, probability = _oats(mode, (0.125, 1.5), (0.05, 1.5), (0.05, 1.5))

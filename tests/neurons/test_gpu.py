@@ -125,7 +125,7 @@ def test_streams(node: WindowNode) -> None:
 
 
 def test_compiled(node: WindowNode) -> None:
-    """A compiled graph may contract a product and a sum, which moves a potential by a last digit: a step of the code."""
+    """A compiled graph may contract a product and a sum, which moves a potential by a last digit, and a code a step."""
     node.step_mode = "s"
     x = torch.randn(4096, device="cuda")
     difference = (torch.compile(node)(x) - node(x)).abs()

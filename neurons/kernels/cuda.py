@@ -182,6 +182,7 @@ def _quick(
     what = "trains" if as_train else "sums"
     if isinstance(neurons, Gates):
         return _gates(neurons, currents, tail, what, counted=counted)
+    assert isinstance(neurons, Thresholds)
     return _thresholds(neurons, currents, tail, what, counted=counted)
 
 
@@ -246,13 +247,12 @@ def _look_up(neurons: Structure, currents: Tensor, size: int, emitted: Tensor, c
     bytes_of_table = _TABLE_BYTES[type(neurons)]
     if _facts(currents.device).shared_bytes < bytes_of_table:
         return None
-    if isinstance(neurons, Thresholds) and (not is_quick(neurons)):
+    if isinstance(neurons, Thresholds) and not is_quick(neurons):
         return None
     found = _table_of(neurons, currents.dtype, currents.device)
     if found is None:
         return None
-    kind = "gates" if isinstance(neurons, Gates) else "thresholds"
-    what = curve_of(neurons).curve if isinstance(neurons, Gates) else coder_of(neurons, Coder)
+    kind, what = _coder_or_curve(neurons)
     made_for = None if found.made_for is None else found.made_for.data_ptr()
     addresses = (emitted.data_ptr(), counts.data_ptr(), found.table.data_ptr(), made_for)
     tail = LookUpLaunch(currents.data_ptr(), size, *addresses)
@@ -262,6 +262,14 @@ def _look_up(neurons: Structure, currents: Tensor, size: int, emitted: Tensor, c
     blocks = _blocks(threads * pack, size, per_multiprocessor, currents.device)
     name = f"look_up_{kind}_{DTYPES[currents.dtype][0]}"
     return Launch("TABLES", name, currents.dtype, blocks, threads, bytes_of_table, bytes_of(what, tail))
+
+
+def _coder_or_curve(neurons: Structure) -> tuple[str, Structure]:
+    """The word for a population in the names of kernels, and how they know it."""
+    if isinstance(neurons, Gates):
+        return "gates", curve_of(neurons).curve
+    assert isinstance(neurons, Thresholds)
+    return "thresholds", coder_of(neurons, Coder)
 
 
 def _table_of(neurons: Structure, dtype: torch.dtype, device: torch.device) -> LookUp | None:

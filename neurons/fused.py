@@ -16,7 +16,7 @@ from torch import Tensor
 from las_sj.neurons import traced, watching
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.hg import HGNode
-from las_sj.neurons.kernels import cuda, host
+from las_sj.neurons.kernels import cuda
 from las_sj.neurons.kernels.choose import kernels_for
 from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
 from las_sj.neurons.threshold_node import ThresholdNode
@@ -27,10 +27,10 @@ AnyCounts = Counts | cuda.DeviceCounts
 
 def fusable(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> bool:
     """Whether kernels can run these populations on `x` together, and nobody watches one of them."""
-    return _kernels(nodes, x, as_train=as_train) is not None
+    return _kernels("", nodes, x, as_train=as_train) is not None
 
 
-def _kernels(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> ModuleType | None:
+def _kernels(name: str, nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> ModuleType | None:
     """`host` or `cuda`, where it can run these populations on `x` together and nobody watches one of them; else None.
 
     Thresholds per channel have no place in the kernels of layers.
@@ -48,7 +48,7 @@ def _kernels(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> Modul
                 return None
     found = {kernels_for(backend, x) for backend in {node.backend for node in nodes}}
     kernels = found.pop()
-    return None if found or kernels is None or not kernels.has_layers(x) else kernels
+    return None if found or kernels is None or not kernels.has_layers(name, x) else kernels
 
 
 def norm(
@@ -81,13 +81,13 @@ def norm(
         operands = traced.layer_operands(nodes, x, as_train=as_train) if _of_type(x, gains, bias) else None
         return operands and torch.ops.las_sj.norm(x, gains, bias, epsilon, centres, *operands, as_train)
     fits = all(end is None or (end.shape == (channels,) and end.is_contiguous()) for end in (gains, bias))
-    kernels = _kernels(nodes, x, as_train=as_train) if fits and _of_type(x, gains, bias) else None
+    kernels = _kernels("las_norm", nodes, x, as_train=as_train) if fits and _of_type(x, gains, bias) else None
     if kernels is None:
         return None
     ends = [None if end is None else end.data_ptr() for end in (gains, bias)]
 
     def run(x: Tensor) -> tuple[Tensor, list[AnyCounts]]:
-        window, x = host.described(x)
+        window, x = kernels.described(x)
         shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
         centred, square, rsqrt, scale, output = _structures(nodes, x)
         populations = (centred, scale, output, square, rsqrt)
@@ -123,12 +123,12 @@ def softmax(
     if torch.compiler.is_compiling():
         operands = traced.layer_operands(nodes, x, as_train=as_train) if _of_type(x, mask) else None
         return operands and torch.ops.las_sj.softmax(x, mask, *operands, as_train)
-    kernels = _kernels(nodes, x, as_train=as_train) if _of_type(x, mask) else None
+    kernels = _kernels("las_softmax", nodes, x, as_train=as_train) if _of_type(x, mask) else None
     if kernels is None:
         return None
     rows, keys = x.shape[1:-1], x.shape[-1]
     x = x.contiguous()
-    window, _ = host.described(x)
+    window, _ = kernels.described(x)
     window.run, window.c, window.c_stride = keys, window.run // keys, keys
     window.a_stride = window.b_stride = window.c * keys
     shape = (nodes[-1].time_steps, *rows, keys) if as_train else (*rows, keys)
@@ -167,12 +167,12 @@ def gated_product(
     if torch.compiler.is_compiling():
         operands = traced.layer_operands(nodes, gate, as_train=as_train) if fits else None
         return operands and torch.ops.las_sj.gated_product(gate, up, *operands, as_train)
-    kernels = _kernels(nodes, gate, as_train=as_train) if fits else None
+    kernels = _kernels("las_gated", nodes, gate, as_train=as_train) if fits else None
     if kernels is None:
         return None
 
     def run(gate: Tensor, up: Tensor) -> tuple[Tensor, list[AnyCounts]]:
-        (first, gate), (second, up) = host.described(gate), host.described(up)
+        (first, gate), (second, up) = kernels.described(gate), kernels.described(up)
         shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
         neurons = _structures(nodes, gate)
         emitted: tuple[Tensor, list[AnyCounts]]

@@ -16,10 +16,10 @@ from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels import cuda, host
 from las_sj.neurons.kernels.choose import kernels_for
+from las_sj.neurons.precision import HALF, at_least_single, single
 from las_sj.neurons.record import WindowRecord
 
 CHUNK = 1 << 18  # elements
-HALF = (torch.float16, torch.bfloat16)
 
 
 def chunks(rows: Tensor) -> Iterator[slice]:
@@ -31,7 +31,7 @@ def chunks(rows: Tensor) -> Iterator[slice]:
 
 def integrated(x_seq: Tensor) -> Tensor:
     """Membrane potentials [B, ...] of currents [T_in, B, ...]; of half precision in fp32, as in kernels."""
-    return x_seq.float().sum(0) if x_seq.dtype in HALF else x_seq.sum(0)
+    return single(x_seq).sum(0)
 
 
 def _lie_with(x: Tensor, tables: list[Tensor]) -> bool:
@@ -93,7 +93,7 @@ class Population:
         known = self._known
         if known is not None and known[0] == key:
             return known[1]
-        dtype = torch.promote_types(x.dtype, torch.float32)
+        dtype = at_least_single(x.dtype)
         for name, fault in self.node.faults(of_layout=True):
             raise ValueError(f"{name} {fault}")
         copies = {table: table.to(dtype) for table in tables if table.is_floating_point() and table.dtype != dtype}
@@ -102,6 +102,7 @@ class Population:
         neurons.tables = tables
         if not copies:  # copies do not follow what happens to the tables, so that they serve only once
             self._known = (key, neurons)
+            neurons.is_kept = True
         return neurons
 
     def layer_of(self, kind: type[Structure], populations: tuple[Structure, ...], *others: Any) -> Structure:

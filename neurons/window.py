@@ -13,11 +13,12 @@ from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels.choose import BACKENDS
-from las_sj.neurons.population import HALF, Population, integrated
+from las_sj.neurons.population import Population, integrated
+from las_sj.neurons.precision import HALF
 from las_sj.neurons.record import Recorder
 
 
-def _uneven_shares(time_steps: int, v: Tensor) -> Tensor:
+def uneven_shares(time_steps: int, v: Tensor) -> Tensor:
     """Weights with sum 1 for the steps of a bypassed window, [T, 1, ...]; large, negative and zero ones among them.
 
     Even shares would hide a non-linearity between neurons that commutes with positive factors.
@@ -186,7 +187,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
         if self.observer is not None:
             self.observer(v.detach())
         if self.bypass:
-            return self.exact(v) * _uneven_shares(self.time_steps, v)
+            return self.exact(v) * uneven_shares(self.time_steps, v)
         return self._encoded(v, fan_out, as_train=True)
 
     def expected_train(self, x_seq: Tensor) -> Tensor:

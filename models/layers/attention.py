@@ -20,12 +20,13 @@ from las_sj.models.dropout import kept
 from las_sj.models.layers.cache import CacheWrite, catch_write, pending, take_pending
 from las_sj.models.layers.linear import synapses_of
 from las_sj.models.layers.pairs import LazyPairs, LazyScores, Pairs, live_pairs
-from las_sj.models.layers.products import spiking_matmul
+from las_sj.models.layers.products import matmul, spiking_matmul
 from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.softmax import SpikingSoftmax
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import WindowNode
+from las_sj.neurons.precision import at_least_single
 
 NAME = "las_sj"
 ANALOG = "las_analog"  # mark of attention modules that stay analog
@@ -102,10 +103,8 @@ class SpikingAttentionCore(SpikingSoftmax):
             if self._is_recorded:
                 _ = pairs.found  # which tells new keys from those that the cache holds, as long as it does
             key, value, past = self._store(write, key, value)
-        if mask is not None and mask.dtype == torch.bool:
-            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, _MASKED[query.dtype])
         if mask is not None:
-            mask = _finite(mask.clamp(min=_MASKED[query.dtype]))
+            mask = _finite(_additive(mask, at_least_single(query.dtype)))
         if self.execution.temporal:
             return self._attend_in_time(query, key, value, mask, pairs, past, dropout)
         return self._attend(query, key, value, mask, pairs, dropout)
@@ -145,9 +144,10 @@ class SpikingAttentionCore(SpikingSoftmax):
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: LazyPairs, dropout: float
     ) -> Tensor:
         groups = query.shape[2]
-        scores = torch.matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
+        scores = matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
         mask = None if mask is None else _grouped(mask, key.shape[1], groups)
         probabilities = self.probabilities(scores, mask, pairs.of_scores(key.shape[1]), query.shape[-1])
+        probabilities = probabilities.to(value.dtype)
         if dropout:
             probabilities = probabilities * kept(probabilities, dropout)
         return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
@@ -210,15 +210,31 @@ class SpikingAttentionCore(SpikingSoftmax):
         flat_query = query.flatten(2, 3)
         scores = spiking_matmul(flat_query, key.transpose(-1, -2))
         if past is not None:
-            scores = torch.cat([torch.matmul(flat_query, past[0].transpose(-1, -2)), scores], -1)
+            scores = torch.cat([_matmul_in_time(flat_query, past[0].transpose(-1, -2)), scores], -1)
         scores = scores.unflatten(2, (groups, -1))
-        probabilities = self.probability_trains(scores, mask, scoring, query.shape[-1])
+        probabilities = self.probability_trains(scores, mask, scoring, query.shape[-1]).to(value.dtype)
         probabilities = (probabilities if drop is None else probabilities * drop).flatten(2, 3)
         if past is None:
-            return spiking_matmul(probabilities, value).unflatten(2, (groups, -1))
+            return spiking_matmul(probabilities, value).unflatten(2, (groups, -1)).to(value.dtype)
         first = past[0].shape[-2]
-        output = spiking_matmul(probabilities[..., first:], value) + torch.matmul(probabilities[..., :first], past[1])
-        return output.unflatten(2, (groups, -1))
+        output = spiking_matmul(probabilities[..., first:], value)
+        output += _matmul_in_time(probabilities[..., :first], past[1])
+        return output.unflatten(2, (groups, -1)).to(value.dtype)
+
+
+def _matmul_in_time(train: Tensor, weights: Tensor) -> Tensor:
+    """Trains [T, N, M, K] times what a cache holds, [N, K, L]; [T, N, M, L], in single precision at least."""
+    return matmul(train, weights.expand(len(train), *weights.shape))
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask, additive or bool, as it is added to scores of a type: finite, whatever its own type can hold."""
+    least = _MASKED[dtype]
+    if mask.dtype == torch.bool:
+        return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, least)
+    if mask.dtype == dtype:
+        return mask.clamp(min=least)
+    return mask.to(dtype).masked_fill(mask <= _MASKED[mask.dtype] / 2, least)
 
 
 def _finite(mask: Tensor) -> Tensor:

@@ -180,8 +180,8 @@ def emit(
     return total, v, counts
 
 
-def has_layers(x: Tensor) -> bool:
-    """Whether there are kernels of whole layers for inputs like `x`."""
+def has_layers(name: str, x: Tensor) -> bool:
+    """Whether there is a kernel of a whole layer, `name` in `emit_layer`, for inputs like `x`."""
     return x.dtype in DTYPES
 
 

@@ -109,31 +109,7 @@ void for_rows(Index rows, Index channels, int threads, Counts *counts, Run run) 
 
 // ----------------------------------------------------------------------------------------------------- octaves of rows
 
-constexpr int OCTAVES = 126;  // of neurons/row_octaves.py
-
-// Which rows belong to octave 0, and where the others are brought; in units of the outermost threshold.
-template <class Real> struct Bounds {
-    Real low = 0, target = 1, floor = 0;
-};
-
 template <class Real> Real limit_of(const Thresholds<Real> &neurons) { return neurons.outlier[0]; }
-
-// 2^-k for the least octave k with size ≤ 2^k.
-template <class Real> Real unit_of(Real size) {
-    using Integer = IntegerOf<Real>;
-    constexpr Integer fraction = (Integer(1) << Layout<Real>::mantissa_bits) - 1;
-    const Real most = las::power_of_two<Real>(OCTAVES);
-    const Integer bits = las::bits_of(las::clamped(size, 1 / most, most)) + fraction;
-    return las::power_of_two<Real>(Layout<Real>::exponent_bias - (bits >> Layout<Real>::mantissa_bits));
-}
-
-// 2^-k for a row with this largest magnitude; NaN where that is infinite or NaN.
-template <class Real> Real unit_of_row(Real largest, Real limit, const Bounds<Real> &bounds) {
-    if (!(largest - largest == 0)) return largest - largest;
-    const Real size = largest / limit;
-    if (size >= bounds.low && size <= Real(1 + ROUNDING_ALLOWANCE)) return 1;
-    return unit_of((size < bounds.floor ? bounds.floor : size) / bounds.target);
-}
 
 // Of centred values: neither their code nor that of the scale saturates.
 template <class Real> Bounds<Real> bounds_of(const Norm<Real> &norm) {

@@ -33,7 +33,7 @@ needs_compiler = pytest.mark.skipif(host.load() is None, reason="no C++ compiler
 @pytest.fixture(autouse=True, scope="module")
 def emulated_launch() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "_launch", emulated_gpu.launch)
+        emulated_gpu.instead_of_a_gpu(patch)
         yield
 
 

@@ -43,7 +43,7 @@ settings_of_codes = st.fixed_dictionaries(
 @pytest.fixture(autouse=True, scope="module")
 def emulated_launch() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "_launch", emulated_gpu.launch)
+        emulated_gpu.instead_of_a_gpu(patch)
         yield
 
 

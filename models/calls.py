@@ -68,8 +68,13 @@ class OpensCalls(KnowsCalls):
         """A forward method that opens a call, with the signature of the model's own, which transformers looks at."""
         return {"forward": _opening(base.forward)}
 
-    @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() and self.execution.step_mode == "m" and not torch.compiler.is_exporting():
+            return self._uncompiled(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    @torch.compiler.disable
+    def _uncompiled(self, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(*args, **kwargs)
 
 
@@ -78,6 +83,8 @@ def _opening(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(forward)
     def run(model: OpensCalls, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return _traced(model, forward, args, kwargs)
         watching.refuse_tracing()
         named = arguments_of(model, args, kwargs)
         outer = model.execution.call
@@ -91,6 +98,22 @@ def _opening(forward: Callable[..., Any]) -> Callable[..., Any]:
                 return forward(model, **named)
 
     return run
+
+
+def _traced(model: OpensCalls, forward: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """A call that torch compiles or exports, which is accumulated: nothing needs to know that it is under way.
+
+    Raises:
+        RuntimeError: it is exported, and temporal.
+    """
+    if model.execution.step_mode == "m":
+        raise RuntimeError(
+            "a temporal call cannot be exported: what it does depends on its values; "
+            'call las_sj.set_execution(model, "accumulated") first, which is the same network'
+        )
+    _check_call(model, named)
+    with full_precision(model, named):
+        return forward(model, *args, **named)
 
 
 def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]) -> Any:

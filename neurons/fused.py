@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from las_sj.neurons import watching
+from las_sj.neurons import traced, watching
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.hg import HGNode
 from las_sj.neurons.kernels import cuda
@@ -77,6 +77,9 @@ def norm(
         The layer's output, or None where its populations must run one by one.
     """
     channels = x.shape[-1]
+    if torch.compiler.is_compiling():
+        operands = traced.layer_operands(nodes, x, as_train=as_train) if _of_type(x, gains, bias) else None
+        return operands and torch.ops.las_sj.norm(x, gains, bias, epsilon, centres, *operands, as_train)
     fits = all(end is None or (end.shape == (channels,) and end.is_contiguous()) for end in (gains, bias))
     kernels = _kernels("las_norm", nodes, x, as_train=as_train) if fits and _of_type(x, gains, bias) else None
     if kernels is None:
@@ -117,6 +120,9 @@ def softmax(
     Returns:
         The layer's output, or None where its populations must run one by one.
     """
+    if torch.compiler.is_compiling():
+        operands = traced.layer_operands(nodes, x, as_train=as_train) if _of_type(x, mask) else None
+        return operands and torch.ops.las_sj.softmax(x, mask, *operands, as_train)
     kernels = _kernels("las_softmax", nodes, x, as_train=as_train) if _of_type(x, mask) else None
     if kernels is None:
         return None
@@ -158,6 +164,9 @@ def gated_product(
         The layer's output, or None where its populations must run one by one.
     """
     fits = gate.shape == up.shape and _of_type(gate, up)
+    if torch.compiler.is_compiling():
+        operands = traced.layer_operands(nodes, gate, as_train=as_train) if fits else None
+        return operands and torch.ops.las_sj.gated_product(gate, up, *operands, as_train)
     kernels = _kernels("las_gated", nodes, gate, as_train=as_train) if fits else None
     if kernels is None:
         return None

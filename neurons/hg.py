@@ -98,6 +98,19 @@ class HGNode(Gated, WindowNode):
         """The tables of the fit."""
         return list(self._tables().values())
 
+    @property
+    def operands(self) -> list[Tensor]:
+        """The tables of the fit."""
+        return list(self._tables().values())
+
+    @property
+    def signature(self) -> str | None:
+        """Function, time steps, range and tolerance; none of a subclass, which may do something else."""
+        if type(self) is not HGNode:
+            return None
+        gates = self.gates
+        return f"hg {self.time_steps} {gates.low} {gates.high} {self.tolerance} {self.function.name}"
+
     def _tables(self) -> dict[str, Tensor]:
         own = watching.buffers_of(self)
         return {name: own[name] for name in self._table_names}  # type: ignore[misc]

@@ -48,6 +48,11 @@ class MTNode(ThresholdNode):
         assert theta is not None
         return theta, theta
 
+    @property
+    def signature(self) -> str | None:
+        """The settings of the code; none of a subclass, which may do something else."""
+        return self._signature("mt") if type(self) is MTNode else None
+
     def alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
         """θ times `factor`, for elements of any magnitude."""
         return self.theta.to(magnitude.dtype) * factor

@@ -65,6 +65,11 @@ class OATNode(ThresholdNode):
         if not of_layout and not self.theta_normal.is_meta and bool((self.theta_outlier < self.theta_normal).any()):
             yield "theta_outlier", "must not be below theta_normal"
 
+    @property
+    def signature(self) -> str | None:
+        """The settings of the code; none of a subclass, which may do something else."""
+        return self._signature("oat") if type(self) is OATNode else None
+
     def alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
         """θ_normal or θ_outlier, by magnitude, times `factor`; `counts` takes outliers, if given."""
         normal, outlier = self.theta_normal.to(magnitude.dtype), self.theta_outlier.to(magnitude.dtype)

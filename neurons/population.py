@@ -1,9 +1,12 @@
 """A population of neurons as it fires: by compiled kernels where there are any, else by torch, part by part."""
 
+import itertools
+import uuid
 from collections.abc import Iterator
 from ctypes import Structure, pointer
 from types import ModuleType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -33,10 +36,17 @@ def integrated(x_seq: Tensor) -> Tensor:
 
 def _lie_with(x: Tensor, tables: list[Tensor]) -> bool:
     """Whether all tables are on the device of `x`."""
-    for table in tables:
-        if not (x.is_cpu and table.is_cpu) and x.device != table.device:
-            return False
-    return True
+    return all(table.device == x.device for table in tables)
+
+
+_PROCESS = uuid.uuid4().hex  # tags must not be those of another process, whose programs may run here
+_NUMBERS = itertools.count()
+_TAGGED: "WeakValueDictionary[str, Population]" = WeakValueDictionary()
+
+
+def tagged(tag: str) -> "Population | None":
+    """The population with a tag, if it is one of this process and still there."""
+    return _TAGGED.get(tag)
 
 
 class Population:
@@ -44,15 +54,23 @@ class Population:
 
     Args:
         node: whose tables and settings they have.
+
+    Attributes:
+        tag: a name that no other population has, in any process.
     """
 
     def __init__(self, node: NeuronContract) -> None:
         self.node = node
+        self.tag = f"{_PROCESS}.{next(_NUMBERS)}"
+        _TAGGED[self.tag] = self
         self._known: tuple[Any, Structure] | None = None
         self._layer: tuple[Any, Structure] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"node": self.node, "_known": None, "_layer": None}  # addresses mean nothing to a copy
+        return {"node": self.node}  # addresses mean nothing to a copy, and it has a tag of its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["node"])  # type: ignore[misc]
 
     def kernels(self, x: Tensor) -> ModuleType | None:
         """The compiled kernels for a tensor, or None for torch."""

@@ -74,6 +74,15 @@ class ThresholdNode(RowGatedNode):
             if fault is not None:
                 yield name, fault
 
+    @property
+    def operands(self) -> list[Tensor]:
+        """The thresholds."""
+        return list(self.thresholds)
+
+    def _signature(self, kind: str) -> str:
+        code = self.code
+        return f"{kind} {code.time_steps} {code.levels} {code.rounding} {code.max_spikes}"
+
     def kernel_settings(self, x: Tensor) -> tuple[float, ...]:
         """The number of channels, where thresholds are per channel."""
         normal, outlier = self.thresholds

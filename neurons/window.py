@@ -8,7 +8,7 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor
 
-from las_sj.neurons import watching
+from las_sj.neurons import traced, watching
 from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
@@ -106,7 +106,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
 
     def single_step_forward(self, x: Tensor, fan_out: FanOut | None = None) -> Tensor:
         """Accumulated input [B, ...] to accumulated output [B, ...]; `fan_out` is for the recorder."""
-        y = self._fired_unobserved(x, fan_out, as_train=False)
+        y = self._fired_at_once(x, fan_out, as_train=False)
         if y is not None:
             return y
         kernels = self._kernels(x)
@@ -121,7 +121,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
         """Currents [T_in, B, ...] to the spike train [T, B, ...]; `fan_out` is for the recorder."""
         if x_seq.shape[0] == 0:
             raise ValueError("a window needs at least one time step of input, got a tensor with none")
-        y = self._fired_unobserved(x_seq, fan_out, as_train=True)
+        y = self._fired_at_once(x_seq, fan_out, as_train=True)
         if y is not None:
             return y
         v, train = self.train_from(x_seq, fan_out=fan_out)
@@ -155,8 +155,10 @@ class WindowNode(NeuronContract, base.MemoryModule):
         train = self.train_of(v, fan_out).to(x_seq.dtype)
         return v, train if out is None else out.copy_(train)
 
-    def _fired_unobserved(self, x: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor | None:
-        """What kernels emit where that is all that is wanted; None where more is, or where they do not know the node."""
+    def _fired_at_once(self, x: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor | None:
+        """What is emitted where nothing else is wanted; None where more is, or where kernels do not know the node."""
+        if torch.compiler.is_compiling():
+            return traced.population(self, x, as_train=as_train)
         if self.is_observed or isinstance(self._memories["v"], Tensor) or self._keeps_gradient(x):
             return None
         return self.population.fire_unobserved(x, fan_out, as_train=as_train)

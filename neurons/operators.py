@@ -25,7 +25,9 @@ Neuron = MTNode | OATNode | HGNode
 _NODES = "Tensor[] tables, int[] sizes, str[] signatures, str[] tags, bool as_train"
 _SCHEMAS = {
     "population": "(Tensor x, Tensor[] tables, str signature, bool as_train, str tag) -> Tensor",
-    "population_backward": "(Tensor gradient, Tensor x, Tensor y, Tensor[] tables, str signature, bool as_train) -> Tensor[]",
+    "population_backward": (
+        "(Tensor gradient, Tensor x, Tensor y, Tensor[] tables, str signature, bool as_train) -> Tensor[]"
+    ),
     "norm": f"(Tensor x, Tensor? gains, Tensor? bias, float epsilon, bool centres, {_NODES}) -> Tensor",
     "softmax": f"(Tensor x, Tensor? mask, {_NODES}) -> Tensor",
     "gated_product": f"(Tensor gate, Tensor up, {_NODES}) -> Tensor",

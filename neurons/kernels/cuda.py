@@ -106,6 +106,29 @@ def emit(
     return emitted, v, DeviceCounts(*counts.unbind())
 
 
+def emit_unobserved(neurons: Structure, x: Tensor, time_steps: int | None, counter: Tensor) -> Tensor:
+    """Run a population over one window for nothing but what it emits.
+
+    Args:
+        neurons: `Thresholds` or `Gates`.
+        x: currents [S, ...] for trains [T, ...], or their sum [...].
+        time_steps: T for trains; None for sums.
+        counter: int64 [1, 3], to which inputs out of range are added.
+    """
+    currents = x.unsqueeze(0) if time_steps is None else x
+    shape = currents.shape[1:]
+    emitted = currents.new_empty(shape if time_steps is None else (time_steps, *shape))
+    if not emitted.numel():
+        return emitted
+    currents = currents if currents[0].is_contiguous() else currents.contiguous()
+    what = _quick(neurons, currents, emitted, counter, as_train=time_steps is not None, counted=False)
+    if what is None:
+        outputs = (None, emitted) if time_steps is not None else (emitted, None)
+        what = _plain(neurons, currents, (None, *outputs, None, None, counter))
+    _launch(what, currents.device)
+    return emitted
+
+
 def spikes(neurons: Structure, v: Tensor, time_steps: int) -> Tensor:
     """The spikes of membrane potentials [...] as signed levels, int8 [T, ...], of codes with at most 63 levels."""
     levels = torch.empty((time_steps, *v.shape), dtype=torch.int8, device=v.device)
@@ -125,15 +148,17 @@ def described(currents: Tensor) -> tuple[Currents, Tensor]:
 
 
 def emit_layer(
-    name: str, inputs: Sequence[Structure], shape: Sequence[int], currents: Tensor, as_train: bool, populations: int
-) -> tuple[Tensor, list[DeviceCounts]]:
-    """Run the populations of a whole layer over one window; as `host.emit_layer`, in any of `DTYPES`."""
+    name: str, inputs: Sequence[Structure], shape: Sequence[int], currents: Tensor, as_train: bool, counts: Tensor
+) -> Tensor:
+    """Run the populations of a whole layer over one window; as `host.emit_layer`, in any of `DTYPES`.
+
+    `counts` is int64 [populations, 3]; what is counted is added to it.
+    """
     emitted = currents.new_empty(shape)
-    counts = torch.zeros((populations, 3), dtype=torch.int64, device=currents.device)
     facts = _facts(currents.device)
     what = cuda_layers.prepare(name, inputs, currents.dtype, emitted, counts, facts, as_train=as_train)
     _launch(what, currents.device)
-    return emitted, [DeviceCounts(*row) for row in counts.unbind()]
+    return emitted
 
 
 # --------------------------------------------------------------------------------------------------- which kernel runs

@@ -125,19 +125,30 @@ def _population_backward(
 
 
 def _norm(x: Tensor, gains: Tensor | None, bias: Tensor | None, epsilon: float, centres: bool, *nodes: Any) -> Tensor:
-    y = fused.norm(_nodes(*nodes), x, gains, bias, epsilon, centres=centres, as_train=nodes[-1])  # type: ignore[arg-type]
-    return _emitted(y)
+    def run() -> Tensor | None:
+        return fused.norm(_nodes(*nodes), x, gains, bias, epsilon, centres=centres, as_train=nodes[-1])
+
+    return _emitted(run, x, nodes)
 
 
 def _softmax(x: Tensor, mask: Tensor | None, *nodes: Any) -> Tensor:
-    return _emitted(fused.softmax(_nodes(*nodes), x, mask, as_train=nodes[-1]))  # type: ignore[arg-type]
+    return _emitted(lambda: fused.softmax(_nodes(*nodes), x, mask, as_train=nodes[-1]), x, nodes)
 
 
 def _gated_product(gate: Tensor, up: Tensor, *nodes: Any) -> Tensor:
-    return _emitted(fused.gated_product(_nodes(*nodes), gate, up, as_train=nodes[-1]))  # type: ignore[arg-type]
+    return _emitted(lambda: fused.gated_product(_nodes(*nodes), gate, up, as_train=nodes[-1]), gate, nodes)
 
 
-def _emitted(y: Tensor | None) -> Tensor:
+@torch.no_grad()
+def _emitted(run: Callable[[], Tensor | None], x: Tensor, nodes: tuple[Any, ...]) -> Tensor:
+    """What a layer emits for currents `x`, none of which may be there.
+
+    Raises:
+        RuntimeError: there is no kernel for it.
+    """
+    if x.numel() == 0:
+        return _layer_shape(x, *nodes)
+    y = run()
     if y is None:
         raise RuntimeError(
             "the program was written down where las_sj had kernels of whole layers, and there are none for this "

@@ -19,32 +19,16 @@ def population(node: Any, x: Tensor, *, as_train: bool) -> Tensor | None:
     """What the neurons of a node emit, by its operator.
 
     Args:
-        node: a `WindowNode`.
+        node: a `WindowNode` that nobody observes.
         x: currents [S, B, ...] for a train, or their sum [B, ...].
         as_train: whether the train [T, B, ...] is wanted, or its sum [B, ...].
 
     Returns:
         What was emitted; None where there is no operator for the node.
-
-    Raises:
-        RuntimeError: the call is exported, and somebody observes the node, which no program could tell.
     """
     if node.signature is None:
         return None
-    if node.is_observed:
-        if torch.compiler.is_exporting():
-            raise RuntimeError(
-                "a converted model cannot be exported while its neurons are observed: "
-                "detach monitors, hooks and counts of spikes first"
-            )
-        return _uncompiled(node, x)
     y: Tensor = torch.ops.las_sj.population(x, node.operands, node.signature, as_train, node.population.tag)
-    return y
-
-
-@torch.compiler.disable
-def _uncompiled(node: Any, x: Tensor) -> Tensor:
-    y: Tensor = node(x)
     return y
 
 

@@ -23,7 +23,7 @@ from las_sj.neurons.kernels import kernel_cache, openmp
 from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Norm, Softmax, Thresholds
 
 SOURCES = Path(__file__).parent
-FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_blocks.h", "neuron.h")  # what is compiled
+FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_fast.h", "host_blocks.h", "neuron.h")  # what is compiled
 DTYPES = (torch.float32, torch.float64)
 # No contraction: a product and a sum in one rounding would differ from the torch code.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")

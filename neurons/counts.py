@@ -102,9 +102,14 @@ class NodeCounts:
         """Add a window with so many inputs; threads may do so at once."""
         if counts.counts_spikes or self.last is not None:
             self.last = counts if counts.counts_spikes else None
-        if not torch.compiler.is_compiling():  # a number that changes with each call would have it compiled again
-            add_safely(self, "inputs", inputs)
-        add_safely(self, "out_of_range", counts.out_of_range)
+        self.add(inputs, counts.out_of_range)
+
+    def add(self, inputs: int, beyond: Tensor | int) -> None:
+        """Add so many inputs, and those of them that lay out of range."""
+        with _ADDING:
+            self.inputs += inputs
+            if isinstance(beyond, Tensor) or beyond:
+                self.out_of_range = self.out_of_range + beyond
 
     @property
     def recent(self) -> tuple[int, Tensor | int]:

@@ -7,6 +7,7 @@ from ctypes import Structure
 import torch
 from torch import Tensor
 
+from las_sj.neurons import watching
 from las_sj.neurons.counting import count_ones
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.functions import FUNCTIONS, GridFunction
@@ -98,7 +99,8 @@ class HGNode(Gated, WindowNode):
         return list(self._tables().values())
 
     def _tables(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self._table_names}
+        own = watching.buffers_of(self)
+        return {name: own[name] for name in self._table_names}  # type: ignore[misc]
 
     def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """Tables that are not those of the fit, which follow from function, time steps and tolerance."""
@@ -112,7 +114,8 @@ class HGNode(Gated, WindowNode):
 
     def kernel_settings(self, x: Tensor) -> tuple[float, ...]:
         """The range."""
-        return self.low, self.high
+        gates = self.gates
+        return gates.low, gates.high
 
     def exact(self, v: Tensor) -> Tensor:
         """The function itself at `v`."""

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from las_sj.neurons import watching
 from las_sj.neurons.code import MultiThresholdCode
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.seen_values import SeenValues
@@ -44,7 +45,9 @@ class MTNode(ThresholdNode):
     @property
     def thresholds(self) -> tuple[nn.Parameter, ...]:
         """θ twice: a neuron without an outlier sub-neuron is its own."""
-        return self.theta, self.theta
+        theta = watching.parameters_of(self)["theta"]
+        assert theta is not None
+        return theta, theta
 
     def alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
         """θ times `factor`, for elements of any magnitude."""

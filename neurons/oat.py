@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from las_sj.neurons import watching
 from las_sj.neurons.code import MultiThresholdCode
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.seen_values import SeenValues
@@ -53,7 +54,11 @@ class OATNode(ThresholdNode):
     @property
     def thresholds(self) -> tuple[nn.Parameter, ...]:
         """θ_normal and θ_outlier."""
-        return self.theta_normal, self.theta_outlier
+        own = watching.parameters_of(self)
+        normal, outlier = own["theta_normal"], own["theta_outlier"]
+        assert normal is not None
+        assert outlier is not None
+        return normal, outlier
 
     def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """Thresholds that nothing can be coded with, and an outlier's below the normal one."""

@@ -20,7 +20,7 @@ from las_sj.models.dropout import kept
 from las_sj.models.layers.cache import CacheWrite, catch_write, pending, take_pending
 from las_sj.models.layers.linear import synapses_of
 from las_sj.models.layers.pairs import LazyPairs, LazyScores, Pairs, live_pairs
-from las_sj.models.layers.products import spiking_matmul
+from las_sj.models.layers.products import matmul, spiking_matmul
 from las_sj.models.layers.score_mask import MASKED, HiddenPairs, looked_over
 from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.softmax import SpikingSoftmax
@@ -28,6 +28,7 @@ from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.layers.tiles import Operands, Past, joined, tiles_of
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import WindowNode
+from las_sj.neurons.precision import at_least_single
 
 NAME = "las_sj"
 ANALOG = "las_analog"  # mark of attention modules that stay analog
@@ -142,13 +143,13 @@ class SpikingAttentionCore(SpikingSoftmax):
         heads = operands.shape[1]
         looked = None if mask is None else looked_over(mask, operands.shape[:4], self.execution.call)
         drop = kept(operands.query.new_empty(operands.shape), dropout) if dropout else None
-        tiles = tiles_of(operands, looked)
+        tiles, dtype = tiles_of(operands, looked), at_least_single(operands.query.dtype)
         if len(tiles) == 1:
-            whole = None if looked is None else looked.whole(operands.query.dtype)
+            whole = None if looked is None else looked.whole(dtype)
             return self._attend_tile(operands, whole, pairs.of_scores(heads), drop)
         outputs = []
         for tile in tiles:
-            hidden = None if looked is None else looked.part(tile.batch, tile.heads, tile.block)
+            hidden = None if looked is None else looked.part(tile.batch, tile.heads, tile.block, dtype)
             dropped = None if drop is None else tile.of_scores(drop)
             outputs.append(self._attend_tile(operands.of(tile), hidden, pairs.of_scores(heads, tile), dropped))
         return joined(outputs, tiles, operands.shape)
@@ -170,16 +171,16 @@ class SpikingAttentionCore(SpikingSoftmax):
             return query.new_zeros((*query.shape[:-1], value.shape[-1]))
         scores = self._scores(query.flatten(-3, -2), key, past).unflatten(-2, (groups, -1))
         weigh = self.probability_trains if self.execution.temporal else self.probabilities
-        probabilities = weigh(scores, mask, scoring, query.shape[-1])
+        probabilities = weigh(scores, mask, scoring, query.shape[-1]).to(value.dtype)
         probabilities = (probabilities if drop is None else probabilities * drop).flatten(-3, -2)
-        return self._outputs(probabilities, value, past).unflatten(-2, (groups, -1))
+        return self._outputs(probabilities, value, past).to(value.dtype).unflatten(-2, (groups, -1))
 
     def _scores(self, query: Tensor, key: Tensor, past: Past) -> Tensor:
         """[..., B, H_kv, G·S_q, D] and [..., B, H_kv, S_k, D] to [..., B, H_kv, G·S_q, S_past + S_k]."""
         if not self.execution.temporal:
-            return torch.matmul(query, key.transpose(-1, -2))
+            return matmul(query, key.transpose(-1, -2))
         scores = spiking_matmul(query, key.transpose(-1, -2))
-        return scores if past is None else torch.cat([torch.matmul(query, past[0].transpose(-1, -2)), scores], -1)
+        return scores if past is None else torch.cat([_matmul_in_time(query, past[0].transpose(-1, -2)), scores], -1)
 
     def _outputs(self, probabilities: Tensor, value: Tensor, past: Past) -> Tensor:
         """[..., B, H_kv, G·S_q, S_past + S_k] and [..., B, H_kv, S_k, D] to [..., B, H_kv, G·S_q, D]."""
@@ -188,7 +189,9 @@ class SpikingAttentionCore(SpikingSoftmax):
         if past is None:
             return spiking_matmul(probabilities, value)
         first = past[1].shape[-2]
-        return spiking_matmul(probabilities[..., first:], value) + torch.matmul(probabilities[..., :first], past[1])
+        output = spiking_matmul(probabilities[..., first:], value)
+        output += _matmul_in_time(probabilities[..., :first], past[1])
+        return output
 
     @property
     def _is_recorded(self) -> bool:

@@ -126,14 +126,14 @@ class ScoreMask:
         hidden = (words.amin((0, 1, 2, 3)) < _ALL_OF_A_WORD) & (place >= first) & (place < last)
         return torch.stack([first, last, *_span(hidden)])
 
-    def part(self, batch: slice, heads: slice, block: Block) -> "Tensor | HiddenPairs | None":
-        """What hides pairs of a block, for some sequences and heads of keys; None: nothing.
+    def part(self, batch: slice, heads: slice, block: Block, dtype: torch.dtype) -> "Tensor | HiddenPairs | None":
+        """What hides pairs of a block from scores of a type, for some sequences and heads of keys; None: nothing.
 
         Returns:
             Pairs that are hidden, or, of a mask that changes scores, that part of it.
         """
         if not self.only_hides:
-            return _added(of_heads(self.mask, batch, heads)[..., block.queries, block.keys], self.mask.dtype)
+            return _added(of_heads(self.mask, batch, heads)[..., block.queries, block.keys], dtype)
         if block.hidden is None:
             return None
         first = block.keys.start
@@ -158,11 +158,18 @@ def _span(of: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as it is added to scores, without rows that hide everything, in whose rounding scores would be lost."""
+    """A mask as it is added to scores of a type: finite, whatever its own type can hold.
+
+    Rows that hide everything are 0: scores would be lost in the mask's rounding.
+    """
+    least = MASKED[dtype]
     if mask.dtype == torch.bool:
-        mask = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, MASKED[dtype])
-    mask = mask.clamp(min=MASKED[mask.dtype])
-    return mask.masked_fill(mask.amax(-1, keepdim=True) <= MASKED[mask.dtype] / 2, 0.0)
+        mask = torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, least)
+    elif mask.dtype == dtype:
+        mask = mask.clamp(min=least)
+    else:
+        mask = mask.to(dtype).masked_fill(mask <= MASKED[mask.dtype] / 2, least)
+    return mask.masked_fill(mask.amax(-1, keepdim=True) <= least / 2, 0.0)
 
 
 def looked_over(mask: Tensor, shape: tuple[int, int, int, int], call: Call | None) -> ScoreMask:

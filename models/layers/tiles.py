@@ -104,7 +104,9 @@ def _sizes(shape: Shape, query: Tensor) -> tuple[int, int]:
     batch, heads, groups, queries, keys = shape
     steps = len(query) if query.dim() == 6 else 1
     most = (_ON_PROCESSOR if query.device.type == "cpu" else _ELSEWHERE) // (steps * groups * max(keys, 1))
-    least = queries if watching.operations_are_followed() else min(_LEAST, queries)  # an audit knows no copies of spikes
+    least = (
+        queries if watching.operations_are_followed() else min(_LEAST, queries)
+    )  # an audit knows no copies of spikes
     size = most // (batch * heads)
     if size >= least:
         blocks = math.ceil(queries / size)

@@ -5,13 +5,11 @@
 // specialise all of them.
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
-#include "neuron.h"
+#include "host_values.h"
 
 namespace las::host {
 namespace {
@@ -40,14 +38,15 @@ bool is_contiguous(const Currents &currents) {
 }
 
 // Sums of SIZE numbers side by side, as long as there are so many; returns how many are done.
-template <Index SIZE, class Real> Index sum_tiles(const Real *first, const Currents &currents, Index count, Real *v) {
+template <Index SIZE, class Value, class Real>
+Index sum_tiles(const Value *first, const Currents &currents, Index count, Real *v) {
     Index i = 0;
     for (; i + SIZE <= count; i += SIZE) {
         Real sum[SIZE];
-        for (Index j = 0; j < SIZE; j++) sum[j] = first[i + j];
+        for (Index j = 0; j < SIZE; j++) sum[j] = value_of(first[i + j]);
         for (Index t = 1; t < currents.steps; t++) {
-            const Real *step = first + t * currents.step_stride + i;
-            for (Index j = 0; j < SIZE; j++) sum[j] += step[j];
+            const Value *step = first + t * currents.step_stride + i;
+            for (Index j = 0; j < SIZE; j++) sum[j] += value_of(step[j]);
         }
         for (Index j = 0; j < SIZE; j++) v[i + j] = sum[j];
     }
@@ -55,21 +54,23 @@ template <Index SIZE, class Real> Index sum_tiles(const Real *first, const Curre
 }
 
 // In tiles, so that the steps are read side by side: processors fetch ahead of them then.
-template <class Real> void sum_steps(const Real *first, const Currents &currents, Index count, Real *v) {
+template <class Value, class Real>
+void sum_steps(const Value *first, const Currents &currents, Index count, Real *v) {
     Index done = sum_tiles<WIDE_TILE>(first, currents, count, v);
     done += sum_tiles<TILE>(first + done, currents, count - done, v + done);
     sum_tiles<1>(first + done, currents, count - done, v + done);
 }
 
 // The membrane potentials [start, start + count): currents summed over their steps, in order.
-template <class Real> void integrate(const Currents &currents, Index start, Index count, Real *v) {
-    const Real *data = static_cast<const Real *>(currents.data);
+template <class Value>
+void integrate(const Currents &currents, Index start, Index count, ComputedIn<Value> *v) {
+    const Value *data = static_cast<const Value *>(currents.data);
     if (is_contiguous(currents)) return sum_steps(data + start, currents, count, v);
     for (Index done = 0; done < count;) {
         const Index at = start + done, in_run = at % currents.run, row = at / currents.run;
         const Index c = row % currents.c, b = row / currents.c % currents.b, a = row / currents.c / currents.b;
         const Index part = std::min(currents.run - in_run, count - done);
-        const Real *first = data + a * currents.a_stride + b * currents.b_stride + c * currents.c_stride + in_run;
+        const Value *first = data + a * currents.a_stride + b * currents.b_stride + c * currents.c_stride + in_run;
         sum_steps(first, currents, part, v + done);
         done += part;
     }
@@ -79,43 +80,44 @@ template <class Real> void integrate(const Currents &currents, Index start, Inde
 
 // Where trains go: [T, stride]. A train that is larger than the caches is written past them, which saves fetching the
 // memory that it overwrites.
-template <class Real> struct Train {
-    Real *data;
+template <class Value> struct Train {
+    Value *data;
     Index stride;
     bool past_caches;
 
     // One block's step, from the first cache.
-    void write(const Real *spikes, int step, Index start, Index count) const {
-        Real *to = data + step * stride + start;
-        if (past_caches && reinterpret_cast<uintptr_t>(to) % sizeof(Vector) == 0)
-            stream(spikes, to, count);
-        else
-            std::copy(spikes, spikes + count, to);
+    void write(const ComputedIn<Value> *spikes, int step, Index start, Index count) const {
+        Value *to = data + step * stride + start;
+        if (!past_caches || reinterpret_cast<uintptr_t>(to) % sizeof(Vector) != 0) return store(spikes, to, count);
+        if constexpr (std::is_same<Value, ComputedIn<Value>>::value) return stream(spikes, to, count);
+        Value rounded[BLOCK];
+        store(spikes, rounded, count);
+        stream(rounded, to, count);
     }
 
 #if defined(__AVX512F__)
     using Vector = __m512i;
-    static void put(Vector *to, const Real *from) { _mm512_stream_si512(to, _mm512_loadu_si512(from)); }
+    static void put(Vector *to, const Value *from) { _mm512_stream_si512(to, _mm512_loadu_si512(from)); }
 #elif defined(__SSE2__)
     using Vector = __m128i;
-    static void put(Vector *to, const Real *from) {
+    static void put(Vector *to, const Value *from) {
         _mm_stream_si128(to, _mm_loadu_si128(reinterpret_cast<const Vector *>(from)));
     }
 #else
-    using Vector = Real;
-    static void put(Vector *to, const Real *from) { *to = *from; }
+    using Vector = Value;
+    static void put(Vector *to, const Value *from) { *to = *from; }
 #endif
 
-    static void stream(const Real *from, Real *to, Index count) {
-        constexpr Index PER_VECTOR = sizeof(Vector) / sizeof(Real);
+    static void stream(const Value *from, Value *to, Index count) {
+        constexpr Index PER_VECTOR = sizeof(Vector) / sizeof(Value);
         Index i = 0;
         for (; i + PER_VECTOR <= count; i += PER_VECTOR) put(reinterpret_cast<Vector *>(to + i), from + i);
         std::copy(from + i, from + count, to + i);
     }
 };
 
-template <class Real> Train<Real> train_at(Real *data, int time_steps, Index size) {
-    return {data, size, time_steps * size * Index(sizeof(Real)) >= PAST_CACHES_FROM};
+template <class Value> Train<Value> train_at(Value *data, int time_steps, Index size) {
+    return {data, size, time_steps * size * Index(sizeof(Value)) >= PAST_CACHES_FROM};
 }
 
 // Other threads may read what this one wrote.

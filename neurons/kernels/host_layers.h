@@ -81,8 +81,8 @@ template <class Neurons, class Real> void pass_row(const Neurons &neurons, Real 
 
 // The train of a row of potentials through the last population, written from neuron `at` on; `follow` changes what each
 // block emits at a step.
-template <class Real, class Follow>
-void emit_row(const Thresholds<Real> &neurons, const Real *row, Index channels, const Train<Real> &train, Index at,
+template <class Real, class Value, class Follow>
+void emit_row(const Thresholds<Real> &neurons, const Real *row, Index channels, const Train<Value> &train, Index at,
               Counts &counts, Follow follow) {
     ThresholdBlock<Real> block;
     for (Index start = 0; start < channels; start += BLOCK) {
@@ -109,31 +109,7 @@ void for_rows(Index rows, Index channels, int threads, Counts *counts, Run run) 
 
 // ----------------------------------------------------------------------------------------------------- octaves of rows
 
-constexpr int OCTAVES = 126;  // of neurons/row_octaves.py
-
-// Which rows belong to octave 0, and where the others are brought; in units of the outermost threshold.
-template <class Real> struct Bounds {
-    Real low = 0, target = 1, floor = 0;
-};
-
 template <class Real> Real limit_of(const Thresholds<Real> &neurons) { return neurons.outlier[0]; }
-
-// 2^-k for the least octave k with size ≤ 2^k.
-template <class Real> Real unit_of(Real size) {
-    using Integer = IntegerOf<Real>;
-    constexpr Integer fraction = (Integer(1) << Layout<Real>::mantissa_bits) - 1;
-    const Real most = las::power_of_two<Real>(OCTAVES);
-    const Integer bits = las::bits_of(las::clamped(size, 1 / most, most)) + fraction;
-    return las::power_of_two<Real>(Layout<Real>::exponent_bias - (bits >> Layout<Real>::mantissa_bits));
-}
-
-// 2^-k for a row with this largest magnitude; NaN where that is infinite or NaN.
-template <class Real> Real unit_of_row(Real largest, Real limit, const Bounds<Real> &bounds) {
-    if (!(largest - largest == 0)) return largest - largest;
-    const Real size = largest / limit;
-    if (size >= bounds.low && size <= Real(1 + ROUNDING_ALLOWANCE)) return 1;
-    return unit_of((size < bounds.floor ? bounds.floor : size) / bounds.target);
-}
 
 // Of centred values: neither their code nor that of the scale saturates.
 template <class Real> Bounds<Real> bounds_of(const Norm<Real> &norm) {
@@ -173,39 +149,41 @@ Real normalise(const Norm<Real> &norm, const Bounds<Real> &bounds, Real *row, Re
     return 1 / output_unit;
 }
 
-template <class Real>
-void run_norm(const Norm<Real> &norm, const Currents &currents, Real *total, Real *train, Counts *counts, int threads) {
+template <class Value>
+void run_norm(const Norm<ComputedIn<Value>> &norm, const Currents &currents, Value *total, Value *train, Counts *counts,
+              int threads) {
+    using Real = ComputedIn<Value>;
     const Index channels = norm.channels, size = size_of(currents);
-    const Real *gains = norm.gains, *bias = norm.bias;
+    const Value *gains = static_cast<const Value *>(norm.gains), *bias = static_cast<const Value *>(norm.bias);
     const int time_steps = norm.output->code.time_steps;
     const Real share = total == nullptr ? Real(time_steps) : Real(1);  // each step of a train has its part of the bias
     const auto trains = train_at(train, time_steps, size);
     const auto bounds = bounds_of(norm);
     const auto run = [&](Index index, Real *row, Counts *part) {
         const Index at = index * channels;
-        integrate(currents, at, channels, row);
+        integrate<Value>(currents, at, channels, row);
         const Real size = normalise(norm, bounds, row, row + channels, part);
         const auto follow = [=](Real *y, Index start, Index count) {
             if (size != 1) multiply(y, count, size);
             if (gains != nullptr)
-                for (Index i = 0; i < count; i++) y[i] *= gains[start + i];
+                for (Index i = 0; i < count; i++) y[i] *= value_of(gains[start + i]);
             if (bias != nullptr)
-                for (Index i = 0; i < count; i++) y[i] += bias[start + i] / share;
+                for (Index i = 0; i < count; i++) y[i] += value_of(bias[start + i]) / share;
         };
         if (total == nullptr) return emit_row(*norm.output, row, channels, trains, at, part[InNorm::OUTPUT], follow);
         pass_row(*norm.output, row, channels, part[InNorm::OUTPUT]);
         follow(row, 0, channels);
-        std::copy(row, row + channels, total + at);
+        store(row, total + at, channels);
     };
     for_rows<Real, InNorm::POPULATIONS>(size / channels, channels, threads, counts, run);
 }
 
 // ------------------------------------------------------------------------------------------------------------- softmax
 
-template <class Real> const Real *mask_row(const Mask &mask, Index row) {
+template <class Value> const Value *mask_row(const Mask &mask, Index row) {
     const Index d = row % mask.d, c = row / mask.d % mask.c, b = row / mask.d / mask.c % mask.b;
     const Index a = row / mask.d / mask.c / mask.b;
-    return static_cast<const Real *>(mask.data) + a * mask.a_stride + b * mask.b_stride + c * mask.c_stride +
+    return static_cast<const Value *>(mask.data) + a * mask.a_stride + b * mask.b_stride + c * mask.c_stride +
            d * mask.d_stride;
 }
 
@@ -249,19 +227,20 @@ void weigh(const Softmax<Real> &softmax, const EvenGrid<Real> &grid, Real *row, 
 
 constexpr Index LOOK_OVER_FROM = 1 << 18;  // scores: below, looking over a grid's tables costs more than it saves
 
-template <class Real>
-void run_softmax(const Softmax<Real> &softmax, const Currents &currents, const Mask &mask, Real *total, Real *train,
-                 Counts *counts, int threads) {
+template <class Value>
+void run_softmax(const Softmax<ComputedIn<Value>> &softmax, const Currents &currents, const Mask &mask, Value *total,
+                 Value *train, Counts *counts, int threads) {
+    using Real = ComputedIn<Value>;
     const Index keys = currents.run, size = size_of(currents);
     const auto trains = train_at(train, softmax.probability->code.time_steps, size);
     const Real silent = Real(softmax.exponential->core_low);  // below it the exponential is 0
     const auto grid = size < LOOK_OVER_FROM ? EvenGrid<Real>{} : even_grid_of(*softmax.exponential);
     const auto run = [&](Index index, Real *row, Counts *part) {
         const Index at = index * keys;
-        integrate(currents, at, keys, row);
+        integrate<Value>(currents, at, keys, row);
         if (mask.data != nullptr) {
-            const Real *added = mask_row<Real>(mask, index);
-            for (Index i = 0; i < keys; i++) row[i] += added[i];
+            const Value *added = mask_row<Value>(mask, index);
+            for (Index i = 0; i < keys; i++) row[i] += value_of(added[i]);
         }
         const auto [first, last] = lower(row, keys, silent);
         weigh(softmax, grid, row + first, last - first, part);
@@ -269,7 +248,7 @@ void run_softmax(const Softmax<Real> &softmax, const Currents &currents, const M
         if (total == nullptr)
             return emit_row(*softmax.probability, row, keys, trains, at, of_last, [](Real *, Index, Index) {});
         pass_row(*softmax.probability, row + first, last - first, of_last);
-        std::copy(row, row + keys, total + at);
+        store(row, total + at, keys);
     };
     for_rows<Real, InSoftmax::POPULATIONS>(size / keys, keys, threads, counts, run);
 }
@@ -287,33 +266,33 @@ template <class Real> struct Gated {
 };
 
 // The potentials of gates: sums of the activation's windows.
-template <class Real>
+template <class Value, class Real>
 void activate(const Gated<Real> &gated, Index start, Index count, Real *potentials, Counts *counts) {
     GateBlock<Real> block;
-    integrate(gated.gate_currents, start, count, block.v);
+    integrate<Value>(gated.gate_currents, start, count, block.v);
     code_sum(gated.activation, start, count, false, block, potentials, counts[InGated::ACTIVATION]);
 }
 
-template <class Real>
-void gated_sum(const Gated<Real> &gated, Index start, Index count, Real *total, Counts *counts) {
+template <class Value, class Real>
+void gated_sum(const Gated<Real> &gated, Index start, Index count, Value *total, Counts *counts) {
     ThresholdBlock<Real> block;
     Real gate[GATED_PART], up[GATED_PART];
-    activate(gated, start, count, block.v, counts);
+    activate<Value>(gated, start, count, block.v, counts);
     code_sum(gated.gate, start, count, false, block, gate, counts[InGated::GATE]);
-    integrate(gated.up_currents, start, count, block.v);
+    integrate<Value>(gated.up_currents, start, count, block.v);
     code_sum(gated.up, start, count, false, block, up, counts[InGated::UP]);
-    for (Index i = 0; i < count; i++) total[start + i] = gate[i] * up[i];
+    for (Index i = 0; i < count; i++) set(total[start + i], gate[i] * up[i]);
 }
 
 // At each step, by how much the product of both sums so far grows. `gates` has room for T·GATED_PART numbers.
-template <class Real>
-void gated_train(const Gated<Real> &gated, Index start, Index count, Real *gates, const Train<Real> &train,
+template <class Value, class Real>
+void gated_train(const Gated<Real> &gated, Index start, Index count, Real *gates, const Train<Value> &train,
                  Counts *counts) {
     ThresholdBlock<Real> block;
-    activate(gated, start, count, block.v, counts);
+    activate<Value>(gated, start, count, block.v, counts);
     const Train<Real> gate_train = {gates, GATED_PART, false};
     code_train(gated.gate, start, count, false, block, gate_train, 0, counts[InGated::GATE], [](int) {});
-    integrate(gated.up_currents, start, count, block.v);
+    integrate<Value>(gated.up_currents, start, count, block.v);
     const bool known = scale(gated.up, start, count, block, counts[InGated::UP]);
     Real gate_so_far[GATED_PART] = {0}, up_so_far[GATED_PART] = {0};
     fire(known, gated.up.code, count, false, block, [&](int t) {
@@ -328,15 +307,15 @@ void gated_train(const Gated<Real> &gated, Index start, Index count, Real *gates
     });
 }
 
-template <class Real>
-void run_gated(const Gated<Real> &gated, Real *total, Real *train, Counts *counts, int threads) {
+template <class Value>
+void run_gated(const Gated<ComputedIn<Value>> &gated, Value *total, Value *train, Counts *counts, int threads) {
     const Index size = size_of(gated.gate_currents);
     const int time_steps = gated.gate.code.time_steps;
     const auto trains = train_at(train, time_steps, size);
 #pragma omp parallel num_threads(threads) if (threads > 1 && size >= PARALLEL_FROM)
     {
         Counts parts[InGated::POPULATIONS] = {};
-        std::vector<Real> gates(time_steps * GATED_PART);
+        std::vector<ComputedIn<Value>> gates(time_steps * GATED_PART);
 #pragma omp for schedule(static) nowait
         for (Index start = 0; start < size; start += GATED_PART) {
             const Index count = std::min(GATED_PART, size - start);

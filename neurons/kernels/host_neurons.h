@@ -14,7 +14,7 @@ template <class Real> struct ThresholdBlock {
     Real unit[BLOCK];       // θ(1)/n of the sub-neuron that each goes to
     Real w[BLOCK];          // what is left of v, in these units
     Real fired[BLOCK];      // what fires, in these units: at a step, or in the window where only its sum is wanted
-    Real emitted[BLOCK];    // what goes out at a step
+    Real emitted[BLOCK];    // what goes out: at a step, or the sum
     int spikes[BLOCK];      // where they are counted
     int8_t outlier[BLOCK];  // whether it exceeds the normal threshold
 };
@@ -182,9 +182,9 @@ void code_sum(const Thresholds<Real> &neurons, Index start, Index count, bool co
 }
 
 // Trains of potentials block.v, written from neuron `at` on; `follow` may change what a step emits, block.emitted.
-template <class Real, class Follow>
+template <class Real, class Value, class Follow>
 void code_train(const Thresholds<Real> &neurons, Index start, Index count, bool counted, ThresholdBlock<Real> &block,
-                const Train<Real> &train, Index at, Counts &counts, Follow follow) {
+                const Train<Value> &train, Index at, Counts &counts, Follow follow) {
     const bool known = scale(neurons, start, count, block, counts);
     fire(known, neurons.code, count, counted, block, [&](int t) {
         for (Index i = 0; i < count; i++) block.emitted[i] = block.fired[i] * block.unit[i];
@@ -193,9 +193,9 @@ void code_train(const Thresholds<Real> &neurons, Index start, Index count, bool 
     });
 }
 
-template <class Real>
+template <class Real, class Value>
 void code_train(const Thresholds<Real> &neurons, Index start, Index count, bool counted, ThresholdBlock<Real> &block,
-                const Train<Real> &train, Counts &counts) {
+                const Train<Value> &train, Counts &counts) {
     code_train(neurons, start, count, counted, block, train, start, counts, [](int) {});
 }
 
@@ -206,7 +206,7 @@ template <class Real> struct GateBlock {
     Real share[BLOCK];      // of the width of the open sub-neuron: what it codes
     Real bias[BLOCK];       // its bias
     Real amplitude[BLOCK];  // its amplitude
-    Real emitted[BLOCK];    // what goes out at a step
+    Real emitted[BLOCK];    // what goes out: at a step, or the sum
     int spikes[BLOCK];      // where they are counted
 };
 
@@ -275,9 +275,9 @@ void code_sum(const Gates<Real> &gates, Index, Index count, bool counted, GateBl
 }
 
 // Trains of potentials block.v.
-template <class Real>
+template <class Real, class Value>
 void code_train(const Gates<Real> &gates, Index start, Index count, bool counted, GateBlock<Real> &block,
-                const Train<Real> &train, Counts &counts) {
+                const Train<Value> &train, Counts &counts) {
     open(gates, count, block, counts);
     if (counted) count_ones(gates.time_steps, count, block);
     int digits[BLOCK];
@@ -300,14 +300,11 @@ void code_train(const Gates<Real> &gates, Index start, Index count, bool counted
 
 template <class Neurons> struct KindOf;
 template <class Number> struct KindOf<Thresholds<Number>> {
-    using Real = Number;
-    using Block = ThresholdBlock<Real>;
+    using Block = ThresholdBlock<Number>;
 };
 template <class Number> struct KindOf<Gates<Number>> {
-    using Real = Number;
-    using Block = GateBlock<Real>;
+    using Block = GateBlock<Number>;
 };
-template <class Neurons> using RealOf = typename KindOf<Neurons>::Real;
 template <class Neurons> using BlockOf = typename KindOf<Neurons>::Block;
 
 template <class Real> int time_steps_of(const Thresholds<Real> &neurons) { return neurons.code.time_steps; }
@@ -315,8 +312,9 @@ template <class Real> int time_steps_of(const Gates<Real> &gates) { return gates
 
 // What a population writes: `total` [N] or `train` [T, N], one of which is given; membrane potentials [N] and the
 // spikes of each neuron, `kept` [N], where they are given.
-template <class Real> struct Outputs {
-    Real *membrane, *total, *train;
+template <class Value> struct Outputs {
+    ComputedIn<Value> *membrane;
+    Value *total, *train;
     bool counted;
     int8_t *kept;
 };
@@ -338,19 +336,22 @@ const int8_t *outliers_of(const Thresholds<Real> &neurons, const ThresholdBlock<
 template <class Real> const int8_t *outliers_of(const Gates<Real> &, const GateBlock<Real> &) { return nullptr; }
 
 // Thresholds or gates.
-template <class Neurons>
-void run_population(const Neurons &neurons, const Currents &currents, const Outputs<RealOf<Neurons>> &out,
-                    Counts &counts, int threads) {
+template <class Neurons, class Value>
+void run_population(const Neurons &neurons, const Currents &currents, const Outputs<Value> &out, Counts &counts,
+                    int threads) {
     using Block = BlockOf<Neurons>;
     const Index size = size_of(currents);
     const auto train = train_at(out.train, time_steps_of(neurons), size);
     for_blocks<Block>(size, threads, counts, [&](Index start, Index count, Block &block, Counts &part) {
-        integrate(currents, start, count, block.v);
+        integrate<Value>(currents, start, count, block.v);
         if (out.membrane != nullptr) std::copy(block.v, block.v + count, out.membrane + start);
-        if (out.total != nullptr)
-            code_sum(neurons, start, count, out.counted, block, out.total + start, part);
-        else
+        if (out.total != nullptr) {
+            auto *total = computed_at(out.total + start, block.emitted);
+            code_sum(neurons, start, count, out.counted, block, total, part);
+            store(total, out.total + start, count);
+        } else {
             code_train(neurons, start, count, out.counted, block, train, part);
+        }
         int8_t *kept = out.kept == nullptr ? nullptr : out.kept + start;
         if (out.counted) note_spikes(block.spikes, outliers_of(neurons, block), count, kept, part);
     });

@@ -33,7 +33,7 @@ needs_compiler = pytest.mark.skipif(host.load() is None, reason="no C++ compiler
 @pytest.fixture(autouse=True, scope="module")
 def emulated_launch() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "_launch", emulated_gpu.launch)
+        emulated_gpu.instead_of_a_gpu(patch)
         yield
 
 
@@ -64,7 +64,7 @@ def step_by_step(node: MTNode | OATNode, v: Tensor) -> tuple[Tensor, Tensor]:
     st.sampled_from(("mt", "mt-channel", "oat", "oat-channel")),
     settings_of_codes,
     st.booleans(),
-    st.sampled_from(DTYPES),
+    st.sampled_from((*DTYPES, *HALF)),
     st.data(),
 )
 def test_thresholds(
@@ -99,7 +99,7 @@ def test_beyond_the_range_the_steps_are_summed_in_order(
     st.sampled_from((1e-7, 1e-5, 0.1)),
     st.sampled_from((None, 100.0, 1e20)),
     st.booleans(),
-    st.sampled_from(DTYPES),
+    st.sampled_from((*DTYPES, *HALF)),
     st.data(),
 )
 @example("host", "gelu", 8, 1e-5, None, False, torch.float32, None)

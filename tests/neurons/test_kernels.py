@@ -43,7 +43,7 @@ settings_of_codes = st.fixed_dictionaries(
 @pytest.fixture(autouse=True, scope="module")
 def emulated_launch() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "_launch", emulated_gpu.launch)
+        emulated_gpu.instead_of_a_gpu(patch)
         yield
 
 
@@ -55,7 +55,7 @@ def emulated_launch() -> Any:
     st.integers(1, 3),
     st.booleans(),
     seeds,
-    st.sampled_from(DTYPES),
+    st.sampled_from((*DTYPES, *HALF)),
 )
 @example("host", "oat", {"time_steps": 16, "levels": 15}, 3000, 3, True, 0, torch.float32)
 @example("emulated", "oat-channel", {"time_steps": 16, "levels": 15}, 3000, 2, False, 0, torch.float32)
@@ -83,7 +83,7 @@ def test_thresholds(
     st.integers(1, 3),
     st.booleans(),
     seeds,
-    st.sampled_from(DTYPES),
+    st.sampled_from((*DTYPES, *HALF)),
 )
 @example("host", "gelu", 16, 1e-5, 9000, 2, True, 0, torch.float32)
 @example("emulated", "silu", 16, 1e-5, 9000, 2, True, 0, torch.float32)
@@ -106,17 +106,18 @@ def test_gates(
     assert_same(run_on(engine, node, currents, as_train), run_on("torch", node, currents, as_train))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("as_train", [True, False])
 @pytest.mark.parametrize("name", ["oat", "gelu"])
-def test_half_precision_as_a_gpu_runs_it(name: str, as_train: bool, dtype: torch.dtype) -> None:
-    """Read and written in half precision, computed in single precision."""
-    node = OATNode(NORMAL, OUTLIER, 12, 15) if name == "oat" else HGNode("gelu", 12)
-    currents = draw(2 * 999, 3, torch.float32).to(dtype).view(2, 999)
-    found = run_on("emulated", node, currents, as_train)
-    expected = run_on("torch", node, currents.float(), as_train)
-    assert same(found.emitted, expected.emitted.to(dtype))
-    assert torch.equal(found.kept, expected.kept)
+def test_every_number_of_half_precision(name: str, as_train: bool, dtype: torch.dtype, engine: str) -> None:
+    """Read and written in half precision, computed in single precision; past the caches too."""
+    node = OATNode(NORMAL, 1e6, 24, 15) if name == "oat" else HGNode("gelu", 24)
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
+    currents = torch.stack([every, every.roll(1) * 2.0**-6])
+    if engine == "host":
+        currents = currents.repeat(1, 4)
+    assert_same(run_on(engine, node, currents, as_train), run_on("torch", node, currents, as_train))
 
 
 @given(st.sampled_from((*DTYPES, *HALF)), seeds, st.sampled_from((0, 1, 7, 8, 1000, 1003)))
@@ -141,8 +142,9 @@ STRIDES: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("strides", list(STRIDES))
-def test_any_strides(engine: str, strides: str) -> None:
-    currents = STRIDES[strides](draw(960, 1, torch.float32))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_strides(dtype: torch.dtype, engine: str, strides: str) -> None:
+    currents = STRIDES[strides](draw(960, 1, dtype))
     node = OATNode(NORMAL, OUTLIER, 16, 15)
     assert_same(run_on(engine, node, currents, True), run_on("torch", node, currents.contiguous(), True))
 

@@ -59,11 +59,12 @@ def _emitted(engine: str, node: WindowNode, currents: Tensor, fan_out: FanOut | 
         return node.population.fire_by_kernels(
             host if engine == "host" else cuda, currents, fan_out, as_train=as_train
         )[1]
-    v = currents[0].clone()
+    computed_in = torch.promote_types(currents.dtype, torch.float32)
+    v = currents[0].to(computed_in, copy=True)
     for step in currents[1:]:
         v += step
     node.backend = "torch"
-    return node.population.fire(v, fan_out=fan_out, as_train=as_train)
+    return node.population.fire(v, fan_out=fan_out, as_train=as_train).to(currents.dtype)
 
 
 def assert_same(found: Ran, expected: Ran) -> None:

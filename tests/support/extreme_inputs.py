@@ -22,6 +22,8 @@ NODES: dict[str, Callable[[], WindowNode]] = {
 
 def draw(size: int, seed: int, dtype: torch.dtype, largest: float = OUTLIER) -> Tensor:
     """Values of all sizes; thresholds, halves of steps and their neighbours; denormals, infinities, NaN."""
+    if dtype in (torch.float16, torch.bfloat16):
+        return draw(size, seed, torch.float32, largest).to(dtype)
     generator = torch.Generator().manual_seed(seed)
     grid = torch.tensor([NORMAL, OUTLIER, *CHANNELS, 6.0, 10.0, 16.0, 20.0], dtype=dtype)
     ties = grid[:, None] * torch.tensor([1, 0.5, 0.25, 3 / 8, 2.0**-9, 2.0**-17], dtype=dtype)

@@ -164,6 +164,53 @@ def test_attention(options: dict[str, Any], masked: str, length: int, temporal: 
     assert_close(*both)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("temporal", [True, False])
+@pytest.mark.parametrize("kind", ["LayerNorm", "RMSNorm"])
+def test_half_precision_of_norms(kind: str, temporal: bool, dtype: torch.dtype) -> None:
+    """Everything between what goes in and what goes out is in single precision."""
+    execution = Execution(T)
+    layer = LAYERS[kind]({"levels": 15}, execution).to(dtype)
+    execution.step_mode = "m" if temporal else "s"
+    functional.set_step_mode(layer, execution.step_mode)
+    x = currents((T * 2 if temporal else 2, 3, CHANNELS), 0).to(dtype)
+    with torch.no_grad(), call_of(execution, layer):
+        found, expected = layer(x), layer.float()(x.float())
+    assert_rounded(found, expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("as_train", [True, False])
+def test_half_precision_of_softmax_and_gated_products(as_train: bool, dtype: torch.dtype) -> None:
+    execution = Execution(T)
+    core, gated_layer = SpikingAttentionCore(), gated({"levels": 15}, execution)
+    core.equip(factory_of({"levels": 15}))
+    set_thresholds(core)
+    for module in (core, gated_layer):
+        functional.set_step_mode(module, "m" if as_train else "s")
+    x, up = (currents((T if as_train else 1, 2, 3, 1, 5, 7), seed).to(dtype) for seed in (0, 1))
+    mask = mask_of("causal", 7)
+    assert mask is not None
+    mask = mask[0, 0, :5].clamp(min=-3e4).to(dtype)
+    products = (gated_layer.act_fn.node, gated_layer.gate_node, gated_layer.up_node)
+    results = []
+    for run_in in (dtype, torch.float32):
+        weights = fused.softmax(core.softmax_nodes, x.to(run_in), mask.to(run_in), as_train=as_train)
+        product = fused.gated_product(products, x.to(run_in), up.to(run_in), as_train=as_train)
+        assert weights is not None
+        assert product is not None
+        results.append((weights, product))
+    for found, expected in zip(*results, strict=True):
+        assert_rounded(found, expected, dtype)
+
+
+def assert_rounded(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+    """Bit for bit what single precision gives, rounded once."""
+    assert found.dtype == dtype
+    assert not expected.isnan().any()
+    assert torch.equal(found, expected.to(dtype))
+
+
 def mask_of(kind: str, length: int) -> Tensor | None:
     """Additive, [B, 1 or H, S, S]."""
     hidden = torch.zeros(2, 4 if kind == "per head" else 1, length, length, dtype=torch.bool)
@@ -261,7 +308,7 @@ def test_who_looks_at_a_population_gets_it() -> None:
     assert fused.fusable([node], x, as_train=False)
     assert not fused.fusable([node], x, as_train=True)
     assert not fused.fusable([node], x[:0], as_train=False)
-    assert not fused.fusable([node], x.half(), as_train=False)
+    assert fused.fusable([node], x.half(), as_train=False)
     assert not fused.fusable([node], x.clone().requires_grad_(), as_train=False)
     for attribute, value in (
         ("recorder", print),

@@ -219,7 +219,7 @@ def test_rows_too_long_for_shared_memory_run_one_by_one(launched: list[cuda_driv
 def test_sums_by_tables(
     name: str, dtype: torch.dtype, launched: list[cuda_driver.Launch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All patterns, looked up and computed; a threshold that somebody writes to is seen, even if torch does not know."""
+    """All patterns, looked up and computed; a threshold that somebody writes to is seen, known to torch or not."""
     node = OATNode(0.75, 20.0, 16, 15) if name == "oat" else HGNode(name, 16)
     x = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(1, -1).view(dtype)
     neurons, sums = node.population.structure(x), []

@@ -3,6 +3,8 @@
 import ctypes
 import platform
 
+from las_sj.neurons.buffers import BUFFERS
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT_BYTES = 1 << 30
 
@@ -23,7 +25,7 @@ def keep_freed_memory() -> bool:
 
 
 def release_freed_memory() -> bool:
-    """Give freed blocks back to the system.
+    """Give freed blocks back to the system, those that layers keep for their outputs among them.
 
     What a monitored call leaves behind, small and long-lived, lies between large blocks that are free again but too
     scattered for the next call, so that each call takes more: call this between them.
@@ -31,4 +33,5 @@ def release_freed_memory() -> bool:
     Returns:
         Whether anything was given back; False where the C library is not glibc.
     """
+    BUFFERS.release()
     return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))

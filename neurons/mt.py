@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from las_sj.neurons import watching
 from las_sj.neurons.code import MultiThresholdCode
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.seen_values import SeenValues
@@ -43,7 +44,14 @@ class MTNode(ThresholdNode):
     @property
     def thresholds(self) -> tuple[nn.Parameter, ...]:
         """θ twice: a neuron without an outlier sub-neuron is its own."""
-        return self.theta, self.theta
+        theta = watching.parameters_of(self)["theta"]
+        assert theta is not None
+        return theta, theta
+
+    @property
+    def signature(self) -> str | None:
+        """The settings of the code; none of a subclass, which may do something else."""
+        return self._signature("mt") if type(self) is MTNode else None
 
     def alpha_of(self, magnitude: Tensor, factor: float, counts: WindowCounts | None = None) -> Tensor:
         """θ times `factor`, for elements of any magnitude."""

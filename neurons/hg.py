@@ -7,6 +7,7 @@ from ctypes import Structure
 import torch
 from torch import Tensor
 
+from las_sj.neurons import watching
 from las_sj.neurons.counting import count_ones
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.functions import FUNCTIONS, GridFunction
@@ -82,6 +83,8 @@ class HGNode(Gated, WindowNode):
                 raise ValueError(f"{name} must be finite, got {value!r}")
         with torch.device("cpu"):
             self.gates.set_range(low, high)
+        ends = f"{self.low} {self.high}"  # made here: compilers take the numbers for ones that change
+        self._signature = f"hg {self.time_steps} {ends} {self.tolerance} {self.function.name}"
 
     def cover(self, low: float, high: float, headroom: float) -> None:
         """Set the range for inputs from `low` to `high`; the function knows how it grows with headroom."""
@@ -97,8 +100,19 @@ class HGNode(Gated, WindowNode):
         """The tables of the fit."""
         return list(self._tables().values())
 
+    @property
+    def operands(self) -> list[Tensor]:
+        """The tables of the fit."""
+        return list(self._tables().values())
+
+    @property
+    def signature(self) -> str | None:
+        """Function, time steps, range and tolerance; none of a subclass, which may do something else."""
+        return self._signature if type(self) is HGNode else None
+
     def _tables(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self._table_names}
+        own = watching.buffers_of(self)
+        return {name: own[name] for name in self._table_names}  # type: ignore[misc]
 
     def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """Tables that are not those of the fit, which follow from function, time steps and tolerance."""
@@ -112,7 +126,8 @@ class HGNode(Gated, WindowNode):
 
     def kernel_settings(self, x: Tensor) -> tuple[float, ...]:
         """The range."""
-        return self.low, self.high
+        gates = self.gates
+        return gates.low, gates.high
 
     def exact(self, v: Tensor) -> Tensor:
         """The function itself at `v`."""

@@ -1,9 +1,13 @@
 """A population of neurons as it fires: by compiled kernels where there are any, else by torch, part by part."""
 
-from collections.abc import Iterator
-from ctypes import Structure
+import itertools
+import uuid
+from collections.abc import Iterator, Sequence
+from ctypes import Structure, pointer
+from threading import Lock
 from types import ModuleType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -11,12 +15,12 @@ from torch import Tensor
 from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fan_out import FanOut
-from las_sj.neurons.kernels import cuda
+from las_sj.neurons.kernels import cuda, host
 from las_sj.neurons.kernels.choose import kernels_for
+from las_sj.neurons.precision import HALF, at_least_single, single
 from las_sj.neurons.record import WindowRecord
 
 CHUNK = 1 << 18  # elements
-HALF = (torch.float16, torch.bfloat16)
 
 
 def chunks(rows: Tensor) -> Iterator[slice]:
@@ -28,7 +32,23 @@ def chunks(rows: Tensor) -> Iterator[slice]:
 
 def integrated(x_seq: Tensor) -> Tensor:
     """Membrane potentials [B, ...] of currents [T_in, B, ...]; of half precision in fp32, as in kernels."""
-    return x_seq.float().sum(0) if x_seq.dtype in HALF else x_seq.sum(0)
+    return single(x_seq).sum(0)
+
+
+def _lie_with(x: Tensor, tables: list[Tensor]) -> bool:
+    """Whether all tables are on the device of `x`."""
+    return all(table.device == x.device for table in tables)
+
+
+_PROCESS = uuid.uuid4().hex  # tags must not be those of another process, whose programs may run here
+_NUMBERS = itertools.count()
+_MAKING = Lock()  # of counters: one for all, since modules with locks cannot be copied
+_TAGGED: "WeakValueDictionary[str, Population]" = WeakValueDictionary()
+
+
+def tagged(tag: str) -> "Population | None":
+    """The population with a tag, if it is one of this process and still there."""
+    return _TAGGED.get(tag)
 
 
 class Population:
@@ -36,14 +56,24 @@ class Population:
 
     Args:
         node: whose tables and settings they have.
+
+    Attributes:
+        tag: a name that no other population has, in any process.
     """
 
     def __init__(self, node: NeuronContract) -> None:
         self.node = node
+        self.tag = f"{_PROCESS}.{next(_NUMBERS)}"
+        _TAGGED[self.tag] = self
         self._known: tuple[Any, Structure] | None = None
+        self._layer: tuple[Any, Structure] | None = None
+        self._counters: dict[tuple[torch.device, int], Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"node": self.node, "_known": None}  # addresses mean nothing to a copy
+        return {"node": self.node}  # addresses mean nothing to a copy, and it has a tag of its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["node"])  # type: ignore[misc]
 
     def kernels(self, x: Tensor) -> ModuleType | None:
         """The compiled kernels for a tensor, or None for torch."""
@@ -51,7 +81,7 @@ class Population:
         if kernels is None:
             return None
         tables = self.node.kernel_tables(x)
-        return None if tables is None or any(table.device != x.device for table in tables) else kernels
+        return kernels if tables is not None and _lie_with(x, tables) else None
 
     def structure(self, x: Tensor) -> Structure:
         """The population as kernels know it, for inputs like `x` ([..., C]); made anew when a table has moved.
@@ -62,11 +92,11 @@ class Population:
             ValueError: a table was replaced by one that is not like it.
         """
         tables = self.node.kernel_tables(x) or []
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        key = (dtype, *(table.data_ptr() for table in tables), *self.node.kernel_settings(x))
+        key = self._key(x, tables)
         known = self._known
         if known is not None and known[0] == key:
             return known[1]
+        dtype = at_least_single(x.dtype)
         for name, fault in self.node.faults(of_layout=True):
             raise ValueError(f"{name} {fault}")
         copies = {table: table.to(dtype) for table in tables if table.is_floating_point() and table.dtype != dtype}
@@ -75,7 +105,40 @@ class Population:
         neurons.tables = tables
         if not copies:  # copies do not follow what happens to the tables, so that they serve only once
             self._known = (key, neurons)
+            neurons.is_kept = True
         return neurons
+
+    def layer_of(self, kind: type[Structure], populations: tuple[Structure, ...], *others: Any) -> Structure:
+        """The structure of a layer whose last population this is; made anew when one of its fields has changed.
+
+        Args:
+            kind: `Norm` or `Softmax`.
+            populations: their structures, in the order of its fields.
+            others: its other fields.
+        """
+        key, known = (kind, *map(id, populations), *others), self._layer
+        if known is not None and known[0] == key:
+            return known[1]
+        layer = kind(*map(pointer, populations), *others)
+        layer.populations = populations  # type: ignore[attr-defined]  # they live as long
+        self._layer = (key, layer)
+        return layer
+
+    def counter(self, x: Tensor, nodes: Sequence[NeuronContract] | None = None) -> Tensor:
+        """What kernels on the device of `x` add their counts to, int64 [populations, 3], made at its first use.
+
+        Args:
+            x: an input.
+            nodes: of a layer whose last population this is; None: of this population alone.
+        """
+        nodes = nodes or (self.node,)
+        key = (x.device, len(nodes))
+        with _MAKING:
+            if key not in self._counters:
+                self._counters[key] = torch.zeros((len(nodes), 3), dtype=torch.int64, device=x.device)
+                for node, counts in zip(nodes, self._counters[key], strict=True):
+                    node.counts.counters.append(counts[2])
+            return self._counters[key]
 
     def working(self, v: Tensor) -> Tensor:
         """Half precision holds values, not membrane dynamics; kernels that take it compute in single precision."""
@@ -119,12 +182,49 @@ class Population:
         Returns:
             The membrane potential [B, ...], or None where nobody asks for it; and what was emitted.
         """
-        node, counts = self.node, self._new_counts(currents[0], fan_out)
+        node = self.node
+        counts = self._new_counts(currents[0], fan_out) if node.count_spikes else WindowCounts()
         membrane = node.recorder is not None or node.is_read
         v, y = self._emit_by_kernels(kernels, currents, counts, as_train=as_train, membrane=membrane, out=out)
         self._take(counts, currents, fan_out)
         self._tell(v, y, counts, fan_out)
         return v, y
+
+    def fire_unobserved(self, x: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor | None:
+        """As `fire_by_kernels` where nobody observes the node, by the shortest way: most calls are so.
+
+        On a GPU inputs of padding are counted like others: nobody waits to know which they are.
+
+        Args:
+            x: currents [S, B, ...] for a train, or their sum [B, ...].
+            fan_out: which neurons take part.
+            as_train: whether the train [T, B, ...] is wanted, or its sum [B, ...].
+
+        Returns:
+            What was emitted, or None where `fire_by_kernels` must be asked.
+        """
+        node = self.node
+        kernels = kernels_for(node.backend, x)
+        if kernels is None or (kernels is host and not x.is_contiguous()):
+            return None
+        tables = node.kernel_tables(x)
+        known = self._known
+        if tables is None or known is None or known[0] != self._key(x, tables):
+            return None
+        beyond, time_steps = 0, node.time_steps if as_train else None
+        if kernels is host:
+            y, beyond = host.emit_unobserved(known[1], x, time_steps)
+        else:
+            y = cuda.emit_unobserved(known[1], x, time_steps, self.counter(x))
+        if fan_out is None or kernels is cuda:
+            node.counts.add(x.numel() // x.shape[0] if as_train else x.numel(), beyond)
+        else:
+            self._take(WindowCounts(out_of_range=beyond), x if as_train else x.unsqueeze(0), fan_out)
+        return y
+
+    def _key(self, x: Tensor, tables: list[Tensor]) -> tuple[Any, ...]:
+        """What a structure depends on; tables that have moved lie elsewhere."""
+        return (x.dtype, x.device, self.node.kernel_settings(x), *map(Tensor.data_ptr, tables))
 
     def train(self, x_seq: Tensor) -> Tensor:
         """The train [T, B, ...] for currents [T_in, B, ...]; nobody is told, and nothing kept."""
@@ -140,7 +240,7 @@ class Population:
 
     def _take(self, counts: WindowCounts, currents: Tensor, fan_out: FanOut | None) -> None:
         """Keep the counts of a window of currents [S, B, ...], padding aside where the fan-out tells."""
-        size = currents[0].numel()
+        size = currents.numel() // currents.shape[0]
         inputs = size if fan_out is None else fan_out.inputs(size)
         found = counts.out_of_range
         if fan_out is not None and inputs < size and (isinstance(found, Tensor) or found):

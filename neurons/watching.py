@@ -66,6 +66,16 @@ def children_of(module: nn.Module) -> Mapping[str, nn.Module | None]:
     return module._modules
 
 
+def parameters_of(module: nn.Module) -> Mapping[str, nn.Parameter | None]:
+    """The parameters of a module itself by name: attributes of modules are slow to find, and each call needs these."""
+    return module._parameters
+
+
+def buffers_of(module: nn.Module) -> Mapping[str, Tensor | None]:
+    """The buffers of a module itself by name, as `parameters_of`."""
+    return module._buffers
+
+
 def has_own_forward(module: nn.Module) -> bool:
     """Whether somebody has put another forward method on a module than its class has; accelerate's moves tensors."""
     return "forward" in module.__dict__ and OFFLOAD_HOOK not in module.__dict__
@@ -73,7 +83,7 @@ def has_own_forward(module: nn.Module) -> bool:
 
 def is_wrapped(module: nn.Module) -> bool:
     """Whether a call of a module does more than its class says: hooks, or a forward method of its own."""
-    return has_hooks(module) or has_own_forward(module)
+    return bool(module._forward_hooks or module._forward_pre_hooks) or has_own_forward(module)
 
 
 def operations_are_followed() -> bool:
@@ -87,17 +97,17 @@ def is_traced(x: Tensor) -> bool:
 
     Compilers, fake tensors, proxies and forward-mode derivatives do; a negative view is not what its memory holds.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_neg() or forward_ad._current_level >= 0:
+    if torch.compiler.is_compiling() or torch._C._is_tracing() or x.is_neg() or forward_ad._current_level >= 0:
         return True
-    return _follows_shapes()
+    return bool(torch._C._len_torch_dispatch_stack()) and _follows_shapes()
 
 
 def refuse_tracing() -> None:
     """Raise a RuntimeError where torch writes a call down as a graph, which would hold what one input led to."""
-    if torch.jit.is_tracing() or torch.compiler.is_exporting() or _follows_shapes():
+    if torch.jit.is_tracing() or _follows_shapes():
         raise RuntimeError(
-            "a converted model cannot be traced or exported: what a call does depends on its values, and kernels of "
-            "las_sj are no operators of torch; save it with save_pretrained, or export the original model"
+            "a converted model cannot be traced: what a call does depends on its values; use torch.export in the "
+            "accumulated execution, or save it with save_pretrained"
         )
 
 

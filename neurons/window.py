@@ -2,21 +2,23 @@
 
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 
 import torch
 from spikingjelly.activation_based import base
 from torch import Tensor
 
-from las_sj.neurons import watching
+from las_sj.neurons import traced, watching
 from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels.choose import BACKENDS
-from las_sj.neurons.population import HALF, Population, integrated
+from las_sj.neurons.population import Population, integrated
+from las_sj.neurons.precision import HALF
 from las_sj.neurons.record import Recorder
 
 
-def _uneven_shares(time_steps: int, v: Tensor) -> Tensor:
+def uneven_shares(time_steps: int, v: Tensor) -> Tensor:
     """Weights with sum 1 for the steps of a bypassed window, [T, 1, ...]; large, negative and zero ones among them.
 
     Even shares would hide a non-linearity between neurons that commutes with positive factors.
@@ -26,6 +28,21 @@ def _uneven_shares(time_steps: int, v: Tensor) -> Tensor:
     if time_steps > 1:
         shares[:2] = torch.tensor([1.5, -0.5])
     return shares.view(-1, *[1] * v.dim())
+
+
+@torch.compiler.disable
+def _uncompiled(run: Callable[[Tensor, FanOut | None], Tensor], x: Tensor, fan_out: FanOut | None) -> Tensor:
+    """`run` where torch compiles what is around it: who observes a node must be told of each call.
+
+    Raises:
+        RuntimeError: the call is exported.
+    """
+    if torch.compiler.is_exporting():
+        raise RuntimeError(
+            "a converted model cannot be exported while its neurons are observed: "
+            "detach monitors, hooks and counts of spikes first"
+        )
+    return run(x, fan_out)
 
 
 class WindowNode(NeuronContract, base.MemoryModule):
@@ -104,7 +121,18 @@ class WindowNode(NeuronContract, base.MemoryModule):
 
     def single_step_forward(self, x: Tensor, fan_out: FanOut | None = None) -> Tensor:
         """Accumulated input [B, ...] to accumulated output [B, ...]; `fan_out` is for the recorder."""
-        y = self.accumulated(x, fan_out)
+        if self.is_observed:
+            return _uncompiled(self._step, x, fan_out)
+        y = self._fired_at_once(x, fan_out, as_train=False)
+        return self._step(x, fan_out) if y is None else y
+
+    def _step(self, x: Tensor, fan_out: FanOut | None) -> Tensor:
+        """As `single_step_forward`, for everybody who observes."""
+        kernels = self._kernels(x)
+        if kernels is not None:
+            y = self.population.fire_by_kernels(kernels, x.unsqueeze(0), fan_out, as_train=False)[1]
+        else:
+            y = self.accumulated(x, fan_out)
         self._keep_membrane(x, y)
         return y
 
@@ -112,6 +140,13 @@ class WindowNode(NeuronContract, base.MemoryModule):
         """Currents [T_in, B, ...] to the spike train [T, B, ...]; `fan_out` is for the recorder."""
         if x_seq.shape[0] == 0:
             raise ValueError("a window needs at least one time step of input, got a tensor with none")
+        if self.is_observed:
+            return _uncompiled(self._window, x_seq, fan_out)
+        y = self._fired_at_once(x_seq, fan_out, as_train=True)
+        return self._window(x_seq, fan_out) if y is None else y
+
+    def _window(self, x_seq: Tensor, fan_out: FanOut | None) -> Tensor:
+        """As `multi_step_forward`, for everybody who observes."""
         v, train = self.train_from(x_seq, fan_out=fan_out)
         if self.store_v_seq and v is not None:
             self.v_seq = v - train.cumsum(0)
@@ -136,12 +171,26 @@ class WindowNode(NeuronContract, base.MemoryModule):
         """
         if out is not None:
             self._check_output(x_seq, out)
-        kernels = None if self.observer is not None or self.bypass else self.population.kernels(x_seq)
-        if kernels is not None and not self._keeps_gradient(x_seq):
+        kernels = self._kernels(x_seq)
+        if kernels is not None:
             return self.population.fire_by_kernels(kernels, x_seq, fan_out, as_train=True, out=out)
         v = integrated(x_seq)
         train = self.train_of(v, fan_out).to(x_seq.dtype)
         return v, train if out is None else out.copy_(train)
+
+    def _fired_at_once(self, x: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor | None:
+        """What is emitted where nothing else is wanted; None where more is, or where kernels do not know the node."""
+        if torch.compiler.is_compiling():
+            return traced.population(self, x, as_train=as_train)
+        if isinstance(self._memories["v"], Tensor) or self._keeps_gradient(x):
+            return None
+        return self.population.fire_unobserved(x, fan_out, as_train=as_train)
+
+    def _kernels(self, x: Tensor) -> ModuleType | None:
+        """The kernels that run on `x` and nothing else, or None: where values pass, are observed, or have gradients."""
+        if self.observer is not None or self.bypass or self._keeps_gradient(x):
+            return None
+        return self.population.kernels(x)
 
     def _check_output(self, x_seq: Tensor, out: Tensor) -> None:
         shape = (self.time_steps, *x_seq.shape[1:])
@@ -161,7 +210,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
         if self.observer is not None:
             self.observer(v.detach())
         if self.bypass:
-            return self.exact(v) * _uneven_shares(self.time_steps, v)
+            return self.exact(v) * uneven_shares(self.time_steps, v)
         return self._encoded(v, fan_out, as_train=True)
 
     def expected_train(self, x_seq: Tensor) -> Tensor:
@@ -175,6 +224,11 @@ class WindowNode(NeuronContract, base.MemoryModule):
 
     def is_watched(self, x: Tensor) -> bool:
         """Whether anybody wants to see what this population does with `x`, or anything stands around it."""
+        return self.is_observed or self._keeps_gradient(x)
+
+    @property
+    def is_observed(self) -> bool:
+        """As `is_watched`, gradients aside."""
         return (
             self.bypass
             or self.count_spikes
@@ -182,7 +236,6 @@ class WindowNode(NeuronContract, base.MemoryModule):
             or self.observer is not None
             or self.recorder is not None
             or watching.is_wrapped(self)
-            or self._keeps_gradient(x)
         )
 
     def _keeps_gradient(self, x: Tensor) -> bool:
@@ -196,7 +249,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
     def _keep_membrane(self, v: Tensor | None, emitted: Tensor) -> None:
         if v is not None and self.is_read:
             self.v = v - (emitted.sum(0) if self.step_mode == "m" else emitted)
-        elif isinstance(self.v, Tensor):
+        elif isinstance(self._memories["v"], Tensor):
             self.reset()
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> "WindowNode":

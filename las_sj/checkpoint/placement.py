@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from las_sj.data.owned_folder import owned_folder
+from las_sj.neurons import WindowNode
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.watching import offload_hook
 from las_sj.usage import UsageError
@@ -73,9 +74,25 @@ def input_device(model: PreTrainedModel) -> torch.device:
     return torch.device("cpu") if device is None or device.type == "meta" else device
 
 
+def neuron_device(model: PreTrainedModel, layer: str) -> torch.device:
+    """Where the neurons of a layer must be: with its weights, or, of one without any, with those closest around it.
+
+    Args:
+        model: the model.
+        layer: name of the layer in it.
+    """
+    device = execution_device(model.get_submodule(layer))
+    while device is None and layer:
+        layer = layer.rpartition(".")[0]
+        device = execution_device(model.get_submodule(layer))
+    return device or torch.device("cpu")
+
+
 def execution_device(module: nn.Module) -> torch.device | None:
-    """Where a module computes, or None if nothing in it tells."""
+    """Where a module computes, or None if nothing in it tells: neurons, which go where layers are, do not."""
     for part in module.modules():
+        if isinstance(part, WindowNode):
+            continue
         device = getattr(offload_hook(part), "execution_device", None)
         if device is not None:
             return torch.device("cuda", device) if isinstance(device, int) else torch.device(device)

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils.quantization_config import QuantizationMethod
 
-from las_sj.checkpoint.placement import execution_device, input_device
+from las_sj.checkpoint.placement import input_device, neuron_device
 from las_sj.checkpoint.quantizer import mark, quantization_config_of
 from las_sj.checkpoint.weights import broken_weight
 from las_sj.config import LASConfig
@@ -51,7 +51,7 @@ def convert(
 
     The model is as it was after any of them, and after an interruption.
     """
-    config = config or LASConfig()
+    config = (config or LASConfig()).settled(model.dtype)
     if is_converted(model):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
     family_of(model)  # raises before anything runs
@@ -71,7 +71,7 @@ def _convert(model: PreTrainedModel, config: LASConfig, batches: Iterator[Batch]
     expected = record_outputs(model, probe)
     _check_activations(expected)
     swap_modules(model, config.factory(), config.keep_analog)
-    _place_neurons(model)
+    place_neurons(model)
     try:
         check_structure(model, probe, expected)
     except (RuntimeError, IndexError, TypeError) as error:
@@ -104,11 +104,10 @@ def _check_padding_token(model: PreTrainedModel) -> None:
         raise UnsupportedModelError(f"{type(model).__name__} needs a padding token: set model.config.pad_token_id")
 
 
-def _place_neurons(model: PreTrainedModel) -> None:
+def place_neurons(model: PreTrainedModel) -> None:
     """Thresholds and tables go where the layers around them compute."""
     for name, site in named_sites(model):
-        device = execution_device(model.get_submodule(name.rpartition(".")[0])) or input_device(model)
-        site.node.to(device)
+        site.node.to(neuron_device(model, name.rpartition(".")[0]))
 
 
 def _checked_batch(batch: Batch | None) -> Batch:

@@ -1,4 +1,8 @@
-"""Does the converted network compute what the ANN computes? Checked with coding bypassed, module by module."""
+"""Does the converted network compute what the ANN computes? Checked with coding bypassed, module by module.
+
+Each module is compared on what it receives in the ANN, since what the modules before it return is replaced by what they
+return there: differences do not build up. Models of half precision are compared in single precision.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,13 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
+from las_sj.conversion.in_single_precision import in_single_precision
 from las_sj.models import execution_of, named_sites, running
 from las_sj.models.layers.embedding import SpikingEmbedding
 from las_sj.models.passive import makes_constants
 from las_sj.neurons import WindowNode
+from las_sj.neurons.window import uneven_shares
 
-TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+TOLERANCE = 1e-4  # of relative differences
 PROBE_ROWS, PROBE_TOKENS = 2, 16
 TEXT = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "use_cache"}
 
@@ -40,6 +47,8 @@ def probe_of(batch: dict[str, Any]) -> dict[str, Any]:
 def record_outputs(model: PreTrainedModel, probe: dict[str, Any]) -> Outputs:
     """The first tensor that each module returns, each time that it is called, in a call of `model` on `probe`.
 
+    Half precision is computed in single precision.
+
     Args:
         model: any model.
         probe: keyword arguments of a call.
@@ -54,14 +63,19 @@ def record_outputs(model: PreTrainedModel, probe: dict[str, Any]) -> Outputs:
 
 
 @torch.no_grad()
-def _look_at_outputs(model: PreTrainedModel, probe: dict[str, Any], look: Callable[[str, Tensor], None]) -> None:
-    """Call `look` with the name of each module and the first tensor that it returns, as the modules finish."""
+def _look_at_outputs(
+    model: PreTrainedModel, probe: dict[str, Any], look: Callable[[str, Tensor], Tensor | None]
+) -> None:
+    """Call `look` with the name of each module and the first tensor that it returns, as the modules finish.
 
-    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+    What `look` returns goes on in the place of that tensor.
+    """
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
             tensor = next(_tensors(output), None)
-            if tensor is not None:
-                look(name, tensor.detach())
+            other = None if tensor is None else look(name, tensor.detach())
+            return None if other is None else _with_another(output, tensor, other)
 
         return hook
 
@@ -71,7 +85,8 @@ def _look_at_outputs(model: PreTrainedModel, probe: dict[str, Any], look: Callab
         if not isinstance(module, WindowNode) and not makes_constants(module)
     ]
     try:
-        model(**probe)
+        with in_single_precision(model):
+            model(**probe)
     finally:
         for handle in handles:
             handle.remove()
@@ -87,6 +102,17 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, dict):
         for item in output.values():
             yield from _tensors(item)
+
+
+def _with_another(output: Any, tensor: Tensor | None, other: Tensor) -> Any:
+    """What a module returned, with another tensor in the place of one in it."""
+    if output is tensor:
+        return other
+    if isinstance(output, ModelOutput):
+        return type(output)(**{key: _with_another(item, tensor, other) for key, item in output.items()})
+    if type(output) in (tuple, list):
+        return type(output)(_with_another(item, tensor, other) for item in output)
+    return output
 
 
 @contextmanager
@@ -128,7 +154,7 @@ def check_structure(model: PreTrainedModel, probe: dict[str, Any], expected: Out
 
 
 class _Comparison:
-    """Compares the outputs of a converted model's modules with those of the ANN; keeps none of them.
+    """Compares the outputs of a converted model's modules with those of the ANN, and puts these in their place.
 
     Args:
         model: the converted model.
@@ -147,17 +173,25 @@ class _Comparison:
         self.expected = expected
         self.mask = mask
         self.time_steps = time_steps
-        self.tolerance = TOLERANCE[next(model.parameters()).dtype]
         self.worst = 0.0
         self.calls: Counter[str] = Counter()
 
-    def compare(self, name: str, output: Tensor) -> None:
+    def compare(self, name: str, output: Tensor) -> Tensor | None:
+        """Compare what a module returned; what it returns in the ANN, as it goes on, where that is known.
+
+        Raises:
+            StructureError: they differ.
+        """
         module, title = self.modules[name], name or "the model"
         references, call = self.expected.get(name, []), self.calls[name]
         self.calls[name] += 1
         if call >= len(references) or getattr(module, "absorbs", False):
-            return  # a module that the ANN has not, or a layer that does more than the original
+            return None  # a module that the ANN has not, or a layer that does more than the original
         reference = references[call]
+        self._compare(title, module, output, reference)
+        return self._in_place_of(output, reference)
+
+    def _compare(self, title: str, module: nn.Module, output: Tensor, reference: Tensor) -> None:
         # Inside of an adapter layers are given values, and return them.
         is_source = isinstance(module, SpikingEmbedding) and module.execution.temporal
         output = self._over_time(output, reference, is_source).float().cpu()
@@ -167,10 +201,20 @@ class _Comparison:
             raise StructureError(f"{title} returns shape {list(output.shape)}, {list(reference.shape)} in the ANN")
         output, reference = _of_tokens(output, self.mask), _of_tokens(reference, self.mask)
         difference = float((output - reference).norm() / reference.norm().clamp(min=1e-12))
-        if not difference <= self.tolerance:
+        if not difference <= TOLERANCE:
             other = "the ANN" if self.time_steps is None else "the accumulated run"
             raise StructureError(f"{title} ({type(module).__name__}) differs from {other}: {difference:.1e}")
         self.worst = max(self.worst, difference)
+
+    def _in_place_of(self, output: Tensor, reference: Tensor) -> Tensor | None:
+        """The ANN's output as this one: a value, or currents whose steps have uneven shares; None for other shapes."""
+        if output.numel() == reference.numel():
+            whole = self.time_steps is None or output.shape[:1] != reference.shape[:1]
+            return reference.to(output).view(output.shape) if whole else None
+        if self.time_steps is None or output.numel() != self.time_steps * reference.numel():
+            return None
+        value = reference.to(output)
+        return (value * uneven_shares(self.time_steps, value)).view(output.shape)
 
     def _over_time(self, output: Tensor, reference: Tensor, is_source: bool) -> Tensor:
         if self.time_steps is None:

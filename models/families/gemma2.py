@@ -5,6 +5,7 @@ from torch import Tensor
 from las_sj.models.layers.norm import SpikingRMSNorm
 from las_sj.models.layers.softcap import SoftcappedReadout
 from las_sj.models.registry import Family, register_family
+from las_sj.neurons.precision import single
 
 
 class OneCentredRMSNorm(SpikingRMSNorm):
@@ -13,7 +14,7 @@ class OneCentredRMSNorm(SpikingRMSNorm):
     @property
     def gains(self) -> Tensor:
         """1 + γ, [C]."""
-        return 1.0 + self.weight
+        return 1.0 + single(self.weight)
 
 
 GEMMA2 = register_family(

@@ -12,6 +12,7 @@ from las_sj.models.layers.spiking_forms import spiking_form_of
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import WindowNode, fused, watching
+from las_sj.neurons.precision import single
 
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
@@ -32,6 +33,7 @@ class GatedProduct(SpikingLayer):
 
     def product(self, activation: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
         """Currents, or accumulated values, of activation(gate) ∘ up."""
+        dtype = up.dtype
         if isinstance(activation, SpikingActivation) and not watching.is_wrapped(activation):
             nodes = (activation.node, self.gate_node, self.up_node)
             gates, ups = self.window(gate), self.window(up)
@@ -39,11 +41,12 @@ class GatedProduct(SpikingLayer):
             y = fused.gated_product(nodes, gates, ups, as_train=self.execution.temporal, live=live)
             if y is not None:
                 return self.close_window(y)
-        gate, up = self.fire(self.gate_node, activation(gate)), self.fire(self.up_node, up)
+        wide = single(gate) if isinstance(activation, SpikingActivation) else gate  # as kernels have it
+        gate, up = self.fire(self.gate_node, single(activation(wide))), self.fire(self.up_node, single(up))
         if not self.execution.temporal:
-            return gate * up
+            return (gate * up).to(dtype)
         split = self.execution.split_time
-        return self.execution.merge_time(spiking_product(split(gate), split(up)))
+        return self.execution.merge_time(spiking_product(split(gate), split(up))).to(dtype)
 
 
 def is_gated_mlp(module: nn.Module) -> bool:

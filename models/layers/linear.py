@@ -14,6 +14,7 @@ from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import HGNode, WindowNode, watching
 from las_sj.neurons.buffers import BUFFERS
+from las_sj.neurons.precision import HALF, single
 
 
 def out_features(module: nn.Module) -> int:
@@ -141,12 +142,20 @@ class SpikingReadout(SpikingLinear):
             return super().forward(x)
         train = self.emit(self.input_node, self.execution.split_time(x))  # [T, B, ..., C]
         weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
-        membrane = train.new_zeros((*train.shape[1:-1], weight.shape[0]))  # [B, ..., V]
+        membrane = single(train.new_zeros((*train.shape[1:-1], weight.shape[0])))  # [B, ..., V]
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
             for spikes in train:
                 membrane = membrane + F.linear(spikes, weight)
         else:
             flat = membrane.view(-1, weight.shape[0])
             for spikes in train:
-                flat.addmm_(spikes.flatten(0, -2), weight.t())
-        return membrane if self.bias is None else membrane + self.bias
+                _add_matmul(flat, spikes.flatten(0, -2), weight.t())
+        return (membrane if self.bias is None else membrane + self.bias).to(x.dtype)
+
+
+def _add_matmul(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """out += a·b, [N, K] and [K, V]; of half precision to a sum in single precision."""
+    if a.dtype in HALF:
+        out.add_(torch.mm(a, b))
+    else:
+        out.addmm_(a, b)

@@ -16,6 +16,7 @@ from las_sj.models.layers.spiking_forms import spiking_form_of
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import CentredOctaves, HGNode, RowOctaves, ThresholdNode, fused
+from las_sj.neurons.precision import HALF, single
 
 
 def is_rms_norm(module: nn.Module) -> bool:
@@ -89,12 +90,21 @@ class SpikingRMSNorm(SpikingLayer):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
+        y = self._in_one_pass(x)
+        if y is not None:
+            return y
+        wide = single(x)  # as transformers computes norms; so do kernels that take half precision
+        y = None if wide is x else self._in_one_pass(wide)
+        return (self._each_population(wide) if y is None else y).to(x.dtype)
+
+    def _in_one_pass(self, x: Tensor) -> Tensor | None:
         nodes = (self.centred_node, self.square_node, self.rsqrt_node, self.scale_node, self.output_node)
         ends = (self.gains, getattr(self, "bias", None))  # RMSNorm has no bias
+        ends = tuple(end if end is None or x.dtype in HALF else end.to(x.dtype) for end in ends)
         x_seq, temporal = self.window(x), self.execution.temporal
         live = self.execution.live_of(x_seq.shape[1:])
         y = fused.norm(nodes, x_seq, *ends, self.epsilon, centres=self.centres, as_train=temporal, live=live)
-        return self._each_population(x) if y is None else self.close_window(y)
+        return None if y is None else self.close_window(y)
 
     def _each_population(self, x: Tensor) -> Tensor:
         x = self.centre(x)

@@ -2,7 +2,7 @@
 
 With S(t) the sum of a train up to step t, a product's current at step t is
 S_a(t)·s_b(t) + s_a(t)·S_b(t−1) (LAS, arXiv 2505.09659, spike-equivalent components): in each of its terms one operand
-is spikes and the accumulated other one acts as the weight.
+is spikes and the accumulated other one acts as the weight. Products of half-precision trains are in single precision.
 """
 
 import math
@@ -13,34 +13,58 @@ from torch import Tensor
 
 from las_sj.neurons import watching
 from las_sj.neurons.buffers import BUFFERS
+from las_sj.neurons.precision import HALF, at_least_single, single
 
 Multiply = Callable[..., Tensor]
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix product of values, [N, H, M, K] and [N, H, K, L] to [N, H, M, L], in single precision at least."""
+    if a.dtype in HALF and a.dtype == b.dtype and a.device.type == "cuda":
+        return _matmul(a, b)
+    return torch.matmul(single(a), single(b))
 
 
 def spiking_matmul(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     """Matrix product of two trains, [T, ..., M, K] and [T, ..., K, N] to [T, ..., M, N]."""
     steps, *batch = a_seq.shape[:-2]
     rows = math.prod(batch)
-    a_seq, b_seq = (x.reshape(steps, rows, *x.shape[-2:]) for x in (a_seq, b_seq))
+    a_seq, b_seq = (_operand(x.reshape(steps, rows, *x.shape[-2:])) for x in (a_seq, b_seq))
     train = _product(a_seq, b_seq, _matmul, _add_matmul)
     return train.view(steps, *batch, *train.shape[-2:])
 
 
 def spiking_product(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     """Hadamard product of two trains that broadcast, [T, ...] and [T, ...] to [T, ...]."""
-    return _product(a_seq, b_seq, torch.mul, Tensor.addcmul_)
+    return _product(single(a_seq), single(b_seq), torch.mul, Tensor.addcmul_)
+
+
+def _operand(x_seq: Tensor) -> Tensor:
+    """A train as matrix products take it: as it is on GPUs, which add products of half precision in single."""
+    return x_seq if x_seq.device.type == "cuda" and not torch.is_grad_enabled() else single(x_seq)
 
 
 def _matmul(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """a·b, [rows, M, K] and [rows, K, N], or of several steps, [T, rows, ...]."""
     if a.dim() == 3:
-        return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
-    return torch.bmm(a.flatten(0, 1), b.flatten(0, 1)).unflatten(0, a.shape[:2])
+        return _bmm(a, b) if out is None else torch.bmm(a, b, out=out)
+    return _bmm(a.flatten(0, 1), b.flatten(0, 1)).unflatten(0, a.shape[:2])
+
+
+def _bmm(a: Tensor, b: Tensor) -> Tensor:
+    """a·b, [rows, M, K] and [rows, K, N], in single precision at least."""
+    if a.dtype in HALF and a.device.type == "cuda":
+        return torch.bmm(a, b, out_dtype=torch.float32)
+    return torch.bmm(single(a), single(b))
 
 
 def _add_matmul(out: Tensor, a: Tensor, b: Tensor) -> None:
     """out += a·b, as `_matmul` has it."""
-    out.flatten(0, -3).baddbmm_(a.flatten(0, -3), b.flatten(0, -3))
+    a, b = a.flatten(0, -3), b.flatten(0, -3)
+    if a.dtype in HALF:
+        out.flatten(0, -3).add_(_bmm(a, b))
+    else:
+        out.flatten(0, -3).baddbmm_(a, b)
 
 
 def _product(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
@@ -65,6 +89,7 @@ def _with_gradient(a_seq: Tensor, b_seq: Tensor, multiply: Multiply) -> Tensor:
 
 def _step_by_step(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
     """The product with sums up to one step at a time, which stay in a processor's cache."""
+    a_seq, b_seq = single(a_seq), single(b_seq)
     first = multiply(a_seq[0], b_seq[0])
     train = BUFFERS.empty((len(a_seq), *first.shape), first)
     train[0] = first
@@ -87,7 +112,7 @@ def _all_steps(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Mu
 
 def _sums_up_to(x_seq: Tensor) -> Tensor:
     """S(t) of each step, [T, ...]; summed in single precision at least."""
-    return x_seq.cumsum(0, dtype=torch.promote_types(x_seq.dtype, torch.float32)).to(x_seq.dtype)
+    return x_seq.cumsum(0, dtype=at_least_single(x_seq.dtype)).to(x_seq.dtype)
 
 
 def subtract_running_max(x_seq: Tensor) -> Tensor:

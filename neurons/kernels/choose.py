@@ -21,13 +21,12 @@ def kernels_for(backend: str, x: Tensor) -> ModuleType | None:
     """
     if backend == "torch" or type(x) not in (Tensor, nn.Parameter) or watching.is_traced(x):
         return None
-    kind = x.device.type
-    if kind == "cpu" and backend != "cupy":
+    if x.is_cpu and backend != "cupy":
         return host if x.dtype in host.DTYPES and host.load() is not None else None
-    if kind == "cuda" and backend != "host":
+    if x.is_cuda and backend != "host":
         return cuda if x.dtype in cuda.DTYPES and cuda.available() else None
     if backend != "auto":
-        _announce(f"backend {backend!r} does not work on tensors on {kind}: they run on torch")
+        _announce(f"backend {backend!r} does not work on tensors on {x.device.type}: they run on torch")
     return None
 
 

@@ -25,7 +25,7 @@ from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Nor
 
 SOURCES = Path(__file__).parent
 # What is compiled.
-FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_blocks.h", "host_values.h", "neuron.h")
+FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_fast.h", "host_blocks.h", "host_values.h", "neuron.h")
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}  # `Type` of host.cpp
 # No contraction: a product and a sum in one rounding would differ from the torch code.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
@@ -180,9 +180,37 @@ def emit(
     return total, v, counts
 
 
-def has_layers(x: Tensor) -> bool:
-    """Whether there are kernels of whole layers for inputs like `x`."""
+def has_layers(name: str, x: Tensor) -> bool:
+    """Whether there is a kernel of a whole layer, `name` in `emit_layer`, for inputs like `x`."""
     return x.dtype in DTYPES
+
+
+def emit_unobserved(neurons: Structure, x: Tensor, time_steps: int | None) -> tuple[Tensor, int]:
+    """As `emit`, by fewer steps of Python.
+
+    Args:
+        neurons: `Thresholds` or `Gates`.
+        x: contiguous; currents [S, ...] where trains are wanted, else sums [...].
+        time_steps: T for trains; None for their sums.
+
+    Returns:
+        Trains [T, ...] or sums [...]; how many inputs lay out of range.
+    """
+    built = load()
+    assert built is not None
+    steps = 1 if time_steps is None else x.shape[0]
+    size = x.numel() // steps
+    if time_steps in (None, steps) and x.nbytes < BUFFERS.least_bytes:
+        y = torch.empty_like(x)
+    else:
+        y = BUFFERS.empty(x.shape if time_steps is None else (time_steps, *x.shape[1:]), x)
+    counts = Counts()
+    window = Currents(x.data_ptr(), steps, size, 1, 1, 1, size, size, size, size)
+    total, train = (y.data_ptr(), None) if time_steps is None else (None, y.data_ptr())
+    function = built.las_gates if isinstance(neurons, Gates) else built.las_thresholds
+    threads = torch.get_num_threads()
+    function(neurons, window, DTYPES[x.dtype], None, total, train, False, None, byref(counts), threads)
+    return y, counts.beyond
 
 
 def emit_layer(
@@ -212,9 +240,9 @@ def emit_layer(
 
 def described(currents: Tensor) -> tuple[Currents, Tensor]:
     """A tensor [S, ...] as the kernels see it: itself, or a contiguous copy where it has too many different strides."""
-    steps, step_stride = len(currents), currents.stride(0)
-    if currents[0].is_contiguous() if steps else True:
-        size = currents[0].numel() if steps else 0
+    steps, step_stride = currents.shape[0], currents.stride(0)
+    if steps == 0 or currents.is_contiguous() or currents[0].is_contiguous():
+        size = currents.numel() // max(steps, 1)
         return Currents(currents.data_ptr(), steps, step_stride, 1, 1, 1, size, size, size, size), currents
     sizes, strides = _collapsed(currents.shape[1:], currents.stride()[1:])
     if len(sizes) >= _RUN or strides[-1] != 1:

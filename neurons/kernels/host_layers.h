@@ -109,31 +109,7 @@ void for_rows(Index rows, Index channels, int threads, Counts *counts, Run run) 
 
 // ----------------------------------------------------------------------------------------------------- octaves of rows
 
-constexpr int OCTAVES = 126;  // of neurons/row_octaves.py
-
-// Which rows belong to octave 0, and where the others are brought; in units of the outermost threshold.
-template <class Real> struct Bounds {
-    Real low = 0, target = 1, floor = 0;
-};
-
 template <class Real> Real limit_of(const Thresholds<Real> &neurons) { return neurons.outlier[0]; }
-
-// 2^-k for the least octave k with size ≤ 2^k.
-template <class Real> Real unit_of(Real size) {
-    using Integer = IntegerOf<Real>;
-    constexpr Integer fraction = (Integer(1) << Layout<Real>::mantissa_bits) - 1;
-    const Real most = las::power_of_two<Real>(OCTAVES);
-    const Integer bits = las::bits_of(las::clamped(size, 1 / most, most)) + fraction;
-    return las::power_of_two<Real>(Layout<Real>::exponent_bias - (bits >> Layout<Real>::mantissa_bits));
-}
-
-// 2^-k for a row with this largest magnitude; NaN where that is infinite or NaN.
-template <class Real> Real unit_of_row(Real largest, Real limit, const Bounds<Real> &bounds) {
-    if (!(largest - largest == 0)) return largest - largest;
-    const Real size = largest / limit;
-    if (size >= bounds.low && size <= Real(1 + ROUNDING_ALLOWANCE)) return 1;
-    return unit_of((size < bounds.floor ? bounds.floor : size) / bounds.target);
-}
 
 // Of centred values: neither their code nor that of the scale saturates.
 template <class Real> Bounds<Real> bounds_of(const Norm<Real> &norm) {
@@ -211,25 +187,45 @@ template <class Value> const Value *mask_row(const Mask &mask, Index row) {
            d * mask.d_stride;
 }
 
-// Takes a row's largest score from all of them. Returns how many keys take part: what is masked at the end does not.
-template <class Real> Index lower(Real *row, Index keys, Real silent) {
+// The keys of a row that take part: what is masked at its ends does not. It starts at a multiple of the lanes, so that
+// sums are added in the order of the whole row.
+struct Span {
+    Index first, last;
+};
+
+// Takes a row's largest score from all of them.
+template <class Real> Span lower(Real *row, Index keys, Real silent) {
     const Real most = largest(row, keys);
     for (Index i = 0; i < keys; i++) row[i] -= most;
-    Index live = keys;
-    while (live > 1 && row[live - 1] < silent) live--;
-    std::fill(row + live, row + keys, Real(0));
-    return live;
+    Index first = 0, last = keys;
+    while (last > 1 && row[last - 1] < silent) last--;
+    while (first < last && row[first] < silent) first++;
+    first -= first % LANES;
+    std::fill(row, row + first, Real(0));
+    std::fill(row + last, row + keys, Real(0));
+    return {first, last};
 }
 
 // Lowered scores to the potentials of the last population.
-template <class Real> void weigh(const Softmax<Real> &softmax, Real *row, Index live, Counts *counts) {
-    pass_row(*softmax.exponential, row, live, counts[InSoftmax::EXPONENTIAL]);
-    pass_row(*softmax.weight, row, live, counts[InSoftmax::WEIGHT]);
-    Real factor = sum(row, live);
+template <class Real>
+void weigh(const Softmax<Real> &softmax, const EvenGrid<Real> &grid, Real *row, Index keys, Counts *counts) {
+    const auto &exponential = *softmax.exponential;
+    for (Index start = 0; start < keys; start += BLOCK) {  // exponentials stay in the first cache
+        const Index part = std::min(BLOCK, keys - start);
+        if (grid.is_even)
+            sum_on_even_grid(exponential, grid, part, exponential.bias, exponential.amplitude, row + start,
+                             counts[InSoftmax::EXPONENTIAL]);
+        else
+            pass_row(exponential, row + start, part, counts[InSoftmax::EXPONENTIAL]);
+        pass_row(*softmax.weight, row + start, part, counts[InSoftmax::WEIGHT]);
+    }
+    Real factor = sum(row, keys);
     pass_row(*softmax.reciprocal, &factor, 1, counts[InSoftmax::RECIPROCAL]);
     pass_row(*softmax.scale, &factor, 1, counts[InSoftmax::SCALE]);
-    for (Index i = 0; i < live; i++) row[i] *= factor;
+    for (Index i = 0; i < keys; i++) row[i] *= factor;
 }
+
+constexpr Index LOOK_OVER_FROM = 1 << 18;  // scores: below, looking over a grid's tables costs more than it saves
 
 template <class Value>
 void run_softmax(const Softmax<ComputedIn<Value>> &given, const Currents &currents, const Mask &mask, Value *total,
@@ -238,6 +234,7 @@ void run_softmax(const Softmax<ComputedIn<Value>> &given, const Currents &curren
     const Index keys = currents.run, size = size_of(currents);
     const auto trains = train_at(train, given.probability->code.time_steps, size);
     const Real silent = Real(given.exponential->core_low);  // below it the exponential is 0
+    const auto grid = size < LOOK_OVER_FROM ? EvenGrid<Real>{} : even_grid_of(*given.exponential);
     std::vector<Line<Real>> memory;
     const auto exponential = with_lines(*given.exponential, size, memory);
     Softmax<Real> softmax = given;
@@ -249,12 +246,12 @@ void run_softmax(const Softmax<ComputedIn<Value>> &given, const Currents &curren
             const Value *added = mask_row<Value>(mask, index);
             for (Index i = 0; i < keys; i++) row[i] += value_of(added[i]);
         }
-        const Index live = lower(row, keys, silent);
-        weigh(softmax, row, live, part);
-        Counts &last = part[InSoftmax::PROBABILITY];
+        const auto [first, last] = lower(row, keys, silent);
+        weigh(softmax, grid, row + first, last - first, part);
+        Counts &of_last = part[InSoftmax::PROBABILITY];
         if (total == nullptr)
-            return emit_row(*softmax.probability, row, keys, trains, at, last, [](Real *, Index, Index) {});
-        pass_row(*softmax.probability, row, live, last);
+            return emit_row(*softmax.probability, row, keys, trains, at, of_last, [](Real *, Index, Index) {});
+        pass_row(*softmax.probability, row + first, last - first, of_last);
         store(row, total + at, keys);
     };
     for_rows<Real, InSoftmax::POPULATIONS>(size / keys, keys, threads, counts, run);

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "host_blocks.h"
+#include "host_fast.h"
 
 namespace las::host {
 namespace {

@@ -24,7 +24,7 @@ from las_sj.models.layers.gated_mlp import SpikingGatedMLP
 from las_sj.models.layers.linear import FedLinear, SpikingLinear
 from las_sj.models.layers.spiking_layer import become
 from las_sj.models.neuron_factory import NeuronFactory
-from las_sj.models.out_of_range import BLOCK, Ranges
+from las_sj.models.out_of_range import BLOCK, Ranges, _fetched
 from las_sj.neurons import HGNode, MultiThresholdCode, OATNode, WindowCounts, WindowNode
 
 SITE = "model.layers.1.self_attn.input_node"
@@ -320,3 +320,8 @@ class TestPadding:
         run(snn, execution, input_ids=token_ids(2, 12), attention_mask=mask)
         assert snn.encoder.layer[0].attention.self.input_node.counts.inputs == 18 * snn.config.hidden_size
         assert snn.encoder.layer[0].output.LayerNorm.scale_node.counts.inputs == 18
+
+
+def test_numbers_of_devices_are_fetched_together() -> None:
+    numbers = [3, torch.tensor(5), torch.tensor([7]), 0]
+    assert _fetched(numbers) == [3, 5, 7, 0]

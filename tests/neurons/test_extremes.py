@@ -13,7 +13,7 @@ from torch import Tensor
 
 from las_sj.neurons import FUNCTIONS, HGNode, MTNode, OATNode
 from las_sj.neurons.code import emit_steps
-from las_sj.neurons.kernels import cuda, host
+from las_sj.neurons.kernels import host
 
 DTYPES = (torch.float32, torch.float64)
 HALF = (torch.float16, torch.bfloat16)
@@ -33,7 +33,7 @@ needs_compiler = pytest.mark.skipif(host.load() is None, reason="no C++ compiler
 @pytest.fixture(autouse=True, scope="module")
 def emulated_launch() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "_launch", emulated_gpu.launch)
+        emulated_gpu.instead_of_a_gpu(patch)
         yield
 
 

@@ -192,11 +192,12 @@ def test_activations_that_overflow() -> None:
 
 
 def test_activations_that_overflow_in_a_later_batch() -> None:
-    """Token 99, which the first batch lacks, has values whose squares float16 cannot hold."""
+    """Token 99, which the first batch lacks, has values that float16 cannot hold with those of a position added."""
     model = bert().half()
     with torch.no_grad():
-        model.embeddings.word_embeddings.weight[99] = 3e4 * (-1) ** torch.arange(32)
-    batches = [{"input_ids": token_ids() % 99}, {"input_ids": torch.full((1, 4), 99)}]
+        model.embeddings.word_embeddings.weight[99] = 6e4
+        model.embeddings.position_embeddings.weight[11] = 6e4
+    batches = [{"input_ids": token_ids() % 99}, {"input_ids": torch.full((1, 12), 99)}]
     with pytest.raises(CalibrationError, match=r"infinite or NaN activations at embeddings\.LayerNorm"):
         las_sj.convert(model, None, batches)
 

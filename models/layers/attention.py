@@ -199,6 +199,11 @@ class SpikingAttentionCore(SpikingSoftmax):
         return any(node.recorder is not None for node in nodes)
 
 
+def _matmul_in_time(train: Tensor, weights: Tensor) -> Tensor:
+    """Trains [T, ..., M, K] times what a cache holds, [..., K, L]; [T, ..., M, L], in single precision at least."""
+    return matmul(train, weights.expand(len(train), *weights.shape))
+
+
 class SpikingAttention(SpikingLayer):
     """An attention module of transformers, [T·B, S, C] to [T·B, S, C].
 

@@ -113,7 +113,7 @@ def test_counts_are_those_of_all_scores_at_once(models: dict[str, Model], name: 
 def given_masks() -> dict[str, Tensor]:
     """Masks [B, 1, S, S] that a user may bring: packed sequences, and biases that grow with the distance."""
     place = torch.arange(TOKENS)
-    causal = place[:, None] >= place
+    causal, least = place[:, None] >= place, torch.finfo(torch.float64).min
     packed = (causal & (place[:, None] // 13 == place // 13)).expand(3, 1, -1, -1)
     distance = (place[:, None] - place).abs().double()
     return {
@@ -121,7 +121,7 @@ def given_masks() -> dict[str, Tensor]:
         "additive": torch.zeros(packed.shape, dtype=torch.float64).masked_fill_(
             ~packed, torch.finfo(torch.float64).min
         ),
-        "biases": (-0.1 * distance).masked_fill(~packed, torch.finfo(torch.float64).min),
+        "biases": (-0.1 * distance).masked_fill(~packed, least),
         "a row of keys": padding("right")[:, None, None].bool(),  # type: ignore[index]
     }
 

@@ -1,10 +1,10 @@
-"""What a call of a population costs beyond its kernel: nodes and whole layers on tensors so small that nothing else counts.
+"""What a call of a population costs beyond its kernel: nodes and layers on tensors so small that nothing else counts.
 
     python benchmarks/population_call.py [--device cpu]
 
-Median microseconds of a call, of sums (step mode "s") and of trains ("m", T = 16), with what the kernel itself takes on
-as many numbers: the same C function through ctypes, with arguments that were made before. On a GPU, where a call
-returns before its kernel ends, the time until it returns. Nobody watches, and no gradient flows.
+Median microseconds of a call, of sums (step mode "s") and of trains ("m", T = 16): the kernel's own two to ten are in
+them. On a GPU, where a call returns before its kernel ends, the time until it returns. Nobody watches, and no gradient
+flows.
 """
 
 import argparse

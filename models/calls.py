@@ -25,7 +25,7 @@ from las_sj.models.inputs import OF_IMAGES, TARGETS, arguments_of, is_value, pad
 from las_sj.models.layers.attention import NAME
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls
-from las_sj.neurons import watching
+from las_sj.neurons import WindowNode, watching
 
 _ENCODED_IMAGES = "mm_encoder_outputs"
 _IMAGE_OUTPUTS = ("image_outputs", "video_outputs")
@@ -58,19 +58,25 @@ class OpensCalls(KnowsCalls):
         return super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Of `nn.Module`; here it warns that spiking layers, which have kernels of their own, run as they are."""
-        warnings.warn(
-            "torch.compile leaves a converted model as it is: its neurons have kernels of their own", stacklevel=2
-        )
+        """As of `nn.Module`, for accumulated calls; it warns where temporal ones are set, which run as they are."""
+        if self.execution.step_mode == "m":
+            warnings.warn(
+                "torch.compile leaves temporal calls as they are: what they do depends on values; accumulated ones, of "
+                'the same network, are compiled (las_sj.set_execution(model, "accumulated"))',
+                stacklevel=2,
+            )
+        super().compile(*args, **kwargs)
 
     @classmethod
     def members_over(cls, base: Any) -> dict[str, Any]:
         """A forward method that opens a call, with the signature of the model's own, which transformers looks at."""
         return {"forward": _opening(base.forward)}
 
-    @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(*args, **kwargs)
+        call = super().__call__
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting() and not _is_plain(self):
+            return _uncompiled(call, args, kwargs)
+        return call(*args, **kwargs)
 
 
 def _opening(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,6 +84,10 @@ def _opening(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(forward)
     def run(model: OpensCalls, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            if torch.compiler.is_exporting() or _is_plain(model):
+                return _traced(model, forward, args, kwargs)
+            return _uncompiled(run, (model, *args), kwargs)
         watching.refuse_tracing()
         named = arguments_of(model, args, kwargs)
         outer = model.execution.call
@@ -91,6 +101,35 @@ def _opening(forward: Callable[..., Any]) -> Callable[..., Any]:
                 return forward(model, **named)
 
     return run
+
+
+def _is_plain(model: OpensCalls) -> bool:
+    """Whether calls are accumulated, and nobody observes a neuron: observers must know the call, and its padding."""
+    if model.execution.step_mode == "m":
+        return False
+    return not any(isinstance(module, WindowNode) and module.is_observed for module in model.modules())
+
+
+@torch.compiler.disable
+def _uncompiled(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return call(*args, **kwargs)
+
+
+def _traced(model: OpensCalls, forward: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """A call that torch compiles or exports, which is accumulated: nothing needs to know that it is under way.
+
+    Raises:
+        RuntimeError: it is exported, and temporal.
+    """
+    if model.execution.step_mode == "m":
+        raise RuntimeError(
+            "a temporal call cannot be exported: what it does depends on its values; "
+            'call las_sj.set_execution(model, "accumulated") first, which is the same network'
+        )
+    _check_call(model, named)
+    look_over(model, model.full_name, temporal=False)
+    with full_precision(model, named):
+        return forward(model, *args, **named)
 
 
 def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]) -> Any:

@@ -48,7 +48,9 @@ class Execution(nn.Module, base.StepModule):
 
     @property
     def call(self) -> Call | None:
-        """The innermost call of this model that is under way in this thread."""
+        """The innermost call of this model that is under way in this thread; none is known where torch compiles it."""
+        if torch.compiler.is_compiling():
+            return None
         call = innermost()
         while call is not None and call.identity is not self.identity:
             call = call.outer

@@ -18,7 +18,8 @@ def full_precision(model: nn.Module, named: dict[str, Any]) -> AbstractContextMa
     """
     source = next((value for value in named.values() if isinstance(value, Tensor)), None)
     device = "cpu" if source is None else source.device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    available = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)  # which compilers cannot ask
+    if not available or not torch.is_autocast_enabled(device):
         return nullcontext()
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
     for name, value in named.items():

@@ -1,5 +1,6 @@
 """Spiking neurons of LAS as SpikingJelly stateful nodes."""
 
+from las_sj.neurons import operators as operators  # which exported programs call by name
 from las_sj.neurons.code import MAX_TIME_STEPS, MultiThresholdCode
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fan_out import FanOut, LazyFanOut

@@ -106,6 +106,16 @@ class NeuronContract:
         """What else the structure for the kernels depends on that may change."""
         return ()
 
+    @property
+    def operands(self) -> list[Tensor]:
+        """The tensors that an operator of the node takes, in the order of its parameters or buffers."""
+        return []
+
+    @property
+    def signature(self) -> str | None:
+        """What makes another neuron with the same tables the same, as text; None where there is no operator for it."""
+        return None
+
     def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """Thresholds and tables that cannot be the neuron's: their names, and in words what is wrong with each.
 

@@ -13,16 +13,16 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from las_sj.neurons import watching
+from las_sj.neurons import traced, watching
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.hg import HGNode
-from las_sj.neurons.kernels import cuda
+from las_sj.neurons.kernels import cuda, host
 from las_sj.neurons.kernels.choose import kernels_for
 from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
 from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
 
-AnyCounts = Counts | cuda.DeviceCounts
+Emitted = tuple[Tensor, list[Counts] | None]
 
 
 def fusable(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> bool:
@@ -77,21 +77,22 @@ def norm(
         The layer's output, or None where its populations must run one by one.
     """
     channels = x.shape[-1]
+    if torch.compiler.is_compiling():
+        operands = traced.layer_operands(nodes, x, as_train=as_train) if _of_type(x, gains, bias) else None
+        return operands and torch.ops.las_sj.norm(x, gains, bias, epsilon, centres, *operands, as_train)
     fits = all(end is None or (end.shape == (channels,) and end.is_contiguous()) for end in (gains, bias))
     kernels = _kernels("las_norm", nodes, x, as_train=as_train) if fits and _of_type(x, gains, bias) else None
     if kernels is None:
         return None
     ends = [None if end is None else end.data_ptr() for end in (gains, bias)]
 
-    def run(x: Tensor) -> tuple[Tensor, list[AnyCounts]]:
+    def run(x: Tensor) -> Emitted:
         window, x = kernels.described(x)
         shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
         centred, square, rsqrt, scale, output = _structures(nodes, x)
         populations = (centred, scale, output, square, rsqrt)
         layer = nodes[-1].population.layer_of(Norm, populations, channels, centres, epsilon, *ends)
-        emitted: tuple[Tensor, list[AnyCounts]]
-        emitted = kernels.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
-        return emitted
+        return _emit(kernels, "las_norm", (layer, window), shape, x, nodes, as_train=as_train)
 
     with fetched(nodes):
         y, counts, rows = _counted(run, (x,), live)
@@ -117,6 +118,9 @@ def softmax(
     Returns:
         The layer's output, or None where its populations must run one by one.
     """
+    if torch.compiler.is_compiling():
+        operands = traced.layer_operands(nodes, x, as_train=as_train) if _of_type(x, mask) else None
+        return operands and torch.ops.las_sj.softmax(x, mask, *operands, as_train)
     kernels = _kernels("las_softmax", nodes, x, as_train=as_train) if _of_type(x, mask) else None
     if kernels is None:
         return None
@@ -132,8 +136,7 @@ def softmax(
         populations = (exponential, reciprocal, weight, scale, probability)
         layer = nodes[-1].population.layer_of(Softmax, populations)
         inputs = (layer, window, covering)
-        y: Tensor
-        y, counts = kernels.emit_layer("las_softmax", inputs, shape, x, as_train, len(nodes))
+        y, counts = _emit(kernels, "las_softmax", inputs, shape, x, nodes, as_train=as_train)
     _tell(nodes, counts, [x[0].numel() // size for size in (1, 1, keys, keys, 1)])
     return y
 
@@ -158,17 +161,18 @@ def gated_product(
         The layer's output, or None where its populations must run one by one.
     """
     fits = gate.shape == up.shape and _of_type(gate, up)
+    if torch.compiler.is_compiling():
+        operands = traced.layer_operands(nodes, gate, as_train=as_train) if fits else None
+        return operands and torch.ops.las_sj.gated_product(gate, up, *operands, as_train)
     kernels = _kernels("las_gated", nodes, gate, as_train=as_train) if fits else None
     if kernels is None:
         return None
 
-    def run(gate: Tensor, up: Tensor) -> tuple[Tensor, list[AnyCounts]]:
+    def run(gate: Tensor, up: Tensor) -> Emitted:
         (first, gate), (second, up) = kernels.described(gate), kernels.described(up)
         shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
         neurons = _structures(nodes, gate)
-        emitted: tuple[Tensor, list[AnyCounts]]
-        emitted = kernels.emit_layer("las_gated", (*neurons, first, second), shape, gate, as_train, len(nodes))
-        return emitted
+        return _emit(kernels, "las_gated", (*neurons, first, second), shape, gate, nodes, as_train=as_train)
 
     with fetched(nodes):
         y, counts, rows = _counted(run, (gate, up), live)
@@ -176,19 +180,33 @@ def gated_product(
     return y
 
 
+def _emit(
+    kernels: ModuleType,
+    name: str,
+    inputs: Sequence[Structure],
+    shape: Sequence[int],
+    x: Tensor,
+    nodes: Sequence[WindowNode],
+    *,
+    as_train: bool,
+) -> Emitted:
+    """What a layer emits, and the counts of each population where the host has them: those of GPUs stay there."""
+    if kernels is host:
+        return host.emit_layer(name, inputs, shape, x, as_train, len(nodes))
+    return cuda.emit_layer(name, inputs, shape, x, as_train, nodes[-1].population.counter(x, nodes)), None
+
+
 def _counted(
-    run: Callable[..., tuple[Tensor, list[AnyCounts]]], inputs: tuple[Tensor, ...], live: Tensor | None
-) -> tuple[Tensor, list[AnyCounts], int]:
+    run: Callable[..., Emitted], inputs: tuple[Tensor, ...], live: Tensor | None
+) -> tuple[Tensor, list[Counts] | None, int]:
     """What a layer emits for inputs [S, ..., C], and the counts of its live rows and how many these are.
 
     On a GPU, which nobody waits for, the counts are those of all rows.
     """
     y, counts = run(*inputs)
-    if live is None:
+    if live is None or counts is None:
         return y, counts, inputs[0][0, ..., 0].numel()
     live = live.squeeze(-1)
-    if y.device.type == "cuda":
-        return y, counts, int(live.sum())
     if any(count.beyond for count in counts):
         counts = run(*(x[:, live] for x in inputs))[1]  # rows do not know of each other
     return y, counts, int(live.sum())
@@ -222,6 +240,6 @@ def _structures(nodes: Sequence[WindowNode], x: Tensor) -> list[Structure]:
     return [node.population.structure(x) for node in nodes]
 
 
-def _tell(nodes: Sequence[WindowNode], counts: Sequence[AnyCounts], inputs: Sequence[int]) -> None:
-    for node, count, size in zip(nodes, counts, inputs, strict=True):
-        node.counts.add(size, count.beyond)
+def _tell(nodes: Sequence[WindowNode], counts: Sequence[Counts] | None, inputs: Sequence[int]) -> None:
+    for index, (node, size) in enumerate(zip(nodes, inputs, strict=True)):
+        node.counts.add(size, 0 if counts is None else counts[index].beyond)

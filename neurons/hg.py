@@ -83,6 +83,8 @@ class HGNode(Gated, WindowNode):
                 raise ValueError(f"{name} must be finite, got {value!r}")
         with torch.device("cpu"):
             self.gates.set_range(low, high)
+        ends = f"{self.low} {self.high}"  # made here: compilers take the numbers for ones that change
+        self._signature = f"hg {self.time_steps} {ends} {self.tolerance} {self.function.name}"
 
     def cover(self, low: float, high: float, headroom: float) -> None:
         """Set the range for inputs from `low` to `high`; the function knows how it grows with headroom."""
@@ -97,6 +99,16 @@ class HGNode(Gated, WindowNode):
     def kernel_tables(self, x: Tensor) -> list[Tensor] | None:
         """The tables of the fit."""
         return list(self._tables().values())
+
+    @property
+    def operands(self) -> list[Tensor]:
+        """The tables of the fit."""
+        return list(self._tables().values())
+
+    @property
+    def signature(self) -> str | None:
+        """Function, time steps, range and tolerance; none of a subclass, which may do something else."""
+        return self._signature if type(self) is HGNode else None
 
     def _tables(self) -> dict[str, Tensor]:
         own = watching.buffers_of(self)

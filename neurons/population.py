@@ -1,9 +1,13 @@
 """A population of neurons as it fires: by compiled kernels where there are any, else by torch, part by part."""
 
-from collections.abc import Iterator
+import itertools
+import uuid
+from collections.abc import Iterator, Sequence
 from ctypes import Structure, pointer
+from threading import Lock
 from types import ModuleType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -33,10 +37,18 @@ def integrated(x_seq: Tensor) -> Tensor:
 
 def _lie_with(x: Tensor, tables: list[Tensor]) -> bool:
     """Whether all tables are on the device of `x`."""
-    for table in tables:
-        if not (x.is_cpu and table.is_cpu) and x.device != table.device:
-            return False
-    return True
+    return all(table.device == x.device for table in tables)
+
+
+_PROCESS = uuid.uuid4().hex  # tags must not be those of another process, whose programs may run here
+_NUMBERS = itertools.count()
+_MAKING = Lock()  # of counters: one for all, since modules with locks cannot be copied
+_TAGGED: "WeakValueDictionary[str, Population]" = WeakValueDictionary()
+
+
+def tagged(tag: str) -> "Population | None":
+    """The population with a tag, if it is one of this process and still there."""
+    return _TAGGED.get(tag)
 
 
 class Population:
@@ -44,15 +56,24 @@ class Population:
 
     Args:
         node: whose tables and settings they have.
+
+    Attributes:
+        tag: a name that no other population has, in any process.
     """
 
     def __init__(self, node: NeuronContract) -> None:
         self.node = node
+        self.tag = f"{_PROCESS}.{next(_NUMBERS)}"
+        _TAGGED[self.tag] = self
         self._known: tuple[Any, Structure] | None = None
         self._layer: tuple[Any, Structure] | None = None
+        self._counters: dict[tuple[torch.device, int], Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"node": self.node, "_known": None, "_layer": None}  # addresses mean nothing to a copy
+        return {"node": self.node}  # addresses mean nothing to a copy, and it has a tag of its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["node"])  # type: ignore[misc]
 
     def kernels(self, x: Tensor) -> ModuleType | None:
         """The compiled kernels for a tensor, or None for torch."""
@@ -102,6 +123,22 @@ class Population:
         layer.populations = populations  # type: ignore[attr-defined]  # they live as long
         self._layer = (key, layer)
         return layer
+
+    def counter(self, x: Tensor, nodes: Sequence[NeuronContract] | None = None) -> Tensor:
+        """What kernels on the device of `x` add their counts to, int64 [populations, 3], made at its first use.
+
+        Args:
+            x: an input.
+            nodes: of a layer whose last population this is; None: of this population alone.
+        """
+        nodes = nodes or (self.node,)
+        key = (x.device, len(nodes))
+        with _MAKING:
+            if key not in self._counters:
+                self._counters[key] = torch.zeros((len(nodes), 3), dtype=torch.int64, device=x.device)
+                for node, counts in zip(nodes, self._counters[key], strict=True):
+                    node.counts.counters.append(counts[2])
+            return self._counters[key]
 
     def working(self, v: Tensor) -> Tensor:
         """Half precision holds values, not membrane dynamics; kernels that take it compute in single precision."""
@@ -154,7 +191,9 @@ class Population:
         return v, y
 
     def fire_unobserved(self, x: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor | None:
-        """As `fire_by_kernels` where nobody observes the node, on a processor, by the shortest way: most calls are so.
+        """As `fire_by_kernels` where nobody observes the node, by the shortest way: most calls are so.
+
+        On a GPU inputs of padding are counted like others: nobody waits to know which they are.
 
         Args:
             x: currents [S, B, ...] for a train, or their sum [B, ...].
@@ -165,14 +204,19 @@ class Population:
             What was emitted, or None where `fire_by_kernels` must be asked.
         """
         node = self.node
-        if not x.is_contiguous() or kernels_for(node.backend, x) is not host:
+        kernels = kernels_for(node.backend, x)
+        if kernels is None or (kernels is host and not x.is_contiguous()):
             return None
         tables = node.kernel_tables(x)
         known = self._known
         if tables is None or known is None or known[0] != self._key(x, tables):
             return None
-        y, beyond = host.emit_unobserved(known[1], x, node.time_steps if as_train else None)
-        if fan_out is None:
+        beyond, time_steps = 0, node.time_steps if as_train else None
+        if kernels is host:
+            y, beyond = host.emit_unobserved(known[1], x, time_steps)
+        else:
+            y = cuda.emit_unobserved(known[1], x, time_steps, self.counter(x))
+        if fan_out is None or kernels is cuda:
             node.counts.add(x.numel() // x.shape[0] if as_train else x.numel(), beyond)
         else:
             self._take(WindowCounts(out_of_range=beyond), x if as_train else x.unsqueeze(0), fan_out)

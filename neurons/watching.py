@@ -104,10 +104,10 @@ def is_traced(x: Tensor) -> bool:
 
 def refuse_tracing() -> None:
     """Raise a RuntimeError where torch writes a call down as a graph, which would hold what one input led to."""
-    if torch.jit.is_tracing() or torch.compiler.is_exporting() or _follows_shapes():
+    if torch.jit.is_tracing() or _follows_shapes():
         raise RuntimeError(
-            "a converted model cannot be traced or exported: what a call does depends on its values, and kernels of "
-            "las_sj are no operators of torch; save it with save_pretrained, or export the original model"
+            "a converted model cannot be traced: what a call does depends on its values; use torch.export in the "
+            "accumulated execution, or save it with save_pretrained"
         )
 
 

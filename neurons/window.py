@@ -8,7 +8,7 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor
 
-from las_sj.neurons import watching
+from las_sj.neurons import traced, watching
 from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
@@ -28,6 +28,21 @@ def uneven_shares(time_steps: int, v: Tensor) -> Tensor:
     if time_steps > 1:
         shares[:2] = torch.tensor([1.5, -0.5])
     return shares.view(-1, *[1] * v.dim())
+
+
+@torch.compiler.disable
+def _uncompiled(run: Callable[[Tensor, FanOut | None], Tensor], x: Tensor, fan_out: FanOut | None) -> Tensor:
+    """`run` where torch compiles what is around it: who observes a node must be told of each call.
+
+    Raises:
+        RuntimeError: the call is exported.
+    """
+    if torch.compiler.is_exporting():
+        raise RuntimeError(
+            "a converted model cannot be exported while its neurons are observed: "
+            "detach monitors, hooks and counts of spikes first"
+        )
+    return run(x, fan_out)
 
 
 class WindowNode(NeuronContract, base.MemoryModule):
@@ -106,9 +121,13 @@ class WindowNode(NeuronContract, base.MemoryModule):
 
     def single_step_forward(self, x: Tensor, fan_out: FanOut | None = None) -> Tensor:
         """Accumulated input [B, ...] to accumulated output [B, ...]; `fan_out` is for the recorder."""
-        y = self._fired_unobserved(x, fan_out, as_train=False)
-        if y is not None:
-            return y
+        if self.is_observed:
+            return _uncompiled(self._step, x, fan_out)
+        y = self._fired_at_once(x, fan_out, as_train=False)
+        return self._step(x, fan_out) if y is None else y
+
+    def _step(self, x: Tensor, fan_out: FanOut | None) -> Tensor:
+        """As `single_step_forward`, for everybody who observes."""
         kernels = self._kernels(x)
         if kernels is not None:
             y = self.population.fire_by_kernels(kernels, x.unsqueeze(0), fan_out, as_train=False)[1]
@@ -121,9 +140,13 @@ class WindowNode(NeuronContract, base.MemoryModule):
         """Currents [T_in, B, ...] to the spike train [T, B, ...]; `fan_out` is for the recorder."""
         if x_seq.shape[0] == 0:
             raise ValueError("a window needs at least one time step of input, got a tensor with none")
-        y = self._fired_unobserved(x_seq, fan_out, as_train=True)
-        if y is not None:
-            return y
+        if self.is_observed:
+            return _uncompiled(self._window, x_seq, fan_out)
+        y = self._fired_at_once(x_seq, fan_out, as_train=True)
+        return self._window(x_seq, fan_out) if y is None else y
+
+    def _window(self, x_seq: Tensor, fan_out: FanOut | None) -> Tensor:
+        """As `multi_step_forward`, for everybody who observes."""
         v, train = self.train_from(x_seq, fan_out=fan_out)
         if self.store_v_seq and v is not None:
             self.v_seq = v - train.cumsum(0)
@@ -155,9 +178,11 @@ class WindowNode(NeuronContract, base.MemoryModule):
         train = self.train_of(v, fan_out).to(x_seq.dtype)
         return v, train if out is None else out.copy_(train)
 
-    def _fired_unobserved(self, x: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor | None:
-        """What kernels emit where that is all that is wanted; None where more is, or where they do not know the node."""
-        if self.is_observed or isinstance(self._memories["v"], Tensor) or self._keeps_gradient(x):
+    def _fired_at_once(self, x: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor | None:
+        """What is emitted where nothing else is wanted; None where more is, or where kernels do not know the node."""
+        if torch.compiler.is_compiling():
+            return traced.population(self, x, as_train=as_train)
+        if isinstance(self._memories["v"], Tensor) or self._keeps_gradient(x):
             return None
         return self.population.fire_unobserved(x, fan_out, as_train=as_train)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import StaticLayer
@@ -73,9 +74,17 @@ def catch_write(
 _PENDING: ContextVar[CacheWrite | None] = ContextVar("las_sj_cache_write", default=None)
 
 
+_TRACED: list[CacheWrite | None] = []  # the same where torch compiles, which knows no context variables
+
+
 @contextmanager
 def pending(write: CacheWrite | None) -> Iterator[None]:
     """Within this context, a call of an attention module, its core finds the cache that it should write to."""
+    if torch.compiler.is_compiling():
+        _TRACED.append(write)
+        yield
+        _TRACED.clear()
+        return
     before = _PENDING.get()
     _PENDING.set(write)
     try:
@@ -86,6 +95,8 @@ def pending(write: CacheWrite | None) -> Iterator[None]:
 
 def take_pending() -> CacheWrite | None:
     """The write that the attention module around the core has announced, once; None without a cache."""
+    if torch.compiler.is_compiling():
+        return _TRACED.pop() if _TRACED else None
     write = _PENDING.get()
     _PENDING.set(None)
     return write

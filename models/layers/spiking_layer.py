@@ -93,6 +93,8 @@ class SpikingLayer(KnowsCalls):
             raise RuntimeError(
                 "the execution of the model was changed while a temporal call was under way: change it between calls"
             )
+        if torch.compiler.is_compiling() and node.recorder is None:
+            return node(window)
         find = fan_out or partial(self._live_fan_out, window.shape[1:] if node.step_mode == "m" else window.shape)
         if node.recorder is not None:
             return node(window, fan_out=find())

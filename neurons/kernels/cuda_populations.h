@@ -9,16 +9,6 @@
 
 namespace las::gpu {
 
-// Currents [steps, size], `stride` apart; sums [size] or trains [T, size]. Size, stride and addresses are multiples of a
-// pack.
-template <class Neurons, class Element> struct Window {
-    Neurons neurons;
-    const Element *currents;
-    Index steps, stride, size;
-    Element *emitted;
-    Counts *counts;
-};
-
 // Of counts that are not wanted but for inputs out of range, these alone are added.
 template <bool COUNTED> LAS_INLINE void add_found(Counts &counts, const Found &found) {
     if (COUNTED) add_up(counts, found);

@@ -7,19 +7,6 @@
 
 namespace las::gpu {
 
-// Currents [steps, rows, keys], `stride` between steps; sums [rows, keys] or trains [T, rows, keys]; counts as in a norm.
-template <class Element> struct SoftmaxLayer {
-    Coder<RealFor<Element>> weight, scale, probability;
-    CurveOf<RealFor<Element>> exponential, reciprocal;
-    const Element *currents;
-    Index steps, stride, rows;
-    Element *emitted;
-    Counts *counts;
-    Mask mask;
-    Index keys;
-    Index table_bytes;  // of the exponential's tables in shared memory; rows come after them
-};
-
 constexpr int SOFTMAX_POPULATIONS = 5;
 
 template <class Real> struct SoftmaxShared {

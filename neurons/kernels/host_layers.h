@@ -228,13 +228,17 @@ void weigh(const Softmax<Real> &softmax, const EvenGrid<Real> &grid, Real *row, 
 constexpr Index LOOK_OVER_FROM = 1 << 18;  // scores: below, looking over a grid's tables costs more than it saves
 
 template <class Value>
-void run_softmax(const Softmax<ComputedIn<Value>> &softmax, const Currents &currents, const Mask &mask, Value *total,
+void run_softmax(const Softmax<ComputedIn<Value>> &given, const Currents &currents, const Mask &mask, Value *total,
                  Value *train, Counts *counts, int threads) {
     using Real = ComputedIn<Value>;
     const Index keys = currents.run, size = size_of(currents);
-    const auto trains = train_at(train, softmax.probability->code.time_steps, size);
-    const Real silent = Real(softmax.exponential->core_low);  // below it the exponential is 0
-    const auto grid = size < LOOK_OVER_FROM ? EvenGrid<Real>{} : even_grid_of(*softmax.exponential);
+    const auto trains = train_at(train, given.probability->code.time_steps, size);
+    const Real silent = Real(given.exponential->core_low);  // below it the exponential is 0
+    const auto grid = size < LOOK_OVER_FROM ? EvenGrid<Real>{} : even_grid_of(*given.exponential);
+    std::vector<Line<Real>> memory;
+    const auto exponential = with_lines(*given.exponential, size, memory);
+    Softmax<Real> softmax = given;
+    softmax.exponential = &exponential;
     const auto run = [&](Index index, Real *row, Counts *part) {
         const Index at = index * keys;
         integrate<Value>(currents, at, keys, row);
@@ -308,9 +312,12 @@ void gated_train(const Gated<Real> &gated, Index start, Index count, Real *gates
 }
 
 template <class Value>
-void run_gated(const Gated<ComputedIn<Value>> &gated, Value *total, Value *train, Counts *counts, int threads) {
-    const Index size = size_of(gated.gate_currents);
-    const int time_steps = gated.gate.code.time_steps;
+void run_gated(const Gated<ComputedIn<Value>> &given, Value *total, Value *train, Counts *counts, int threads) {
+    const Index size = size_of(given.gate_currents);
+    const int time_steps = given.gate.code.time_steps;
+    std::vector<Line<ComputedIn<Value>>> memory;
+    const auto activation = with_lines(given.activation, size, memory);
+    const Gated<ComputedIn<Value>> gated = {activation, given.gate, given.up, given.gate_currents, given.up_currents};
     const auto trains = train_at(train, time_steps, size);
 #pragma omp parallel num_threads(threads) if (threads > 1 && size >= PARALLEL_FROM)
     {

@@ -59,6 +59,7 @@ class Gates(Structure):
         ("octave_shift", c_double),
         ("low", c_double),
         ("high", c_double),
+        ("lines", c_void_p),
     ]
 
 

@@ -7,6 +7,8 @@ Nothing here waits for the GPU: counts stay on it until somebody reads them. Whe
 from collections.abc import Sequence
 from ctypes import Structure
 from dataclasses import dataclass
+from struct import Struct
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from las_sj.neurons.kernels import cuda_driver, cuda_layers, host
 from las_sj.neurons.kernels.cuda_driver import DTYPES, Launch, available
 from las_sj.neurons.kernels.cuda_neurons import (
     MOST_STEPS,
+    PackedCurve,
     bytes_of,
     coder_of,
     curve_of,
@@ -30,7 +33,6 @@ from las_sj.neurons.kernels.structures import (
     LookUpLaunch,
     PlainLaunch,
     Thresholds,
-    WindowLaunch,
 )
 
 __all__ = [
@@ -49,6 +51,8 @@ HALF = (torch.float16, torch.bfloat16)
 LARGEST_LEVEL = 127  # of spikes as int8
 LEAST_LOOKED_UP = 1 << 21  # elements: for fewer, fetching a table costs more than it saves
 
+_AFTER_NEURONS = Struct("=QqqqQQ")  # the fields of `structures.WindowLaunch`
+_MOST_PLANS = 256  # launches that a population remembers
 _PACK_BYTES = 16
 _PATTERNS = 1 << 16
 _TABLE_BYTES = {Thresholds: _PATTERNS, Gates: 2 * _PATTERNS}  # odd functions need half
@@ -202,51 +206,74 @@ def _quick(
     neurons: Structure, currents: Tensor, emitted: Tensor, counts: Tensor, *, as_train: bool, counted: bool
 ) -> Launch | None:
     """The launch of a faster kernel, where there is one; plain kernels serve the rest."""
-    size = currents[0].numel()
-    if currents.dtype == torch.float64 or not _fits(currents, size) or emitted.data_ptr() % _PACK_BYTES:
+    dtype, steps, stride, size = currents.dtype, len(currents), currents.stride(0), currents[0].numel()
+    data, to = currents.data_ptr(), emitted.data_ptr()
+    if dtype == torch.float64 or (data | to) % _PACK_BYTES:
         return None
-    if not as_train and not counted and len(currents) == 1:
+    if not as_train and not counted and steps == 1 and size >= LEAST_LOOKED_UP:
         looked_up = _look_up(neurons, currents, size, emitted, counts)
         if looked_up is not None:
             return looked_up
-    steps, stride = len(currents), currents.stride(0)
-    tail = WindowLaunch(currents.data_ptr(), steps, stride, size, emitted.data_ptr(), counts.data_ptr())
-    what = "trains" if as_train else "sums"
-    if isinstance(neurons, Gates):
-        return _gates(neurons, currents, tail, what, counted=counted)
+    plan = _plan(neurons, (dtype, steps, stride, size, as_train, counted), currents)
+    if plan is None:
+        return None
+    tail = _AFTER_NEURONS.pack(data, steps, stride, size, to, counts.data_ptr())
+    return plan._replace(parameter=plan.parameter + tail)
+
+
+_Key = tuple[torch.dtype, int, int, int, bool, bool]  # type, steps, their stride, size, as trains, counted
+
+
+def _plan(neurons: Structure, key: _Key, currents: Tensor) -> Launch | None:
+    """The launch with neurons for its parameter; kept with them, since calls of one shape follow each other."""
+    plans: dict[Any, Launch | None] = neurons.__dict__.setdefault("plans", {})
+    packed = curve_of(neurons) if isinstance(neurons, Gates) else None
+    place = (key, currents.device, None if packed is None else packed.versions)
+    if place not in plans:
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        fits = _fits(currents, key[3])
+        plans[place] = _planned(neurons, packed, key, currents) if fits else None
+    return plans[place]
+
+
+def _planned(neurons: Structure, packed: PackedCurve | None, key: _Key, currents: Tensor) -> Launch | None:
+    dtype, _, _, size, as_train, counted = key
+    if packed is not None:
+        return _gates(neurons, packed, currents, size, as_train=as_train, counted=counted)
     assert isinstance(neurons, Thresholds)
-    return _thresholds(neurons, currents, tail, what, counted=counted)
-
-
-def _thresholds(
-    neurons: Thresholds, currents: Tensor, tail: WindowLaunch, what: str, *, counted: bool
-) -> Launch | None:
     if not is_quick(neurons):
         return None
+    threads, per_multiprocessor = _TRAINS if as_train else _SUMS
+    blocks = _blocks(threads * (_PACK_BYTES // dtype.itemsize), size, per_multiprocessor, currents.device)
+    name = f"threshold_{'trains' if as_train else 'sums'}_{DTYPES[dtype][0]}_{_rule(neurons, as_train, counted)}"
+    return Launch("THRESHOLDS", name, dtype, blocks, threads, 0, bytes_of(coder_of(neurons, Coder)))
+
+
+def _rule(neurons: Thresholds, as_train: bool, counted: bool) -> str:
+    """The end of the name of the kernel for a code."""
     code = neurons.code
     rule = "nearest" if code.nearest else "floor"
-    if what == "sums" and code.levels == 1 < code.time_steps and not counted:
-        rule += "_closed"
-    elif what == "sums" and is_usual(neurons):
+    if not as_train and not counted and code.levels == 1 < code.time_steps:
+        return f"{rule}_closed"
+    if not as_train and is_usual(neurons):
         rule = "usual"
-    name = f"threshold_{what}_{DTYPES[currents.dtype][0]}_{rule}{'_counted' if counted else ''}"
-    threads, per_multiprocessor = _SUMS if what == "sums" else _TRAINS
-    pack = _PACK_BYTES // currents.element_size()
-    blocks = _blocks(threads * pack, tail.size, per_multiprocessor, currents.device)
-    parameter = bytes_of(coder_of(neurons, Coder), tail)
-    return Launch("THRESHOLDS", name, currents.dtype, blocks, threads, 0, parameter)
+    return f"{rule}_counted" if counted else rule
 
 
-def _gates(gates: Gates, currents: Tensor, tail: WindowLaunch, what: str, *, counted: bool) -> Launch | None:
-    packed = curve_of(gates)
+def _gates(
+    gates: Structure, packed: PackedCurve, currents: Tensor, size: int, *, as_train: bool, counted: bool
+) -> Launch | None:
+    assert isinstance(gates, Gates)
     if gates.time_steps > MOST_STEPS or packed.shared_bytes > _facts(currents.device).shared_bytes:
         return None
     kind = "grid" if gates.is_grid else "octaves"
-    name = f"gate_{what}_{DTYPES[currents.dtype][0]}_{kind}{'_counted' if counted else ''}"
+    what, end = "trains" if as_train else "sums", "_counted" if counted else ""
     threads, per_multiprocessor = _GATES
-    pack = _PACK_BYTES // currents.element_size()
-    blocks = _blocks(threads * pack, tail.size, min(per_multiprocessor, _at_once(packed.shared_bytes)), currents.device)
-    return Launch("GATES", name, currents.dtype, blocks, threads, packed.shared_bytes, bytes_of(packed.curve, tail))
+    per_multiprocessor = min(per_multiprocessor, _at_once(packed.shared_bytes))
+    blocks = _blocks(threads * (_PACK_BYTES // currents.element_size()), size, per_multiprocessor, currents.device)
+    name = f"gate_{what}_{DTYPES[currents.dtype][0]}_{kind}{end}"
+    return Launch("GATES", name, currents.dtype, blocks, threads, packed.shared_bytes, bytes_of(packed.curve))
 
 
 def _at_once(shared_bytes: int) -> int:
@@ -274,7 +301,7 @@ class LookUp:
 
 def _look_up(neurons: Structure, currents: Tensor, size: int, emitted: Tensor, counts: Tensor) -> Launch | None:
     """The launch that looks up sums in half precision, where it pays and the population stays what it is."""
-    if currents.dtype not in HALF or size < LEAST_LOOKED_UP or not getattr(neurons, "is_kept", False):
+    if currents.dtype not in HALF or not _fits(currents, size) or not getattr(neurons, "is_kept", False):
         return None
     bytes_of_table = _TABLE_BYTES[type(neurons)]
     if _facts(currents.device).shared_bytes < bytes_of_table:

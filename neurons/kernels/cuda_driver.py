@@ -13,7 +13,7 @@ from ctypes import addressof as address_of
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -45,8 +45,7 @@ DTYPES = {
 _log = logging.getLogger("las_sj")
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """A kernel, how many blocks of how many threads run it, and its parameter.
 
     Attributes:

@@ -98,7 +98,8 @@ def emit(
         currents = currents if currents[0].is_contiguous() else currents.contiguous()
         what = None
         if kept is None and not membrane:
-            what = _quick(neurons, currents, emitted, counts, as_train=time_steps is not None, counted=counted)
+            window = (len(currents), currents.stride(0), currents[0].numel())
+            what = _quick(neurons, currents, window, emitted, counts, as_train=time_steps is not None, counted=counted)
         if what is None:
             real = torch.promote_types(currents.dtype, torch.float32)
             v = torch.empty(shape, dtype=real, device=currents.device) if membrane else None
@@ -119,16 +120,22 @@ def emit_unobserved(neurons: Structure, x: Tensor, time_steps: int | None, count
         time_steps: T for trains; None for sums.
         counter: int64 [1, 3], to which inputs out of range are added.
     """
-    currents = x.unsqueeze(0) if time_steps is None else x
-    shape = currents.shape[1:]
-    emitted = currents.new_empty(shape if time_steps is None else (time_steps, *shape))
-    if not emitted.numel():
+    if time_steps is None:
+        currents, stride, steps = x.contiguous(), 0, 1
+        emitted = torch.empty_like(currents)
+    else:
+        currents = x if x[0].is_contiguous() else x.contiguous()
+        stride, steps = currents.stride(0), len(currents)
+        emitted = currents.new_empty((time_steps, *x.shape[1:]))
+    size = currents.numel() // steps
+    if not size:
         return emitted
-    currents = currents if currents[0].is_contiguous() else currents.contiguous()
-    what = _quick(neurons, currents, emitted, counter, as_train=time_steps is not None, counted=False)
+    window = (steps, stride, size)
+    what = _quick(neurons, currents, window, emitted, counter, as_train=time_steps is not None, counted=False)
     if what is None:
         outputs = (None, emitted) if time_steps is not None else (emitted, None)
-        what = _plain(neurons, currents, (None, *outputs, None, None, counter))
+        plain = currents if time_steps is not None else currents.unsqueeze(0)
+        what = _plain(neurons, plain, (None, *outputs, None, None, counter))
     _launch(what, currents.device)
     return emitted
 
@@ -202,43 +209,51 @@ def _plain(neurons: Structure, currents: Tensor, outputs: tuple[Tensor | None, .
     return Launch("PLAIN", name, currents.dtype, blocks, threads, 0, bytes_of(neurons, tail))
 
 
+_Window = tuple[int, int, int]  # steps, the stride between them, the size of one
+_Key = tuple[torch.dtype, _Window, bool, bool]  # and whether as trains, and counted
+
+
 def _quick(
-    neurons: Structure, currents: Tensor, emitted: Tensor, counts: Tensor, *, as_train: bool, counted: bool
+    neurons: Structure,
+    currents: Tensor,
+    window: _Window,
+    emitted: Tensor,
+    counts: Tensor,
+    *,
+    as_train: bool,
+    counted: bool,
 ) -> Launch | None:
     """The launch of a faster kernel, where there is one; plain kernels serve the rest."""
-    dtype, steps, stride, size = currents.dtype, len(currents), currents.stride(0), currents[0].numel()
-    data, to = currents.data_ptr(), emitted.data_ptr()
-    if dtype == torch.float64 or (data | to) % _PACK_BYTES:
+    data, to, (steps, stride, size) = currents.data_ptr(), emitted.data_ptr(), window
+    if currents.dtype == torch.float64 or (data | to) % _PACK_BYTES:
         return None
-    if not as_train and not counted and steps == 1 and size >= LEAST_LOOKED_UP:
+    if size >= LEAST_LOOKED_UP and steps == 1 and not as_train and not counted:
         looked_up = _look_up(neurons, currents, size, emitted, counts)
         if looked_up is not None:
             return looked_up
-    plan = _plan(neurons, (dtype, steps, stride, size, as_train, counted), currents)
+    plan = _plan(neurons, (currents.dtype, window, as_train, counted), currents)
     if plan is None:
         return None
     tail = _AFTER_NEURONS.pack(data, steps, stride, size, to, counts.data_ptr())
     return plan._replace(parameter=plan.parameter + tail)
 
 
-_Key = tuple[torch.dtype, int, int, int, bool, bool]  # type, steps, their stride, size, as trains, counted
-
-
 def _plan(neurons: Structure, key: _Key, currents: Tensor) -> Launch | None:
     """The launch with neurons for its parameter; kept with them, since calls of one shape follow each other."""
     plans: dict[Any, Launch | None] = neurons.__dict__.setdefault("plans", {})
     packed = curve_of(neurons) if isinstance(neurons, Gates) else None
-    place = (key, currents.device, None if packed is None else packed.versions)
+    place = (key, currents.get_device(), None if packed is None else packed.versions)
     if place not in plans:
         if len(plans) >= _MOST_PLANS:
             plans.clear()
-        fits = _fits(currents, key[3])
+        pack, (steps, stride, size) = _PACK_BYTES // currents.element_size(), key[1]
+        fits = size % pack == 0 and (steps == 1 or stride % pack == 0)
         plans[place] = _planned(neurons, packed, key, currents) if fits else None
-    return plans[place]
+    return plans.get(place)
 
 
 def _planned(neurons: Structure, packed: PackedCurve | None, key: _Key, currents: Tensor) -> Launch | None:
-    dtype, _, _, size, as_train, counted = key
+    dtype, (_, _, size), as_train, counted = key
     if packed is not None:
         return _gates(neurons, packed, currents, size, as_train=as_train, counted=counted)
     assert isinstance(neurons, Thresholds)
@@ -301,7 +316,8 @@ class LookUp:
 
 def _look_up(neurons: Structure, currents: Tensor, size: int, emitted: Tensor, counts: Tensor) -> Launch | None:
     """The launch that looks up sums in half precision, where it pays and the population stays what it is."""
-    if currents.dtype not in HALF or not _fits(currents, size) or not getattr(neurons, "is_kept", False):
+    fits = size % (_PACK_BYTES // currents.element_size()) == 0
+    if currents.dtype not in HALF or not fits or not getattr(neurons, "is_kept", False):
         return None
     bytes_of_table = _TABLE_BYTES[type(neurons)]
     if _facts(currents.device).shared_bytes < bytes_of_table:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from las_sj.neurons import counts
-from las_sj.neurons.kernels import host, structures
+from las_sj.neurons.kernels import cuda, host, structures
 
 OF_A_TYPE = ("Thresholds", "Gates", "Norm", "Softmax")  # with tables, which are float or double
 OTHERS = ("Code", "Currents", "Counts", "Mask")
@@ -111,6 +111,12 @@ def test_each_structure_is_looked_at() -> None:
     }
     on_a_gpu = {mirror for _, *names in (*ON_A_GPU.values(), *AFTER_NEURONS.values()) for mirror in names}
     assert mirrors == {*OF_A_TYPE, *OTHERS, *on_a_gpu}
+
+
+def test_what_is_packed_without_ctypes() -> None:
+    """A hot path writes the fields of a structure in one go."""
+    values = (1, 2, 3, 4, 5, 6)
+    assert cuda._AFTER_NEURONS.pack(*values) == bytes(structures.WindowLaunch(*values))
 
 
 @pytest.mark.parametrize("command", COMPILERS)

@@ -1,8 +1,10 @@
 """Launches of whole layers on a GPU."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import Structure
+from struct import Struct
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +29,8 @@ from las_sj.neurons.kernels.structures import (
     WideSoftmaxLaunch,
 )
 
+_ADDRESS = Struct("=Q")
+_MOST_PLANS = 64  # launches that a layer remembers
 _WARP = 32
 _PACK_BYTES = 16
 _PACK = 4  # channels of a norm's thread
@@ -66,7 +70,70 @@ def prepare(
         facts: of the device.
         as_train: whether the output is trains, and not their sums.
     """
-    return _PREPARED[name](inputs, dtype, emitted, counts, facts, "trains" if as_train else "sums")
+    neurons, settings, pointers = _SEEN[name](inputs)
+    pointers |= {"emitted": emitted.data_ptr(), "counts": counts.data_ptr()}
+    aligned = all((pointer or 0) % _PACK_BYTES == 0 for pointer in pointers.values())
+    versions = () if dtype == torch.float64 else tuple(curve_of(one).versions for one in neurons if type(one) is Gates)
+    place = (name, dtype, as_train, emitted.numel(), emitted.get_device(), settings, versions, aligned)
+    key = (place, tuple(map(id, neurons)))  # which stand in the plan, so that nothing else can have their place
+    plans: dict[Any, Plan] = neurons[-1].__dict__.setdefault("layers", {})
+    plan = plans.get(key)
+    if plan is None:
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        launch = _PREPARED[name](inputs, dtype, emitted, counts, facts, "trains" if as_train else "sums")
+        plan = plans[key] = Plan(launch, neurons, _STRUCTURES[name, dtype == torch.float64])
+    return plan.at(pointers)
+
+
+class Plan(NamedTuple):
+    """A launch that is known but for addresses.
+
+    Attributes:
+        launch: of a call before.
+        neurons: whose addresses it holds.
+        structure: of its parameter.
+    """
+
+    launch: Launch
+    neurons: Sequence[Structure]
+    structure: type[Structure]
+
+    def at(self, pointers: Mapping[str, int | None]) -> Launch:
+        """The launch with these addresses."""
+        parameter = bytearray(self.launch.parameter)
+        for name, pointer in pointers.items():
+            _ADDRESS.pack_into(parameter, getattr(self.structure, name).offset, pointer or 0)
+        return self.launch._replace(parameter=parameter)
+
+
+_Seen = tuple[Sequence[Structure], tuple[Any, ...], dict[str, int | None]]
+
+
+def _seen_norm(inputs: Sequence[Structure]) -> _Seen:
+    """Of a layer: its neurons, what its launch depends on, and where it reads."""
+    norm, window = inputs
+    assert isinstance(norm, Norm)
+    assert isinstance(window, Currents)
+    settings = (window.steps, _stride(window), norm.channels, norm.centres, norm.epsilon, norm.gains, norm.bias)
+    return tuple(norm.populations), settings, {"currents": window.data}
+
+
+def _seen_softmax(inputs: Sequence[Structure]) -> _Seen:
+    softmax, window, mask = inputs
+    assert isinstance(softmax, Softmax)
+    assert isinstance(window, Currents)
+    assert isinstance(mask, Mask)
+    settings = (window.steps, _stride(window), window.run, bytes(mask))
+    return tuple(softmax.populations), settings, {"currents": window.data}
+
+
+def _seen_gated(inputs: Sequence[Structure]) -> _Seen:
+    *neurons, gates, ups = inputs
+    assert isinstance(gates, Currents)
+    assert isinstance(ups, Currents)
+    settings = (gates.steps, _stride(gates), ups.steps, _stride(ups))
+    return tuple(neurons), settings, {"gates": gates.data, "ups": ups.data}
 
 
 def _real_size(dtype: torch.dtype) -> int:
@@ -223,3 +290,12 @@ def _gated(
 
 
 _PREPARED = {"las_norm": _norm, "las_softmax": _softmax, "las_gated": _gated}
+_SEEN = {"las_norm": _seen_norm, "las_softmax": _seen_softmax, "las_gated": _seen_gated}
+_STRUCTURES: dict[tuple[str, bool], type[Structure]] = {
+    ("las_norm", False): NormLaunch,
+    ("las_norm", True): WideNormLaunch,
+    ("las_softmax", False): SoftmaxLaunch,
+    ("las_softmax", True): WideSoftmaxLaunch,
+    ("las_gated", False): GatedLaunch,
+    ("las_gated", True): WideGatedLaunch,
+}

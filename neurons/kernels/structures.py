@@ -83,10 +83,10 @@ class Norm(Structure):
     """The populations of an RMSNorm or LayerNorm, and what follows them.
 
     Attributes:
-        neurons: the populations in the order in which they fire, as Python has them.
+        populations: in the order of the fields that point to them, as Python has them.
     """
 
-    neurons: Sequence[Structure]
+    populations: Sequence[Structure]
 
     _fields_ = [
         *((name, POINTER(Thresholds)) for name in ("centred", "scale", "output")),
@@ -103,10 +103,10 @@ class Softmax(Structure):
     """The populations of a softmax.
 
     Attributes:
-        neurons: the populations in the order in which they fire, as Python has them.
+        populations: in the order of the fields that point to them, as Python has them.
     """
 
-    neurons: Sequence[Structure]
+    populations: Sequence[Structure]
 
     _fields_ = [
         *((name, POINTER(Gates)) for name in ("exponential", "reciprocal")),

@@ -11,7 +11,8 @@ import torch
 
 from las_sj.neurons.kernels import cuda_driver
 
-ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+OTHERS = [pytest.param(name, marks=pytest.mark.architectures) for name in ("sm_80", "sm_100")]  # a minute each
+ARCHITECTURES = ["sm_90", *OTHERS]
 MOST_REGISTERS = 64  # so that 1,024 threads run at once on a multiprocessor
 MOST_REGISTERS_OF_FP64 = 128
 PARTS = ("PLAIN", "THRESHOLDS", "GATES", "TABLES", "NORM", "SOFTMAX", "GATED")

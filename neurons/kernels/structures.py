@@ -86,7 +86,7 @@ class Norm(Structure):
         populations: in the order of the fields that point to them, as Python has them.
     """
 
-    populations: Sequence[Structure]
+    populations: Sequence[Any]
 
     _fields_ = [
         *((name, POINTER(Thresholds)) for name in ("centred", "scale", "output")),
@@ -106,7 +106,7 @@ class Softmax(Structure):
         populations: in the order of the fields that point to them, as Python has them.
     """
 
-    populations: Sequence[Structure]
+    populations: Sequence[Any]
 
     _fields_ = [
         *((name, POINTER(Gates)) for name in ("exponential", "reciprocal")),

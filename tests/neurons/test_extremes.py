@@ -13,7 +13,7 @@ from torch import Tensor
 
 from las_sj.neurons import FUNCTIONS, HGNode, MTNode, OATNode
 from las_sj.neurons.code import emit_steps
-from las_sj.neurons.kernels import cuda, host
+from las_sj.neurons.kernels import host
 
 DTYPES = (torch.float32, torch.float64)
 HALF = (torch.float16, torch.bfloat16)

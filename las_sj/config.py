@@ -1,10 +1,13 @@
 """Settings of a conversion."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+import torch
 
 from las_sj.models import NeuronFactory
 from las_sj.neurons import MultiThresholdCode
+from las_sj.neurons.precision import HALF
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class LASConfig:
         outlier_aware: two sub-neurons per site (OAT); False is the paper's single-threshold ablation.
         hg_tolerance: error that HG neurons are fitted to, 1e-7 … 0.1.
         headroom: ranges are this much larger than the largest calibrated value, ≥ 1.
+        power_of_two_units: whether calibration makes θ/n of all neurons that code values powers of two: spikes of up to
+            63 levels are then exact in bf16, fp16 and int8. None: in models of half precision.
         keep_analog: patterns (as in fnmatch) of module names that stay analog.
         seed: seed of generated calibration data.
 
@@ -33,6 +38,7 @@ class LASConfig:
     outlier_aware: bool = True
     hg_tolerance: float = 1e-5
     headroom: float = 1.5
+    power_of_two_units: bool | None = None
     keep_analog: tuple[str, ...] = ()
     seed: int = 0
 
@@ -44,6 +50,8 @@ class LASConfig:
             raise ValueError(f"hg_tolerance must lie in 1e-7…0.1, got {self.hg_tolerance!r}")
         if not _is_number(self.headroom) or not 1 <= self.headroom <= 1024:
             raise ValueError(f"headroom must lie in 1…1024, got {self.headroom!r}")
+        if self.power_of_two_units is not None and not isinstance(self.power_of_two_units, bool):
+            raise ValueError(f"power_of_two_units must be True, False or None, got {self.power_of_two_units!r}")
         patterns = self.keep_analog
         if not isinstance(patterns, list | tuple) or not all(isinstance(item, str) for item in patterns):
             raise ValueError(f"keep_analog must be a list of patterns, got {self.keep_analog!r}")
@@ -58,7 +66,13 @@ class LASConfig:
 
     def factory(self) -> NeuronFactory:
         """Makes neurons with these settings."""
-        return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware)
+        return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware, bool(self.power_of_two_units))
+
+    def settled(self, dtype: torch.dtype) -> "LASConfig":
+        """These settings with the choice made that depends on the dtype of a model."""
+        if self.power_of_two_units is not None:
+            return self
+        return replace(self, power_of_two_units=dtype in HALF)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

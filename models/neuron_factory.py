@@ -13,16 +13,20 @@ class NeuronFactory:
         code: time steps, levels, rounding and spike limit.
         hg_tolerance: error that HG neurons are fitted to.
         outlier_aware: OAT neurons; otherwise one MT neuron each (the paper's ablation).
+        power_of_two_units: whether calibration makes θ/n powers of two.
     """
 
     code: MultiThresholdCode
     hg_tolerance: float = 1e-5
     outlier_aware: bool = True
+    power_of_two_units: bool = False
 
     def coder(self) -> OATNode | MTNode:
         """A neuron that codes values as spikes, thresholds 1."""
         code = (self.code.time_steps, self.code.levels, self.code.rounding, self.code.max_spikes)
-        return OATNode(1.0, 1.0, *code) if self.outlier_aware else MTNode(1.0, *code)
+        node = OATNode(1.0, 1.0, *code) if self.outlier_aware else MTNode(1.0, *code)
+        node.power_of_two_units = self.power_of_two_units
+        return node
 
     def non_linearity(self, function: str) -> HGNode:
         """An HG neuron."""

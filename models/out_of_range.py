@@ -91,7 +91,7 @@ class Ranges:
         captures = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
         fetches = self._looks % _EVERY == 1 and not captures
         for name, node in self.nodes:
-            if fetches or not isinstance(node.counts.out_of_range, Tensor):
+            if fetches or not node.counts.is_elsewhere:
                 yield name, node
 
 

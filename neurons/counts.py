@@ -1,6 +1,6 @@
 """What is counted of a window, and what a node keeps of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 import torch
@@ -88,15 +88,30 @@ class NodeCounts:
 
     Attributes:
         last: counts of the last window, where spikes were counted.
-        out_of_range: inputs outside the neuron's range since the last reset; a tensor stays on its device.
+        added: inputs outside the neuron's range since the last reset, as windows told them.
+        counters: those that kernels on other devices have counted besides, each a tensor that they add to.
         inputs: all inputs since then.
         marked: what `inputs` and `out_of_range` were at the last mark.
     """
 
     last: WindowCounts | None = None
-    out_of_range: Tensor | int = 0
+    added: Tensor | int = 0
+    counters: list[Tensor] = field(default_factory=list)
     inputs: int = 0
     marked: tuple[int, Tensor | int] = (0, 0)
+
+    @property
+    def out_of_range(self) -> Tensor | int:
+        """Inputs outside the neuron's range since the last reset; a tensor stays on its device."""
+        total = self.added
+        for counter in self.counters:
+            total = counter + (total.to(counter.device) if isinstance(total, Tensor) else total)
+        return total
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether `out_of_range` must be fetched from another device."""
+        return bool(self.counters) or isinstance(self.added, Tensor)
 
     def take(self, counts: WindowCounts, inputs: int) -> None:
         """Add a window with so many inputs; threads may do so at once."""
@@ -109,7 +124,7 @@ class NodeCounts:
         with _ADDING:
             self.inputs += inputs
             if isinstance(beyond, Tensor) or beyond:
-                self.out_of_range = self.out_of_range + beyond
+                self.added = self.added + beyond
 
     @property
     def recent(self) -> tuple[int, Tensor | int]:
@@ -124,7 +139,9 @@ class NodeCounts:
     def reset(self) -> None:
         """Forget everything."""
         self.last = None
-        self.out_of_range = self.inputs = 0
+        self.added = self.inputs = 0
+        for counter in self.counters:
+            counter.zero_()  # in place: kernels, and graphs of them, know where it lies
         self.mark()
 
 

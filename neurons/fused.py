@@ -16,13 +16,14 @@ from torch import Tensor
 from las_sj.neurons import traced, watching
 from las_sj.neurons.fetching import fetched
 from las_sj.neurons.hg import HGNode
-from las_sj.neurons.kernels import cuda
+from las_sj.neurons.kernels import cuda, host
 from las_sj.neurons.kernels.choose import kernels_for
 from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
+from las_sj.neurons.precision import HALF
 from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
 
-AnyCounts = Counts | cuda.DeviceCounts
+Emitted = tuple[Tensor, list[Counts] | None]
 
 
 def fusable(nodes: Sequence[WindowNode], x: Tensor, *, as_train: bool) -> bool:
@@ -86,15 +87,13 @@ def norm(
         return None
     ends = [None if end is None else end.data_ptr() for end in (gains, bias)]
 
-    def run(x: Tensor) -> tuple[Tensor, list[AnyCounts]]:
+    def run(x: Tensor) -> Emitted:
         window, x = kernels.described(x)
         shape = (nodes[-1].time_steps, *x.shape[1:]) if as_train else x.shape[1:]
         centred, square, rsqrt, scale, output = _structures(nodes, x)
         populations = (centred, scale, output, square, rsqrt)
         layer = nodes[-1].population.layer_of(Norm, populations, channels, centres, epsilon, *ends)
-        emitted: tuple[Tensor, list[AnyCounts]]
-        emitted = kernels.emit_layer("las_norm", (layer, window), shape, x, as_train, len(nodes))
-        return emitted
+        return _emit(kernels, "las_norm", (layer, window), shape, x, nodes, as_train=as_train)
 
     with fetched(nodes):
         y, counts, rows = _counted(run, (x,), live)
@@ -108,6 +107,7 @@ def softmax(
     mask: Tensor | None,
     *,
     as_train: bool,
+    dtype: torch.dtype | None = None,
 ) -> Tensor | None:
     """softmax(x + mask), coded.
 
@@ -116,6 +116,7 @@ def softmax(
         x: currents of scores [S, a, b, c, S_q, S_k], or with fewer dimensions before S_q.
         mask: additive, broadcastable to x without its steps, or None.
         as_train: whether trains [T, ...] are returned, or their sums.
+        dtype: of the output, where a kernel can write what it is needed in; else it is that of `x`.
 
     Returns:
         The layer's output, or None where its populations must run one by one.
@@ -138,8 +139,8 @@ def softmax(
         populations = (exponential, reciprocal, weight, scale, probability)
         layer = nodes[-1].population.layer_of(Softmax, populations)
         inputs = (layer, window, covering)
-        y: Tensor
-        y, counts = kernels.emit_layer("las_softmax", inputs, shape, x, as_train, len(nodes))
+        narrow = dtype if dtype in HALF and x.dtype == torch.float32 and not as_train else None
+        y, counts = _emit(kernels, "las_softmax", inputs, shape, x, nodes, as_train=as_train, dtype=narrow)
     _tell(nodes, counts, [x[0].numel() // size for size in (1, 1, keys, keys, 1)])
     return y
 
@@ -171,13 +172,11 @@ def gated_product(
     if kernels is None:
         return None
 
-    def run(gate: Tensor, up: Tensor) -> tuple[Tensor, list[AnyCounts]]:
+    def run(gate: Tensor, up: Tensor) -> Emitted:
         (first, gate), (second, up) = kernels.described(gate), kernels.described(up)
         shape = (nodes[-1].time_steps, *gate.shape[1:]) if as_train else gate.shape[1:]
         neurons = _structures(nodes, gate)
-        emitted: tuple[Tensor, list[AnyCounts]]
-        emitted = kernels.emit_layer("las_gated", (*neurons, first, second), shape, gate, as_train, len(nodes))
-        return emitted
+        return _emit(kernels, "las_gated", (*neurons, first, second), shape, gate, nodes, as_train=as_train)
 
     with fetched(nodes):
         y, counts, rows = _counted(run, (gate, up), live)
@@ -185,19 +184,37 @@ def gated_product(
     return y
 
 
+def _emit(
+    kernels: ModuleType,
+    name: str,
+    inputs: Sequence[Structure],
+    shape: Sequence[int],
+    x: Tensor,
+    nodes: Sequence[WindowNode],
+    *,
+    as_train: bool,
+    dtype: torch.dtype | None = None,
+) -> Emitted:
+    """What a layer emits, and the counts of each population where the host has them: those of GPUs stay there.
+
+    `dtype` is what a GPU's kernel emits, where that is not the type of `x`.
+    """
+    if kernels is host:
+        return host.emit_layer(name, inputs, shape, x, as_train, len(nodes))
+    return cuda.emit_layer(name, inputs, shape, x, as_train, nodes[-1].population.counter(x, nodes), dtype), None
+
+
 def _counted(
-    run: Callable[..., tuple[Tensor, list[AnyCounts]]], inputs: tuple[Tensor, ...], live: Tensor | None
-) -> tuple[Tensor, list[AnyCounts], int]:
+    run: Callable[..., Emitted], inputs: tuple[Tensor, ...], live: Tensor | None
+) -> tuple[Tensor, list[Counts] | None, int]:
     """What a layer emits for inputs [S, ..., C], and the counts of its live rows and how many these are.
 
     On a GPU, which nobody waits for, the counts are those of all rows.
     """
     y, counts = run(*inputs)
-    if live is None:
+    if live is None or counts is None:
         return y, counts, inputs[0][0, ..., 0].numel()
     live = live.squeeze(-1)
-    if y.device.type == "cuda":
-        return y, counts, int(live.sum())
     if any(count.beyond for count in counts):
         counts = run(*(x[:, live] for x in inputs))[1]  # rows do not know of each other
     return y, counts, int(live.sum())
@@ -231,6 +248,6 @@ def _structures(nodes: Sequence[WindowNode], x: Tensor) -> list[Structure]:
     return [node.population.structure(x) for node in nodes]
 
 
-def _tell(nodes: Sequence[WindowNode], counts: Sequence[AnyCounts], inputs: Sequence[int]) -> None:
-    for node, count, size in zip(nodes, counts, inputs, strict=True):
-        node.counts.add(size, count.beyond)
+def _tell(nodes: Sequence[WindowNode], counts: Sequence[Counts] | None, inputs: Sequence[int]) -> None:
+    for index, (node, size) in enumerate(zip(nodes, inputs, strict=True)):
+        node.counts.add(size, 0 if counts is None else counts[index].beyond)

@@ -6,7 +6,6 @@ from las_sj.neurons import watching
 from las_sj.neurons.code import MultiThresholdCode
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.seen_values import SeenValues
-from las_sj.neurons.soundness import bounded
 from las_sj.neurons.threshold_node import ThresholdNode, as_threshold
 
 
@@ -64,4 +63,4 @@ class MTNode(ThresholdNode):
 
     def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
         """Set θ to the largest magnitude that can occur, or that was seen, with headroom."""
-        self.theta.data.fill_(bounded(upper_bound or seen.largest * headroom or 1.0))
+        self.theta.data.fill_(self.threshold_for(upper_bound or seen.largest * headroom or 1.0))

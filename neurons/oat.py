@@ -9,7 +9,6 @@ from las_sj.neurons import watching
 from las_sj.neurons.code import MultiThresholdCode
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.seen_values import SeenValues
-from las_sj.neurons.soundness import bounded
 from las_sj.neurons.threshold_node import ThresholdNode, as_threshold
 from las_sj.neurons.thresholds import solve_thresholds
 
@@ -85,9 +84,11 @@ class OATNode(ThresholdNode):
 
     def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
         """Set θ_outlier to the largest magnitude, with headroom, and θ_normal for the least squared error."""
-        limit = bounded(upper_bound or seen.largest * headroom or 1.0)
-        normal, outlier = solve_thresholds(seen.histogram, limit, self.code, True)
-        self.theta_normal.data.fill_(bounded(normal))
+        limit = self.threshold_for(upper_bound or seen.largest * headroom or 1.0)
+        normal, outlier = solve_thresholds(
+            seen.histogram, limit, self.code, True, whole_octaves=self.power_of_two_units
+        )
+        self.theta_normal.data.fill_(self.threshold_for(normal))
         self.theta_outlier.data.fill_(outlier)
 
     def outliers(self, v: Tensor) -> Tensor:

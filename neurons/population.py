@@ -2,8 +2,9 @@
 
 import itertools
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ctypes import Structure, pointer
+from threading import Lock
 from types import ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
@@ -41,6 +42,7 @@ def _lie_with(x: Tensor, tables: list[Tensor]) -> bool:
 
 _PROCESS = uuid.uuid4().hex  # tags must not be those of another process, whose programs may run here
 _NUMBERS = itertools.count()
+_MAKING = Lock()  # of counters: one for all, since modules with locks cannot be copied
 _TAGGED: "WeakValueDictionary[str, Population]" = WeakValueDictionary()
 
 
@@ -65,6 +67,7 @@ class Population:
         _TAGGED[self.tag] = self
         self._known: tuple[Any, Structure] | None = None
         self._layer: tuple[Any, Structure] | None = None
+        self._counters: dict[tuple[torch.device, int], Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"node": self.node}  # addresses mean nothing to a copy, and it has a tag of its own
@@ -121,6 +124,22 @@ class Population:
         self._layer = (key, layer)
         return layer
 
+    def counter(self, x: Tensor, nodes: Sequence[NeuronContract] | None = None) -> Tensor:
+        """What kernels on the device of `x` add their counts to, int64 [populations, 3], made at its first use.
+
+        Args:
+            x: an input.
+            nodes: of a layer whose last population this is; None: of this population alone.
+        """
+        nodes = nodes or (self.node,)
+        key = (x.device, len(nodes))
+        with _MAKING:
+            if key not in self._counters:
+                self._counters[key] = torch.zeros((len(nodes), 3), dtype=torch.int64, device=x.device)
+                for node, counts in zip(nodes, self._counters[key], strict=True):
+                    node.counts.counters.append(counts[2])
+            return self._counters[key]
+
     def working(self, v: Tensor) -> Tensor:
         """Half precision holds values, not membrane dynamics; kernels that take it compute in single precision."""
         return v.float() if v.dtype in HALF and self.kernels(v) is None else v
@@ -172,7 +191,9 @@ class Population:
         return v, y
 
     def fire_unobserved(self, x: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor | None:
-        """As `fire_by_kernels` where nobody observes the node, on a processor, by the shortest way: most calls are so.
+        """As `fire_by_kernels` where nobody observes the node, by the shortest way: most calls are so.
+
+        On a GPU inputs of padding are counted like others: nobody waits to know which they are.
 
         Args:
             x: currents [S, B, ...] for a train, or their sum [B, ...].
@@ -183,14 +204,19 @@ class Population:
             What was emitted, or None where `fire_by_kernels` must be asked.
         """
         node = self.node
-        if not x.is_contiguous() or kernels_for(node.backend, x) is not host:
+        kernels = kernels_for(node.backend, x)
+        if kernels is None or (kernels is host and not x.is_contiguous()):
             return None
         tables = node.kernel_tables(x)
         known = self._known
         if tables is None or known is None or known[0] != self._key(x, tables):
             return None
-        y, beyond = host.emit_unobserved(known[1], x, node.time_steps if as_train else None)
-        if fan_out is None:
+        beyond, time_steps = 0, node.time_steps if as_train else None
+        if kernels is host:
+            y, beyond = host.emit_unobserved(known[1], x, time_steps)
+        else:
+            y = cuda.emit_unobserved(known[1], x, time_steps, self.counter(x))
+        if fan_out is None or kernels is cuda:
             node.counts.add(x.numel() // x.shape[0] if as_train else x.numel(), beyond)
         else:
             self._take(WindowCounts(out_of_range=beyond), x if as_train else x.unsqueeze(0), fan_out)

@@ -11,8 +11,9 @@ from las_sj.neurons.counting import can_look_up, count_spikes, most_spikes
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.kernels.structures import Code, Thresholds
 from las_sj.neurons.row_octaves import ROUNDING_ALLOWANCE, RowGatedNode
-from las_sj.neurons.soundness import fault_of_threshold, fault_of_type
+from las_sj.neurons.soundness import bounded, fault_of_threshold, fault_of_type
 from las_sj.neurons.surrogate import StraightThroughCode
+from las_sj.neurons.thresholds import least_with_power_of_two_unit
 
 
 def as_threshold(name: str, value: float | Tensor) -> nn.Parameter:
@@ -37,7 +38,12 @@ class ThresholdNode(RowGatedNode):
     Args:
         code: time steps, levels, rounding and spike limit.
         step_mode, backend: as in WindowNode.
+
+    Attributes:
+        power_of_two_units: whether calibration makes θ/n powers of two, so that spikes are exact in half precision.
     """
+
+    power_of_two_units: bool = False
 
     def __init__(self, code: MultiThresholdCode, step_mode: str, backend: str) -> None:
         super().__init__(code.time_steps, step_mode, backend)
@@ -105,6 +111,11 @@ class ThresholdNode(RowGatedNode):
     def rows(self, v: Tensor) -> Tensor:
         """`v` as rows of channels where thresholds are per channel, else as one row."""
         return v.reshape(-1, v.shape[-1]) if self.per_channel else v.reshape(-1)
+
+    def threshold_for(self, limit: float) -> float:
+        """A threshold from `limit` on, as small as the units that are asked for let it be."""
+        limit = bounded(limit)
+        return least_with_power_of_two_unit(limit, self.code.levels) if self.power_of_two_units else limit
 
     def with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """encode(v) with straight-through gradients to `v` and, as in LSQ, to the thresholds."""

@@ -1,9 +1,12 @@
 """Thresholds from statistics of the values that a site codes: least squared error of the code itself."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from las_sj.neurons.code import MultiThresholdCode, accumulate
+from las_sj.neurons.soundness import MOST
 
 BINS_PER_OCTAVE = 32
 _SHIFT = 18  # bits of a fp32 number below exponent and the first five bits of its mantissa
@@ -32,8 +35,14 @@ def bin_centres() -> Tensor:
     return bits.view(torch.float32).double()
 
 
+def least_with_power_of_two_unit(limit: float, levels: int) -> float:
+    """The least threshold θ ≥ `limit`, a bounded one, with θ/levels a power of two; the largest one beyond them."""
+    theta = levels * 2.0 ** math.ceil(math.log2(limit / levels))
+    return theta if theta <= MOST else theta / 2
+
+
 def solve_thresholds(
-    histogram: Tensor, limit: float, code: MultiThresholdCode, outlier_aware: bool
+    histogram: Tensor, limit: float, code: MultiThresholdCode, outlier_aware: bool, *, whole_octaves: bool = False
 ) -> tuple[float, float]:
     """The base thresholds with the least squared coding error.
 
@@ -42,6 +51,7 @@ def solve_thresholds(
         limit: the largest magnitude that must be in range.
         code: the settings of the neuron.
         outlier_aware: whether there are two sub-neurons.
+        whole_octaves: whether θ_normal must be a power of two times θ_outlier.
 
     Returns:
         (θ_normal, θ_outlier); equal where there is one sub-neuron, or nothing to gain from two.
@@ -50,7 +60,8 @@ def solve_thresholds(
     values, weights = bin_centres()[occupied], histogram[occupied].double()
     if not outlier_aware or len(values) == 0:
         return limit, limit
-    errors = _squared_errors(values, weights, limit, code)  # of candidate thresholds, coarsest first
+    per_octave = 1 if whole_octaves else _CANDIDATES_PER_OCTAVE
+    errors = _squared_errors(values, weights, limit, code, per_octave)  # of candidate thresholds, coarsest first
     below = values.unsqueeze(0) <= errors.thresholds.unsqueeze(1)  # [candidates, values]
     total = torch.where(below, errors.per_value, errors.per_value[0]).sum(1)
     best = int(total.argmin())
@@ -65,9 +76,11 @@ class _Errors:
         self.per_value = per_value
 
 
-def _squared_errors(values: Tensor, weights: Tensor, limit: float, code: MultiThresholdCode) -> _Errors:
-    steps = torch.arange(_CANDIDATES_PER_OCTAVE * _OCTAVES_SEARCHED, dtype=torch.float64)
-    thresholds = limit * 2.0 ** (-steps / _CANDIDATES_PER_OCTAVE)
+def _squared_errors(
+    values: Tensor, weights: Tensor, limit: float, code: MultiThresholdCode, per_octave: int
+) -> _Errors:
+    steps = torch.arange(per_octave * _OCTAVES_SEARCHED, dtype=torch.float64)
+    thresholds = limit * 2.0 ** (-steps / per_octave)
     # Two points of each bin, so that no candidate is favoured because centres fall on its levels.
     spread = 0.25 / BINS_PER_OCTAVE
     per_value = torch.zeros(len(thresholds), len(values), dtype=torch.float64)

@@ -191,6 +191,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--hg-tolerance", type=float, metavar="E", help="error of HG neurons (1e-5)")
     group.add_argument("--headroom", type=float, metavar="F", help="range over calibrated maximum (1.5)")
+    group.add_argument(
+        "--power-of-two-units",
+        action=argparse.BooleanOptionalAction,
+        help="make spikes exact in bf16, fp16 and int8 (in models of half precision)",
+    )
     group.add_argument("--keep-analog", nargs="+", metavar="PATTERN", help="modules that stay analog")
     group.add_argument("--seed", type=int)
 

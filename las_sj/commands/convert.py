@@ -57,7 +57,8 @@ def _convert(request: ConvertRequest, texts: Texts | None, places: dict[str, Any
     gap = executions_gap(snn, data.evaluation[0])
     seconds = {"convert": converted - start, "compare": time.perf_counter() - converted}
     source = request.model or "the default model (GPT-2, Tiny Shakespeare)"
-    report = conversion_report(snn, source, request.config, data.source, quality, monitor, gap, seconds)
+    settings = snn.config.quantization_config.settings
+    report = conversion_report(snn, source, settings, data.source, quality, monitor, gap, seconds)
     _write(request, snn, tokenizer, data, report)
     print(f"{report.summary()}\n\n{_written(request)}")
 

@@ -51,7 +51,7 @@ def convert(
 
     The model is as it was after any of them, and after an interruption.
     """
-    config = config or LASConfig()
+    config = (config or LASConfig()).settled(model.dtype)
     if is_converted(model):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
     family_of(model)  # raises before anything runs

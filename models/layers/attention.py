@@ -14,25 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
+from transformers.masking_utils import sdpa_mask
 
 from las_sj.models.dropout import kept
 from las_sj.models.layers.cache import CacheWrite, catch_write, pending, take_pending
 from las_sj.models.layers.linear import synapses_of
 from las_sj.models.layers.pairs import LazyPairs, LazyScores, Pairs, live_pairs
 from las_sj.models.layers.products import matmul, spiking_matmul
+from las_sj.models.layers.score_mask import MASKED, HiddenPairs, looked_over
 from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.softmax import SpikingSoftmax
 from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.layers.tiles import Operands, Past, joined, tiles_of
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import WindowNode
 from las_sj.neurons.precision import at_least_single
 
 NAME = "las_sj"
 ANALOG = "las_analog"  # mark of attention modules that stay analog
-_MASKED = {torch.float16: -3e4, torch.bfloat16: -1e9, torch.float32: -1e9, torch.float64: -1e9}
-Past = tuple[Tensor, Tensor] | None  # keys and values that act as weights
-_BLOCK = 1 << 17  # scores of a temporal call handled at a time: bounds memory, and stays in the cache
 
 
 class SpikingAttentionCore(SpikingSoftmax):
@@ -103,11 +102,10 @@ class SpikingAttentionCore(SpikingSoftmax):
             if self._is_recorded:
                 _ = pairs.found  # which tells new keys from those that the cache holds, as long as it does
             key, value, past = self._store(write, key, value)
-        if mask is not None:
-            mask = _finite(_additive(mask, at_least_single(query.dtype)))
-        if self.execution.temporal:
-            return self._attend_in_time(query, key, value, mask, pairs, past, dropout)
-        return self._attend(query, key, value, mask, pairs, dropout)
+        if not self.execution.temporal:
+            return self._attend(Operands(query, key, value), mask, pairs, dropout)
+        query, key, value = (self.execution.split_time(x) for x in (query, key, value))
+        return self.execution.merge_time(self._attend(Operands(query, key, value, past), mask, pairs, dropout))
 
     def _store(self, write: CacheWrite, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Past]:
         """Put coded keys and values into the cache.
@@ -136,116 +134,77 @@ class SpikingAttentionCore(SpikingSoftmax):
                 mask = mask[: query[0] // self.execution.time_steps]
         call = self.execution.call
         token_mask = None if call is None else call.token_mask
-        least = 0.0 if mask is None or mask.dtype == torch.bool else _MASKED[mask.dtype] / 2
+        least = 0.0 if mask is None or mask.dtype == torch.bool else MASKED[mask.dtype] / 2
         live = live_pairs(mask, token_mask, (queries, keys), least)
         return Pairs(live, query[1] // key[1], queries, keys)
 
-    def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, pairs: LazyPairs, dropout: float
+    def _attend(self, operands: Operands, mask: Tensor | None, pairs: LazyPairs, dropout: float) -> Tensor:
+        """Attend tile by tile, so that scores do not stand in memory whole: [..., B, H_kv, G, S_q, D]."""
+        heads = operands.shape[1]
+        looked = None if mask is None else looked_over(mask, operands.shape[:4], self.execution.call)
+        drop = kept(operands.query.new_empty(operands.shape), dropout) if dropout else None
+        tiles, dtype = tiles_of(operands, looked), at_least_single(operands.query.dtype)
+        if len(tiles) == 1:
+            whole = None if looked is None else looked.whole(dtype)
+            return self._attend_tile(operands, whole, pairs.of_scores(heads), drop)
+        outputs = []
+        for tile in tiles:
+            hidden = None if looked is None else looked.part(tile.batch, tile.heads, tile.block, dtype)
+            dropped = None if drop is None else tile.of_scores(drop)
+            outputs.append(self._attend_tile(operands.of(tile), hidden, pairs.of_scores(heads, tile), dropped))
+        return joined(outputs, tiles, operands.shape)
+
+    def _attend_tile(
+        self, operands: Operands, mask: Tensor | HiddenPairs | None, scoring: LazyScores, drop: Tensor | None
     ) -> Tensor:
-        groups = query.shape[2]
-        scores = matmul(query.flatten(2, 3), key.transpose(-1, -2)).unflatten(2, (groups, -1))
-        mask = None if mask is None else _grouped(mask, key.shape[1], groups)
-        probabilities = self.probabilities(scores, mask, pairs.of_scores(key.shape[1]), query.shape[-1])
+        """Attend for some heads and queries.
+
+        Args:
+            operands: their part of the operands.
+            mask: what hides some of their scores.
+            scoring: which scores take part.
+            drop: factors of the probabilities; or None.
+        """
+        query, key, value, past = operands.query, operands.key, operands.value, operands.past
+        groups = query.shape[-3]
+        if operands.shape[-1] == 0:  # the mask hides all
+            return query.new_zeros((*query.shape[:-1], value.shape[-1]))
+        scores = self._scores(query.flatten(-3, -2), key, past).unflatten(-2, (groups, -1))
+        if self.execution.temporal:
+            probabilities = self.probability_trains(scores, mask, scoring, query.shape[-1])
+        else:
+            probabilities = self.probabilities(scores, mask, scoring, query.shape[-1], value.dtype)
         probabilities = probabilities.to(value.dtype)
-        if dropout:
-            probabilities = probabilities * kept(probabilities, dropout)
-        return torch.matmul(probabilities.flatten(2, 3), value).unflatten(2, (groups, -1))
+        probabilities = (probabilities if drop is None else probabilities * drop).flatten(-3, -2)
+        return self._outputs(probabilities, value, past).to(value.dtype).unflatten(-2, (groups, -1))
+
+    def _scores(self, query: Tensor, key: Tensor, past: Past) -> Tensor:
+        """[..., B, H_kv, G·S_q, D] and [..., B, H_kv, S_k, D] to [..., B, H_kv, G·S_q, S_past + S_k]."""
+        if not self.execution.temporal:
+            return matmul(query, key.transpose(-1, -2))
+        scores = spiking_matmul(query, key.transpose(-1, -2))
+        return scores if past is None else torch.cat([_matmul_in_time(query, past[0].transpose(-1, -2)), scores], -1)
+
+    def _outputs(self, probabilities: Tensor, value: Tensor, past: Past) -> Tensor:
+        """[..., B, H_kv, G·S_q, S_past + S_k] and [..., B, H_kv, S_k, D] to [..., B, H_kv, G·S_q, D]."""
+        if not self.execution.temporal:
+            return torch.matmul(probabilities, value)
+        if past is None:
+            return spiking_matmul(probabilities, value)
+        first = past[1].shape[-2]
+        output = spiking_matmul(probabilities[..., first:], value)
+        output += _matmul_in_time(probabilities[..., :first], past[1])
+        return output
 
     @property
     def _is_recorded(self) -> bool:
         nodes = (self.query_node, self.key_node, self.value_node, *self.softmax_nodes)
         return any(node.recorder is not None for node in nodes)
 
-    def _attend_in_time(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        pairs: LazyPairs,
-        past: Past,
-        dropout: float,
-    ) -> Tensor:
-        query, key, value = (self.execution.split_time(x) for x in (query, key, value))
-        batch, heads, groups, length = query.shape[1:5]
-        flat_query, flat_key, flat_value = (x.flatten(1, 2) for x in (query, key, value))  # [T, B·H_kv, ...]
-        flat_past = None if past is None else (past[0].flatten(0, 1), past[1].flatten(0, 1))
-        keys = key.shape[-2] + (0 if past is None else past[0].shape[-2])
-        if mask is not None:
-            mask = _grouped(mask[:batch], heads, groups)
-            mask = mask.expand(batch, heads, groups, length, -1).flatten(0, 1)
-        drop = kept(query.new_empty(batch * heads, groups, length, keys), dropout) if dropout else None
-        size = max(1, _BLOCK // max(1, groups * length * keys))
-        outputs = []
-        for part in (slice(start, start + size) for start in range(0, batch * heads, size)):
-            mask_part = None if mask is None else mask[part]
-            past_part = None if flat_past is None else (flat_past[0][part], flat_past[1][part])
-            spikes = (flat_query[:, part], flat_key[:, part], flat_value[:, part])
-            scoring = pairs.of_blocks(batch, heads, part)
-            drop_part = None if drop is None else drop[part]
-            outputs.append(self._attend_block(spikes, mask_part, past_part, scoring, drop_part))
-        output = torch.cat(outputs, 1).unflatten(1, (batch, heads))  # [T, B, H_kv, G, S_q, D]
-        return self.execution.merge_time(output)
-
-    def _attend_block(
-        self,
-        spikes: tuple[Tensor, Tensor, Tensor],
-        mask: Tensor | None,
-        past: Past,
-        scoring: LazyScores,
-        drop: Tensor | None,
-    ) -> Tensor:
-        """Attend for N heads of keys.
-
-        Args:
-            spikes: queries [T, N, G, S_q, D], keys and values [T, N, S_k, D].
-            mask: [N, G, S_q, S] or None.
-            past: keys and values [N, S−S_k, D] that act as weights, or None.
-            scoring: which scores take part.
-            drop: factors of the probabilities, [N, G, S_q, S]; or None.
-        """
-        query, key, value = spikes
-        groups = query.shape[2]
-        flat_query = query.flatten(2, 3)
-        scores = spiking_matmul(flat_query, key.transpose(-1, -2))
-        if past is not None:
-            scores = torch.cat([_matmul_in_time(flat_query, past[0].transpose(-1, -2)), scores], -1)
-        scores = scores.unflatten(2, (groups, -1))
-        probabilities = self.probability_trains(scores, mask, scoring, query.shape[-1]).to(value.dtype)
-        probabilities = (probabilities if drop is None else probabilities * drop).flatten(2, 3)
-        if past is None:
-            return spiking_matmul(probabilities, value).unflatten(2, (groups, -1)).to(value.dtype)
-        first = past[0].shape[-2]
-        output = spiking_matmul(probabilities[..., first:], value)
-        output += _matmul_in_time(probabilities[..., :first], past[1])
-        return output.unflatten(2, (groups, -1)).to(value.dtype)
-
 
 def _matmul_in_time(train: Tensor, weights: Tensor) -> Tensor:
-    """Trains [T, N, M, K] times what a cache holds, [N, K, L]; [T, N, M, L], in single precision at least."""
+    """Trains [T, ..., M, K] times what a cache holds, [..., K, L]; [T, ..., M, L], in single precision at least."""
     return matmul(train, weights.expand(len(train), *weights.shape))
-
-
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask, additive or bool, as it is added to scores of a type: finite, whatever its own type can hold."""
-    least = _MASKED[dtype]
-    if mask.dtype == torch.bool:
-        return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, least)
-    if mask.dtype == dtype:
-        return mask.clamp(min=least)
-    return mask.to(dtype).masked_fill(mask <= _MASKED[mask.dtype] / 2, least)
-
-
-def _finite(mask: Tensor) -> Tensor:
-    """A mask without rows that hide everything: nobody reads them, and scores would be lost in the mask's rounding."""
-    hidden = mask.amax(-1, keepdim=True) <= _MASKED[mask.dtype] / 2
-    return mask.masked_fill(hidden, 0.0)
-
-
-def _grouped(mask: Tensor, heads: int, groups: int) -> Tensor:
-    """[B, 1 or H, S_q, S_k] to [B, 1 or H_kv, 1 or G, S_q, S_k]."""
-    return mask.unsqueeze(1) if mask.shape[1] == 1 else mask.unflatten(1, (heads, groups))
 
 
 class SpikingAttention(SpikingLayer):
@@ -311,9 +270,27 @@ def las_attention_forward(
         raise RuntimeError(
             f"{type(module).__name__} is not spiking: attn_implementation={NAME!r} is for models that las_sj converted"
         )
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        attention_mask = _as_eager(attention_mask, query.dtype)
     native = vars(sys.modules[type(module).__module__])["eager_attention_forward"]  # the ANN's own
     return native(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
 
 
+def _as_eager(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask as the ANN's own code adds it to scores."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def visible_pairs(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+    """transformers' mask interface: bool [B, 1, S_q, S_k], True where a pair takes part; None for all.
+
+    Never None for a causal mask: nothing else tells attention of it. Sequences without padding share one mask.
+    """
+    kwargs["allow_is_causal_skip"] = False
+    if attention_mask is not None and attention_mask.device.type == "cpu" and bool(attention_mask.all()):
+        attention_mask = None
+    return sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
+
+
 AttentionInterface.register(NAME, las_attention_forward)
-AttentionMaskInterface.register(NAME, eager_mask)  # without it, padding would be attended to
+AttentionMaskInterface.register(NAME, visible_pairs)  # without it, padding would be attended to

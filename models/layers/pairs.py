@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from las_sj.models.layers.cache import CacheWrite
+from las_sj.models.layers.tiles import Tile
 from las_sj.neurons import FanOut
 
 
@@ -77,14 +78,9 @@ class ScorePairs:
         keys = self.live.sum(-1, keepdim=True)
         return FanOut(keys > 0, keys)
 
-    def blocks(self, batch: int, heads: int) -> "ScorePairs":
-        """[B, H_kv or 1, G or 1, S_q, S_k] as [B·H_kv, G or 1, S_q, S_k]."""
-        if self.live is None:
-            return self
-        return ScorePairs(self.live.expand(batch, heads, *self.live.shape[2:]).flatten(0, 1), self.keys)
-
-    def __getitem__(self, part: slice) -> "ScorePairs":
-        return ScorePairs(None if self.live is None else self.live[part], self.keys)
+    def of(self, tile: Tile) -> "ScorePairs":
+        """Those of a tile."""
+        return self if self.live is None else ScorePairs(tile.of_scores(self.live), self.keys)
 
 
 class LazyPairs:
@@ -110,13 +106,11 @@ class LazyPairs:
         """Fan-out of the `new` keys, or values, of this call."""
         return self.found.of_keys(0 if write is None else write.first_slot(self.found.keys, new), new)
 
-    def of_scores(self, heads: int) -> "LazyScores":
-        """The pairs in the layout of scores with `heads` heads of keys."""
-        return LazyScores(lambda: self.found.of_scores(heads))
-
-    def of_blocks(self, batch: int, heads: int, part: slice) -> "LazyScores":
-        """The pairs in the layout of some of B·H_kv blocks of scores."""
-        return LazyScores(lambda: self.found.of_scores(heads).blocks(batch, heads)[part])
+    def of_scores(self, heads: int, tile: Tile | None = None) -> "LazyScores":
+        """The pairs in the layout of scores with `heads` heads of keys, or of a tile of them."""
+        if tile is None:
+            return LazyScores(lambda: self.found.of_scores(heads))
+        return LazyScores(lambda: self.found.of_scores(heads).of(tile))
 
 
 class LazyScores:

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from las_sj.models.layers.pairs import LazyScores
 from las_sj.models.layers.products import spiking_product, subtract_running_max
+from las_sj.models.layers.score_mask import HiddenPairs
 from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import HGNode, WindowNode, fused
+
+Mask = Tensor | HiddenPairs | None
 
 
 class SpikingSoftmax(SpikingLayer):
@@ -54,18 +58,23 @@ class SpikingSoftmax(SpikingLayer):
         """Neurons of exponentials, weights, reciprocals, scale and probabilities."""
         return self.exp_node, self.weight_node, self.reciprocal_node, self.scale_node, self.probability_node
 
-    def probabilities(self, scores: Tensor, mask: Tensor | None, scoring: LazyScores, channels: int) -> Tensor:
+    def probabilities(
+        self, scores: Tensor, mask: Mask, scoring: LazyScores, channels: int, dtype: torch.dtype | None = None
+    ) -> Tensor:
         """softmax(scores + mask), coded.
 
         Args:
             scores: accumulated, [B, H_kv, G, S_q, S_k].
-            mask: additive, broadcastable to them, or None.
+            mask: additive, broadcastable to them; or pairs that are hidden; or None.
             scoring: which scores take part.
             channels: of a value, which each probability is multiplied with.
+            dtype: what they are needed in; what is returned may have that of the scores.
         """
         if self.softcap is not None:
             scores = self.fire(self.cap_node, scores / self.softcap, scoring.each) * self.softcap
-        coded = fused.softmax(self.softmax_nodes, scores.unsqueeze(0), mask, as_train=False)
+        if isinstance(mask, HiddenPairs):
+            scores, mask = mask.hide(scores, 1), None
+        coded = fused.softmax(self.softmax_nodes, scores.unsqueeze(0), mask, as_train=False, dtype=dtype)
         if coded is not None:
             return coded
         scores = scores if mask is None else scores + mask
@@ -75,17 +84,19 @@ class SpikingSoftmax(SpikingLayer):
         scale = self.fire(self.scale_node, scale, scoring.per_query)
         return self.fire(self.probability_node, weights * scale, partial(scoring.each, channels))
 
-    def probability_trains(self, scores: Tensor, mask: Tensor | None, scoring: LazyScores, channels: int) -> Tensor:
+    def probability_trains(self, scores: Tensor, mask: Mask, scoring: LazyScores, channels: int) -> Tensor:
         """softmax(scores + mask) as trains.
 
         Args:
-            scores: currents [T, N, G, S_q, S_k].
-            mask: additive, broadcastable to them without T, or None.
+            scores: currents [T, B, H_kv, G, S_q, S_k].
+            mask: additive, broadcastable to them without T; or pairs that are hidden; or None.
             scoring: which scores take part.
             channels: of a value, which each probability is multiplied with.
         """
         if self.softcap is not None:
             scores = self.emit(self.cap_node, scores / self.softcap, scoring.each) * self.softcap
+        if isinstance(mask, HiddenPairs):
+            scores, mask = mask.hide(scores, self.execution.time_steps), None
         coded = fused.softmax(self.softmax_nodes, scores, mask, as_train=True)
         if coded is not None:
             return coded

@@ -54,8 +54,8 @@ _PATTERNS = 1 << 16
 _TABLE_BYTES = {Thresholds: _PATTERNS, Gates: 2 * _PATTERNS}  # odd functions need half
 _FITS_TWICE = 113 << 10  # bytes of shared memory that leave room for another block
 
-# Threads of a block, as cuda.cu has them, and blocks for each multiprocessor: as many as run at once, or more where they
-# write much.
+# Threads of a block, as cuda.cu has them, and blocks for each multiprocessor: as many as run at once, or more where
+# they write much.
 _PLAIN, _SUMS, _TRAINS, _GATES, _TABLES = (256, 16), (256, 8), (256, 32), (512, 4), (1024, 2)
 
 
@@ -106,6 +106,29 @@ def emit(
     return emitted, v, DeviceCounts(*counts.unbind())
 
 
+def emit_unobserved(neurons: Structure, x: Tensor, time_steps: int | None, counter: Tensor) -> Tensor:
+    """Run a population over one window for nothing but what it emits.
+
+    Args:
+        neurons: `Thresholds` or `Gates`.
+        x: currents [S, ...] for trains [T, ...], or their sum [...].
+        time_steps: T for trains; None for sums.
+        counter: int64 [1, 3], to which inputs out of range are added.
+    """
+    currents = x.unsqueeze(0) if time_steps is None else x
+    shape = currents.shape[1:]
+    emitted = currents.new_empty(shape if time_steps is None else (time_steps, *shape))
+    if not emitted.numel():
+        return emitted
+    currents = currents if currents[0].is_contiguous() else currents.contiguous()
+    what = _quick(neurons, currents, emitted, counter, as_train=time_steps is not None, counted=False)
+    if what is None:
+        outputs = (None, emitted) if time_steps is not None else (emitted, None)
+        what = _plain(neurons, currents, (None, *outputs, None, None, counter))
+    _launch(what, currents.device)
+    return emitted
+
+
 def spikes(neurons: Structure, v: Tensor, time_steps: int) -> Tensor:
     """The spikes of membrane potentials [...] as signed levels, int8 [T, ...], of codes with at most 63 levels."""
     levels = torch.empty((time_steps, *v.shape), dtype=torch.int8, device=v.device)
@@ -125,18 +148,27 @@ def described(currents: Tensor) -> tuple[Currents, Tensor]:
 
 
 def emit_layer(
-    name: str, inputs: Sequence[Structure], shape: Sequence[int], currents: Tensor, as_train: bool, populations: int
-) -> tuple[Tensor, list[DeviceCounts]]:
-    """Run the populations of a whole layer over one window; as `host.emit_layer`, in any of `DTYPES`."""
-    emitted = currents.new_empty(shape)
-    counts = torch.zeros((populations, 3), dtype=torch.int64, device=currents.device)
+    name: str,
+    inputs: Sequence[Structure],
+    shape: Sequence[int],
+    currents: Tensor,
+    as_train: bool,
+    counts: Tensor,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Run the populations of a whole layer over one window; as `host.emit_layer`, in any of `DTYPES`.
+
+    `counts` is int64 [populations, 3]; what is counted is added to it. `dtype` is what a softmax of fp32 emits its sums
+    in, where it is not fp32.
+    """
+    emitted = currents.new_empty(shape, dtype=dtype)
     facts = _facts(currents.device)
     what = cuda_layers.prepare(name, inputs, currents.dtype, emitted, counts, facts, as_train=as_train)
     _launch(what, currents.device)
-    return emitted, [DeviceCounts(*row) for row in counts.unbind()]
+    return emitted
 
 
-# ----------------------------------------------------------------------------------------------------- which kernel runs
+# --------------------------------------------------------------------------------------------------- which kernel runs
 
 
 def _blocks(per_block: int, size: int, per_multiprocessor: int, device: torch.device) -> int:
@@ -182,6 +214,7 @@ def _quick(
     what = "trains" if as_train else "sums"
     if isinstance(neurons, Gates):
         return _gates(neurons, currents, tail, what, counted=counted)
+    assert isinstance(neurons, Thresholds)
     return _thresholds(neurons, currents, tail, what, counted=counted)
 
 
@@ -221,7 +254,7 @@ def _at_once(shared_bytes: int) -> int:
     return 1 if shared_bytes > _FITS_TWICE else 2 if shared_bytes > _FITS_TWICE // 2 else 4
 
 
-# ---------------------------------------------------------------------------------------------------------------- tables
+# -------------------------------------------------------------------------------------------------------------- tables
 
 
 @dataclass(frozen=True)
@@ -246,13 +279,12 @@ def _look_up(neurons: Structure, currents: Tensor, size: int, emitted: Tensor, c
     bytes_of_table = _TABLE_BYTES[type(neurons)]
     if _facts(currents.device).shared_bytes < bytes_of_table:
         return None
-    if isinstance(neurons, Thresholds) and (not is_quick(neurons)):
+    if isinstance(neurons, Thresholds) and not is_quick(neurons):
         return None
     found = _table_of(neurons, currents.dtype, currents.device)
     if found is None:
         return None
-    kind = "gates" if isinstance(neurons, Gates) else "thresholds"
-    what = curve_of(neurons).curve if isinstance(neurons, Gates) else coder_of(neurons, Coder)
+    kind, what = _coder_or_curve(neurons)
     made_for = None if found.made_for is None else found.made_for.data_ptr()
     addresses = (emitted.data_ptr(), counts.data_ptr(), found.table.data_ptr(), made_for)
     tail = LookUpLaunch(currents.data_ptr(), size, *addresses)
@@ -262,6 +294,14 @@ def _look_up(neurons: Structure, currents: Tensor, size: int, emitted: Tensor, c
     blocks = _blocks(threads * pack, size, per_multiprocessor, currents.device)
     name = f"look_up_{kind}_{DTYPES[currents.dtype][0]}"
     return Launch("TABLES", name, currents.dtype, blocks, threads, bytes_of_table, bytes_of(what, tail))
+
+
+def _coder_or_curve(neurons: Structure) -> tuple[str, Structure]:
+    """The word for a population in the names of kernels, and how they know it."""
+    if isinstance(neurons, Gates):
+        return "gates", curve_of(neurons).curve
+    assert isinstance(neurons, Thresholds)
+    return "thresholds", coder_of(neurons, Coder)
 
 
 def _table_of(neurons: Structure, dtype: torch.dtype, device: torch.device) -> LookUp | None:

@@ -29,6 +29,7 @@ FILES = (
     "cuda_populations.h",
     "cuda_rows.h",
     "cuda_softmax.h",
+    "cuda_structures.h",
     "cuda_tables.h",
     "cuda_thresholds.h",
     "neuron.h",

@@ -7,18 +7,6 @@
 
 namespace las::gpu {
 
-// Currents [steps, size] of gates and ups; sums [size] or trains [T, size]; counts as in a norm.
-template <class Element> struct GatedLayer {
-    Coder<RealFor<Element>> gate, up;
-    CurveOf<RealFor<Element>> activation;
-    const Element *gates, *ups;
-    Index gate_steps, gate_stride, up_steps, up_stride, size;
-    Element *emitted;
-    Counts *counts;
-    Index is_whole;     // whether packs fit size, strides and addresses
-    Index table_bytes;  // of the activation's tables in shared memory
-};
-
 constexpr int GATED_POPULATIONS = 3;
 
 // At each step, by how much the product of both sums so far grows. next(t, gates, ups) gives the spikes of both.

@@ -2,7 +2,7 @@
 // those of neuron.h.
 #pragma once
 
-#include "cuda_elements.h"
+#include "cuda_structures.h"
 
 namespace las::gpu {
 
@@ -12,22 +12,6 @@ struct alignas(16) Line {
 };
 struct alignas(8) Pair {
     float bias, amplitude;
-};
-
-// As Gates of neuron.h, with all that does not depend on the input; structures.py makes it. Cells have the width of a
-// power of two and begin at multiples of it, and so do the sub-neurons of tails (neurons/fitting.py).
-struct Curve {
-    const void *lines;  // Line or Pair [sub_neurons]
-    const unsigned short *cells;  // [cell_count]
-    int is_grid, time_steps, cell_count, sub_neurons;
-    float shift, core_low, core_high, inverse_cell;
-    int first_cell, below, above;
-    float below_intercept, below_slope, above_intercept, above_slope;
-    float tail_width, inverse_tail_width, half_step;
-    int per_octave_bits, period, gain, even, ulps;
-    float octave_shift;
-    float low, high;      // beyond them inputs count
-    float floor_by, most; // of `fraction_of`: 2^(23 − T), 1 − 2^-T
 };
 
 // Tables, in whichever memory they lie.
@@ -147,15 +131,6 @@ template <bool> LAS_INLINE int train_of(double share, const Gates<double> &gates
     const double digits = las::digits_of(share, gates.time_steps);
     return digits > 0 ? int(digits) : 0;
 }
-
-template <class Real> struct CurveFor;
-template <> struct CurveFor<float> {
-    using Type = Curve;
-};
-template <> struct CurveFor<double> {
-    using Type = Gates<double>;
-};
-template <class Real> using CurveOf = typename CurveFor<Real>::Type;
 
 // ----------------------------------------------------------------------------------------------------- shared memory
 

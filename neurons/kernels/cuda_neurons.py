@@ -1,7 +1,7 @@
 """Populations as the kernels on a GPU know them: what does not depend on the input, worked out once for each.
 
-What depends on a threshold is not among it: kernels read thresholds where they lie, so that they see each change. Tables
-of HG neurons are packed once, and again when somebody has written to them in a way that torch knows of.
+What depends on a threshold is not among it: kernels read thresholds where they lie, so that they see each change.
+Tables of HG neurons are packed once, and again when somebody has written to them in a way that torch knows of.
 """
 
 from collections.abc import Sequence
@@ -99,6 +99,7 @@ def curve_of(gates: Gates) -> PackedCurve:
 
 def _packed(gates: Gates, versions: tuple[int, ...]) -> PackedCurve:
     curve = _settings(gates)
+    tables: tuple[Tensor, ...]
     if gates.is_grid:
         cells, *lines = gates.tables
         owners = cells.clamp(0, gates.sub_neurons - 1).to(torch.int16)  # never outside, whatever somebody wrote
@@ -114,7 +115,7 @@ def _packed(gates: Gates, versions: tuple[int, ...]) -> PackedCurve:
 
 def _settings(gates: Gates) -> Curve:
     """All of a curve but its tables."""
-    given = {name for name, _ in Gates._fields_} & {name for name, _ in Curve._fields_}
+    given = {field[0] for field in Gates._fields_} & {field[0] for field in Curve._fields_}
     settings = {name: getattr(gates, name) for name in given - {"cells", "first_cell", "sub_neurons"}}
     steps, width = gates.time_steps, gates.tail_width
     curve = Curve(**settings, first_cell=int(gates.first_cell))

@@ -8,22 +8,6 @@
 
 namespace las::gpu {
 
-// Currents [steps, rows, channels], `stride` between steps; sums [rows, channels] or trains [T, rows, channels]. `counts`
-// has an entry for each population, in the order in which they fire.
-template <class Element> struct NormLayer {
-    Coder<RealFor<Element>> centred, scale, output;
-    CurveOf<RealFor<Element>> square, rsqrt;
-    const Element *currents;
-    Index steps, stride, rows;
-    Element *emitted;
-    Counts *counts;
-    const Element *gains, *bias;  // [channels], or none
-    int channels, centres;
-    int is_whole;     // whether packs fit rows and addresses
-    int table_bytes;  // of the squares' tables in shared memory
-    RealFor<Element> epsilon, root_of_epsilon, twice_root_of_channels;
-};
-
 constexpr int NORM_POPULATIONS = 5;
 
 // As `bounds_of` in host_layers.h.
@@ -45,7 +29,7 @@ template <class Real> struct NormShared {
 
 template <bool QUICK, class Element> struct NormBlock {
     using Real = RealFor<Element>;
-    static constexpr int PACK = QUICK ? SMALL_PACK_OF<Element> : 2;
+    static constexpr int PACK = 2;  // more would take more registers than there are
     const NormLayer<Element> &layer;
     NormShared<Real> &shared;
     Tables squares_tables;

@@ -9,19 +9,6 @@
 
 namespace las::gpu {
 
-// What a launch reads and writes. Currents are [steps, size], `stride` apart; of `total` [size], `train` [T, size] and
-// `levels` [T, size] the ones that are wanted are given, and likewise `membrane` and `kept` [size]. Tables, or nothing:
-// what the rest is of.
-template <class Neurons, class Element> struct PlainWindow {
-    Neurons neurons;
-    const Element *currents;
-    Index steps, stride, size;
-    RealFor<Element> *membrane;
-    Element *total, *train;
-    signed char *levels, *kept;
-    Counts *counts;
-};
-
 template <int PACK, class Window, class Real> LAS_INLINE void integrate(const Window &window, Index at, Real *v) {
     sum_steps<PACK>(window.currents + at, window.steps, window.stride, v);
     if (window.membrane)

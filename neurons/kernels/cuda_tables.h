@@ -10,17 +10,6 @@ namespace las::gpu {
 
 constexpr int PATTERNS = 1 << 16, SIGN = PATTERNS >> 1;
 
-// Currents [size] to sums [size], in packs; `table` holds those of all patterns, of which odd functions need half.
-template <class Neurons, class Element> struct LookUp {
-    Neurons neurons;
-    const Element *currents;
-    Index size;
-    Element *emitted;
-    Counts *counts;
-    const Element *table;
-    const float *made_for;  // the thresholds that the table was made for, [2]
-};
-
 template <class Element> LAS_INLINE const Element *fetch_table(const Element *table, int patterns) {
     constexpr int PACK = PACK_OF<Element>;
     auto *to = reinterpret_cast<Pack<Element, PACK> *>(shared_memory());

@@ -2,20 +2,9 @@
 // allows it. The values are the same bit for bit, but that zeros may differ in sign and every NaN is one.
 #pragma once
 
-#include "cuda_elements.h"
+#include "cuda_structures.h"
 
 namespace las::gpu {
-
-// What a population's code comes to, in units of θ(1)/n; structures.py makes it.
-template <class Real> struct Coder {
-    const Real *normal, *outlier;  // thresholds; the same one twice where there is one
-    Real unit_of_one;              // θ(1)/n for a threshold of 1
-    Real fire_at;                  // what step 1 fires from
-    Real last_at, last;            // of "nearest": what step T fires from, and its spike
-    Real least_large;              // what `large` of `after_spike` is at step T
-    int to_large;                  // from the bits of what fires to those of `large`
-    Code code;
-};
 
 // What depends on the thresholds, which may change between two launches.
 template <class Real> struct Scale {
@@ -281,7 +270,7 @@ LAS_INLINE void fire_in_range(const Coder<float> &coder, Train<PACK, float> &tra
     QuickStep<NEAREST> step = {coder.fire_at};
     float spikes[PACK];
     const int last = coder.code.time_steps - 1;
-    for (int t = 0; t <= last; t++, step.advance()) {
+    LAS_UNROLL_SOME for (int t = 0; t <= last; t++, step.advance()) {
         LAS_EACH(i) {
             const float spike = NEAREST && t == last ? last_spike_of(train.w[i], coder, step.large)
                                                      : spike_of<NEAREST>(train.w[i], step.fire_at, step.large);

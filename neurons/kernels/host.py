@@ -25,7 +25,7 @@ from las_sj.neurons.kernels.structures import Counts, Currents, Gates, Mask, Nor
 
 SOURCES = Path(__file__).parent
 # What is compiled.
-FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_blocks.h", "host_values.h", "neuron.h")
+FILES = ("host.cpp", "host_layers.h", "host_neurons.h", "host_fast.h", "host_blocks.h", "host_values.h", "neuron.h")
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}  # `Type` of host.cpp
 # No contraction: a product and a sum in one rounding would differ from the torch code.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")

@@ -187,33 +187,58 @@ template <class Value> const Value *mask_row(const Mask &mask, Index row) {
            d * mask.d_stride;
 }
 
-// Takes a row's largest score from all of them. Returns how many keys take part: what is masked at the end does not.
-template <class Real> Index lower(Real *row, Index keys, Real silent) {
+// The keys of a row that take part: what is masked at its ends does not. It starts at a multiple of the lanes, so that
+// sums are added in the order of the whole row.
+struct Span {
+    Index first, last;
+};
+
+// Takes a row's largest score from all of them.
+template <class Real> Span lower(Real *row, Index keys, Real silent) {
     const Real most = largest(row, keys);
     for (Index i = 0; i < keys; i++) row[i] -= most;
-    Index live = keys;
-    while (live > 1 && row[live - 1] < silent) live--;
-    std::fill(row + live, row + keys, Real(0));
-    return live;
+    Index first = 0, last = keys;
+    while (last > 1 && row[last - 1] < silent) last--;
+    while (first < last && row[first] < silent) first++;
+    first -= first % LANES;
+    std::fill(row, row + first, Real(0));
+    std::fill(row + last, row + keys, Real(0));
+    return {first, last};
 }
 
 // Lowered scores to the potentials of the last population.
-template <class Real> void weigh(const Softmax<Real> &softmax, Real *row, Index live, Counts *counts) {
-    pass_row(*softmax.exponential, row, live, counts[InSoftmax::EXPONENTIAL]);
-    pass_row(*softmax.weight, row, live, counts[InSoftmax::WEIGHT]);
-    Real factor = sum(row, live);
+template <class Real>
+void weigh(const Softmax<Real> &softmax, const EvenGrid<Real> &grid, Real *row, Index keys, Counts *counts) {
+    const auto &exponential = *softmax.exponential;
+    for (Index start = 0; start < keys; start += BLOCK) {  // exponentials stay in the first cache
+        const Index part = std::min(BLOCK, keys - start);
+        if (grid.is_even)
+            sum_on_even_grid(exponential, grid, part, exponential.bias, exponential.amplitude, row + start,
+                             counts[InSoftmax::EXPONENTIAL]);
+        else
+            pass_row(exponential, row + start, part, counts[InSoftmax::EXPONENTIAL]);
+        pass_row(*softmax.weight, row + start, part, counts[InSoftmax::WEIGHT]);
+    }
+    Real factor = sum(row, keys);
     pass_row(*softmax.reciprocal, &factor, 1, counts[InSoftmax::RECIPROCAL]);
     pass_row(*softmax.scale, &factor, 1, counts[InSoftmax::SCALE]);
-    for (Index i = 0; i < live; i++) row[i] *= factor;
+    for (Index i = 0; i < keys; i++) row[i] *= factor;
 }
 
+constexpr Index LOOK_OVER_FROM = 1 << 18;  // scores: below, looking over a grid's tables costs more than it saves
+
 template <class Value>
-void run_softmax(const Softmax<ComputedIn<Value>> &softmax, const Currents &currents, const Mask &mask, Value *total,
+void run_softmax(const Softmax<ComputedIn<Value>> &given, const Currents &currents, const Mask &mask, Value *total,
                  Value *train, Counts *counts, int threads) {
     using Real = ComputedIn<Value>;
     const Index keys = currents.run, size = size_of(currents);
-    const auto trains = train_at(train, softmax.probability->code.time_steps, size);
-    const Real silent = Real(softmax.exponential->core_low);  // below it the exponential is 0
+    const auto trains = train_at(train, given.probability->code.time_steps, size);
+    const Real silent = Real(given.exponential->core_low);  // below it the exponential is 0
+    const auto grid = size < LOOK_OVER_FROM ? EvenGrid<Real>{} : even_grid_of(*given.exponential);
+    std::vector<Line<Real>> memory;
+    const auto exponential = with_lines(*given.exponential, size, memory);
+    Softmax<Real> softmax = given;
+    softmax.exponential = &exponential;
     const auto run = [&](Index index, Real *row, Counts *part) {
         const Index at = index * keys;
         integrate<Value>(currents, at, keys, row);
@@ -221,12 +246,12 @@ void run_softmax(const Softmax<ComputedIn<Value>> &softmax, const Currents &curr
             const Value *added = mask_row<Value>(mask, index);
             for (Index i = 0; i < keys; i++) row[i] += value_of(added[i]);
         }
-        const Index live = lower(row, keys, silent);
-        weigh(softmax, row, live, part);
-        Counts &last = part[InSoftmax::PROBABILITY];
+        const auto [first, last] = lower(row, keys, silent);
+        weigh(softmax, grid, row + first, last - first, part);
+        Counts &of_last = part[InSoftmax::PROBABILITY];
         if (total == nullptr)
-            return emit_row(*softmax.probability, row, keys, trains, at, last, [](Real *, Index, Index) {});
-        pass_row(*softmax.probability, row, live, last);
+            return emit_row(*softmax.probability, row, keys, trains, at, of_last, [](Real *, Index, Index) {});
+        pass_row(*softmax.probability, row + first, last - first, of_last);
         store(row, total + at, keys);
     };
     for_rows<Real, InSoftmax::POPULATIONS>(size / keys, keys, threads, counts, run);
@@ -287,9 +312,12 @@ void gated_train(const Gated<Real> &gated, Index start, Index count, Real *gates
 }
 
 template <class Value>
-void run_gated(const Gated<ComputedIn<Value>> &gated, Value *total, Value *train, Counts *counts, int threads) {
-    const Index size = size_of(gated.gate_currents);
-    const int time_steps = gated.gate.code.time_steps;
+void run_gated(const Gated<ComputedIn<Value>> &given, Value *total, Value *train, Counts *counts, int threads) {
+    const Index size = size_of(given.gate_currents);
+    const int time_steps = given.gate.code.time_steps;
+    std::vector<Line<ComputedIn<Value>>> memory;
+    const auto activation = with_lines(given.activation, size, memory);
+    const Gated<ComputedIn<Value>> gated = {activation, given.gate, given.up, given.gate_currents, given.up_currents};
     const auto trains = train_at(train, time_steps, size);
 #pragma omp parallel num_threads(threads) if (threads > 1 && size >= PARALLEL_FROM)
     {

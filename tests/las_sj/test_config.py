@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
+import torch
 
 import las_sj
 from las_sj import LASConfig
@@ -17,6 +18,7 @@ BAD: dict[str, list[Any]] = {
     "outlier_aware": [1, None, "yes"],
     "hg_tolerance": [0.0, -1e-5, 1e-8, 0.2, float("nan"), float("inf"), "1e-5", None, True],
     "headroom": [0.99, 0, -1, 1025, float("nan"), float("inf"), "1.5", None, True],
+    "power_of_two_units": [1, 0, "yes"],
     "keep_analog": ["mlp", 3, None, [1], {"mlp": 1}],
     "seed": [1.0, "0", None, True],
 }
@@ -28,6 +30,7 @@ GOOD: dict[str, list[Any]] = {
     "outlier_aware": [True, False],
     "hg_tolerance": [1e-7, 0.1],
     "headroom": [1, 1024, 1.5],
+    "power_of_two_units": [None, True, False],
     "keep_analog": [(), ["*mlp*"], ("lm_head",)],
     "seed": [0, -1, 2**40],
 }
@@ -76,3 +79,10 @@ def test_factory_passes_the_settings_on() -> None:
 
 def test_public_names() -> None:
     assert all(hasattr(las_sj, name) for name in las_sj.__all__)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_units_are_powers_of_two_in_half_precision_unless_said_otherwise(dtype: torch.dtype) -> None:
+    assert LASConfig().settled(dtype).power_of_two_units is (dtype in (torch.float16, torch.bfloat16))
+    for chosen in (True, False):
+        assert LASConfig(power_of_two_units=chosen).settled(dtype).power_of_two_units is chosen

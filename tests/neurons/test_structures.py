@@ -1,4 +1,4 @@
-"""The structures of `neuron.h` against their mirrors for ctypes: compilers are asked where each field lies."""
+"""The structures of C++ against their mirrors for ctypes: compilers are asked where each field lies."""
 
 import ctypes
 import shutil
@@ -12,10 +12,29 @@ from las_sj.neurons.kernels import host, structures
 
 OF_A_TYPE = ("Thresholds", "Gates", "Norm", "Softmax")  # with tables, which are float or double
 OTHERS = ("Code", "Currents", "Counts", "Mask")
+ON_A_GPU = {  # names of C++ that have no comma
+    "CoderOf1": ("Coder<float>", "Coder"),
+    "CoderOf2": ("Coder<double>", "WideCoder"),
+    "CurveOf1": ("Curve", "Curve"),
+    "NormOf1": ("NormLayer<float>", "NormLaunch"),
+    "NormOfHalf": ("NormLayer<BFloat>", "NormLaunch"),
+    "NormOf2": ("NormLayer<double>", "WideNormLaunch"),
+    "SoftmaxOf1": ("SoftmaxLayer<float>", "SoftmaxLaunch"),
+    "SoftmaxOf2": ("SoftmaxLayer<double>", "WideSoftmaxLaunch"),
+    "GatedOf1": ("GatedLayer<float>", "GatedLaunch"),
+    "GatedOf2": ("GatedLayer<double>", "WideGatedLaunch"),
+}
+AFTER_NEURONS = {
+    "PlainOf1": ("PlainWindow<Thresholds<float>, float>", "Thresholds", "PlainLaunch"),
+    "PlainOf2": ("PlainWindow<Gates<double>, double>", "Gates", "PlainLaunch"),
+    "WindowOf1": ("Window<Coder<float>, float>", "Coder", "WindowLaunch"),
+    "WindowOfHalf": ("Window<Curve, Half>", "Curve", "WindowLaunch"),
+    "LookUpOfHalf": ("LookUp<Coder<float>, Half>", "Coder", "LookUpLaunch"),
+}
 KINDS = """
 #include <cstddef>
 #include <type_traits>
-#include "neuron.h"
+#include "cuda_structures.h"
 
 enum Kind { NUMBER, REAL, POINTER, STRUCTURE };
 template <class Field> constexpr Kind kind_of() {
@@ -39,7 +58,7 @@ def kind_of(field: type) -> str:
     """As `Kind` above."""
     if field is ctypes.c_void_p or issubclass(field, ctypes._Pointer):
         return "POINTER"
-    if field is ctypes.c_double:
+    if field in (ctypes.c_double, ctypes.c_float):
         return "REAL"
     return "NUMBER" if field in (ctypes.c_int32, ctypes.c_int64) else "STRUCTURE"
 
@@ -62,7 +81,8 @@ def claims(mirror: type[ctypes.Structure], name: str) -> str:
 def compile_claims(command: str, source: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Without warnings: of names that are not used there is one each."""
     path = folder / "claims.cu"
-    path.write_text(KINDS + source, encoding="utf-8")
+    aliases = [f"using {name} = {kind};" for name, (kind, *_) in (ON_A_GPU | AFTER_NEURONS).items()]
+    path.write_text("\n".join([KINDS, "namespace las::gpu {", *aliases, "}", source]), encoding="utf-8")
     cpp = [*host.compiler(), "-x", "c++", "-fsyntax-only"]
     start = cpp if command == "c++" else ["nvcc", "-ptx", "-o", str(folder / "claims.ptx")]
     arguments = [*start, "-w", "-std=c++17", f"-I{host.SOURCES}", str(path)]
@@ -72,7 +92,15 @@ def compile_claims(command: str, source: str, folder: Path) -> subprocess.Comple
 def named_structures() -> dict[str, type[ctypes.Structure]]:
     """Each structure in C++ and its mirror."""
     typed = {f"las::{name}<{real}>": getattr(structures, name) for name in OF_A_TYPE for real in ("float", "double")}
-    return typed | {f"las::{name}": getattr(structures, name) for name in OTHERS}
+    on_a_gpu = {f"las::gpu::{name}": getattr(structures, mirror) for name, (_, mirror) in ON_A_GPU.items()}
+    launches = {f"las::gpu::{name}": after_neurons(*mirrors) for name, (_, *mirrors) in AFTER_NEURONS.items()}
+    return typed | {f"las::{name}": getattr(structures, name) for name in OTHERS} | on_a_gpu | launches
+
+
+def after_neurons(neurons: str, launch: str) -> type[ctypes.Structure]:
+    """A mirror of neurons and what a launch has after them, as `bytes_of` puts them side by side."""
+    fields = [("neurons", getattr(structures, neurons)), *getattr(structures, launch)._fields_]
+    return type("Both", (ctypes.Structure,), {"_fields_": fields})
 
 
 def test_each_structure_is_looked_at() -> None:
@@ -81,7 +109,8 @@ def test_each_structure_is_looked_at() -> None:
         for name, mirror in vars(structures).items()
         if isinstance(mirror, type) and issubclass(mirror, ctypes.Structure) and mirror is not ctypes.Structure
     }
-    assert mirrors == {*OF_A_TYPE, *OTHERS}
+    on_a_gpu = {mirror for _, *names in (*ON_A_GPU.values(), *AFTER_NEURONS.values()) for mirror in names}
+    assert mirrors == {*OF_A_TYPE, *OTHERS, *on_a_gpu}
 
 
 @pytest.mark.parametrize("command", COMPILERS)
@@ -97,7 +126,7 @@ def edited(mirror: type[ctypes.Structure], change: str) -> type[ctypes.Structure
     if change == "moved":
         fields[0], fields[1] = fields[1], fields[0]
     elif change == "missing":
-        del fields[-1]
+        del fields[-2:]  # one alone may leave room at the end as it was
     else:
         fields[0] = (fields[0][0], ctypes.c_double)
     return type("Edited", (ctypes.Structure,), {"_fields_": fields})

@@ -51,6 +51,16 @@ def run_on(engine: str, node: WindowNode, currents: Tensor, as_train: bool) -> R
     assert same(*emitted)
     assert node.counts.last.kept is None
     spikes, outliers = node.counts.last.totals()
+    node.recorder = None
+    if engine == "emulated":  # faster kernels, which serve whoever wants neither membranes nor the spikes of each
+        for node.count_spikes in (True, False):
+            node.reset_counts()
+            assert same(emitted[0], _emitted(engine, node, currents, FanOut(), as_train=as_train))
+            assert node.out_of_range == beyond
+            assert node.counts.last is None or tuple(map(int, node.counts.last.totals())) == (
+                int(spikes),
+                int(outliers),
+            )
     return Ran(emitted[0], membranes[0], kept, beyond, (int(spikes), int(outliers)))
 
 

@@ -108,7 +108,7 @@ def test_relu_has_no_border_in_its_core() -> None:
 @pytest.mark.parametrize("name", ["silu", "exp", "square"])
 def test_a_neuron_is_drawn_like_its_settings_and_stays_as_it_is(name: str) -> None:
     node = HGNode(name, 10, tolerance=1e-4, step_mode="m")
-    node.counts.out_of_range, node.bypass = 7, True
+    node.counts.added, node.bypass = 7, True
     drawn = plot_hg_fit(node, time_steps=3, tolerance=1e-2)  # which are for neurons given by their name
     expected = plot_hg_fit(name, 10, tolerance=1e-4)
     for ours, theirs in zip(drawn.axes, expected.axes, strict=True):

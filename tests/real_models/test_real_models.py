@@ -1,6 +1,8 @@
 """Real weights on real text: the figures that the project promises, on pieces small enough for a test."""
 
 import copy
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,6 +47,32 @@ def test_bert_is_lossless(encoder: tuple[PreTrainedModel, Batches, Batches], tim
     temporal = run(snn, "temporal", evaluation[:2])
     assert relative(temporal, accumulated[: len(temporal)]) <= 2 * error  # last digits flip in fp32
     assert torch.equal(run(snn, "temporal", with_other_padding(evaluation[:2])), temporal)
+
+
+@needs_data
+def test_an_exported_encoder_runs_again_from_its_file(
+    encoder: tuple[PreTrainedModel, Batches, Batches], tmp_path: Path
+) -> None:
+    """Padded batches of other sizes, in another process: to the last bit."""
+    ann, calibration, evaluation = encoder
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(), calibration)
+    las_sj.set_execution(snn, "accumulated")
+    batches = [{name: batch[name] for name in ("input_ids", "attention_mask")} for batch in evaluation[:4]]
+    sizes = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("length", min=2, max=512)}
+    program = torch.export.export(snn, (), batches[0], dynamic_shapes=dict.fromkeys(batches[0], sizes))
+    torch.export.save(program, tmp_path / "encoder.pt2")
+    with torch.no_grad():
+        torch.save([(batch, snn(**batch)[0]) for batch in batches], tmp_path / "batches")
+    subprocess.run([sys.executable, "-c", RUN_AGAIN], cwd=tmp_path, check=True)
+
+
+RUN_AGAIN = """
+import torch, las_sj
+run = torch.export.load("encoder.pt2").module()
+with torch.no_grad():
+    for batch, expected in torch.load("batches"):
+        assert torch.equal(run(**batch)[0], expected)
+"""
 
 
 @needs_data

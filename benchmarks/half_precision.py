@@ -5,9 +5,9 @@
 
 The distance is the mean KL divergence from the fp32 ANN's next tokens, in nats; for MiniLM, which has no logits, the
 relative error of its hidden states. "same text" counts the prompts, of ten, that the fp32 network, and that of half
-precision, go on with the very 4, 8 and 16 tokens of the half-precision ANN, greedily. --units compares networks in fp32 with units of spikes
-that are powers of two with others. Calibrated on 4,096 tokens of the WikiText-2 validation text, measured on the
-beginning of its raw test text; the default model on texts of its own.
+precision, go on with the very 4, 8 and 16 tokens of the half-precision ANN, greedily. --units compares networks in
+fp32 with units of spikes that are powers of two with others. Calibrated on 4,096 tokens of the WikiText-2 validation
+text, measured on the beginning of its raw test text; the default model on texts of its own.
 """
 
 import argparse

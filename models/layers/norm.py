@@ -99,11 +99,11 @@ class SpikingRMSNorm(SpikingLayer):
 
     def _in_one_pass(self, x: Tensor) -> Tensor | None:
         nodes = (self.centred_node, self.square_node, self.rsqrt_node, self.scale_node, self.output_node)
-        ends = (self.gains, getattr(self, "bias", None))  # RMSNorm has no bias
-        ends = tuple(end if end is None or x.dtype in HALF else end.to(x.dtype) for end in ends)
+        ends = self.gains, getattr(self, "bias", None)  # RMSNorm has no bias
+        gains, bias = (end if end is None or x.dtype in HALF else end.to(x.dtype) for end in ends)
         x_seq, temporal = self.window(x), self.execution.temporal
         live = self.execution.live_of(x_seq.shape[1:])
-        y = fused.norm(nodes, x_seq, *ends, self.epsilon, centres=self.centres, as_train=temporal, live=live)
+        y = fused.norm(nodes, x_seq, gains, bias, self.epsilon, centres=self.centres, as_train=temporal, live=live)
         return None if y is None else self.close_window(y)
 
     def _each_population(self, x: Tensor) -> Tensor:

@@ -33,8 +33,9 @@ def synapses_of(module: nn.Module, operator: str) -> Synapses:
 
 def _is_plain(*tensors: Tensor | None) -> bool:
     """Whether a product may be written to memory that is ours: no gradient, no other kinds of tensor, no watchers."""
-    followed = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or watching.operations_are_followed()
-    return not followed and all(x is None or type(x) in (Tensor, nn.Parameter) for x in tensors)
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or watching.operations_are_followed():
+        return False
+    return all(x is None or type(x) in (Tensor, nn.Parameter) for x in tensors)
 
 
 def _multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -63,9 +64,11 @@ class FedLinear(SpikingLayer):
     def _synapses(self, spikes: Tensor) -> Tensor:
         bias = None if self.bias is None else self.per_step(self.bias)
         weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
-        if BUFFERS.serve((*spikes.shape[:-1], len(weight)), spikes) and _is_plain(spikes, weight, bias):
-            return _multiplied(spikes, weight, bias)
-        return F.linear(spikes, weight, bias)
+        if torch.compiler.is_compiling() or not BUFFERS.serve((*spikes.shape[:-1], len(weight)), spikes):
+            return F.linear(spikes, weight, bias)
+        if not _is_plain(spikes, weight, bias):
+            return F.linear(spikes, weight, bias)
+        return _multiplied(spikes, weight, bias)
 
 
 @spiking_form_of(nn.Linear, Conv1D)

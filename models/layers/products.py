@@ -16,6 +16,7 @@ from las_sj.neurons.buffers import BUFFERS
 from las_sj.neurons.precision import HALF, at_least_single, single
 
 Multiply = Callable[..., Tensor]
+AddProduct = Callable[..., Tensor | None]
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def _add_matmul(out: Tensor, a: Tensor, b: Tensor) -> None:
         out.flatten(0, -3).baddbmm_(a, b)
 
 
-def _product(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
+def _product(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: AddProduct) -> Tensor:
     """The product of two trains, given a·b as multiply(a, b, out=…), and out += a·b as add_product(out, a, b)."""
     if torch.is_grad_enabled() and (a_seq.requires_grad or b_seq.requires_grad):
         return _with_gradient(a_seq, b_seq, multiply)
@@ -87,7 +88,7 @@ def _with_gradient(a_seq: Tensor, b_seq: Tensor, multiply: Multiply) -> Tensor:
     return torch.stack(steps)
 
 
-def _step_by_step(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
+def _step_by_step(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: AddProduct) -> Tensor:
     """The product with sums up to one step at a time, which stay in a processor's cache."""
     a_seq, b_seq = single(a_seq), single(b_seq)
     first = multiply(a_seq[0], b_seq[0])
@@ -102,7 +103,7 @@ def _step_by_step(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product:
     return train
 
 
-def _all_steps(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: Multiply) -> Tensor:
+def _all_steps(a_seq: Tensor, b_seq: Tensor, multiply: Multiply, add_product: AddProduct) -> Tensor:
     """The product with sums up to all steps at once: few launches, for accelerators."""
     a_sum, b_sum = _sums_up_to(a_seq), _sums_up_to(b_seq)
     train = multiply(a_sum, b_seq)

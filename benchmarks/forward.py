@@ -2,7 +2,7 @@
 
     python benchmarks/forward.py [--cases minilm:8x64,minilm:8x128,smollm2:4x256,smollm2:1x512]
 
-Medians of calls taken in turn, all with freed memory kept (`las_sj.memory`), on real text. Memory is the peak of a
+Medians of calls taken in turn, as a plain program makes them, on real text. Memory is the peak of a
 fresh process that runs only that. --llama-1b adds a Llama of one billion weights, drawn at random, which serve for
 speed only.
 """
@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 from real_models import DATA, minilm, sentences, smollm2
-from timing import Durations, in_turn, machine, peak_of, print_header, print_row
+from timing import Durations, in_turn, machine, milliseconds, peak_of, print_header, print_row
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import las_sj
-from las_sj.memory import keep_freed_memory
 
 CASES = "minilm:8x64,minilm:8x128,smollm2:4x256,smollm2:1x512"
 EXECUTIONS = ("ANN", "accumulated", "temporal")
@@ -51,7 +50,6 @@ def calls_of(
     case: str, executions: tuple[str, ...], time_steps: int, device: str, dtype: str, data: Path
 ) -> dict[str, Callable[[], object]]:
     """A call for each execution of one case, such as "minilm:8x64"."""
-    keep_freed_memory()
     name, _, size = case.partition(":")
     rows, length = (int(number) for number in size.split("x"))
     ann, ids = ann_and_tokens(name, rows, length, data)
@@ -115,7 +113,7 @@ def main() -> None:
 def _times_of(case: str, execution: str, times: Durations, ann: float, time_steps: int) -> list[object]:
     ratio = times.median / ann
     in_time = f"{ratio / time_steps:.2f}" if execution == "temporal" else ""
-    return [case, execution, f"{1e3 * times.median:.0f}", f"{1e3 * times.spread:.0f}", f"{ratio:.2f}", in_time]
+    return [case, execution, milliseconds(times.median), milliseconds(times.spread), f"{ratio:.2f}", in_time]
 
 
 if __name__ == "__main__":

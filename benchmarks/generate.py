@@ -22,7 +22,6 @@ from transformers import PreTrainedTokenizerBase
 
 import las_sj
 from las_sj.data.text import read_text, token_windows
-from las_sj.memory import keep_freed_memory
 
 WAYS = (("accumulated", True), ("accumulated", False), ("temporal", True))
 
@@ -130,7 +129,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    keep_freed_memory()
     pair = Pair(arguments)
     print(f"{machine(arguments.device)}, T = {arguments.time_steps}, {arguments.new_tokens} new tokens\n")
     if arguments.same_text:

@@ -14,6 +14,7 @@ from functools import partial
 
 import torch
 from gpu_models import Pair, Row, graph_tokens_per_second, rows_of_calls, tokens_per_second
+from gpu_populations import rows
 from timing import machine, now, print_header, print_row
 from torch.profiler import ProfilerActivity, profile
 
@@ -72,11 +73,10 @@ def print_text(arguments: argparse.Namespace) -> None:
 
 def print_populations(arguments: argparse.Namespace) -> None:
     """Populations and layers beside a copy of the same bytes."""
-    from gpu_populations import COLUMNS, rows
-
-    print_header(COLUMNS)
-    for row in rows(arguments.device):
-        print_row(row)
+    print_header(["population", "what", "type", "elements", "copy ms", "ms", "of copy bandwidth"])
+    for row in rows(device=arguments.device):
+        figures = (f"{row.elements / 1e6:.1f}M", f"{row.copy_ms:.4f}", f"{row.ms:.4f}", f"{row.share:.2f}")
+        print_row([row.name, row.what, row.dtype, *figures])
 
 
 def print_python(arguments: argparse.Namespace) -> None:

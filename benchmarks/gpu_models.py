@@ -181,7 +181,7 @@ def rows_of_calls(pair: Pair, shape: tuple[int, int], executions: tuple[str, ...
     """Calls of one shape (rows, tokens): as they are, and as CUDA graphs."""
     ids, case = pair.tokens(*shape), f"{pair.name}, {shape[0]} × {shape[1]}"
     plain = [pair.way(execution, ids) for execution in (None, *executions)]
-    graphs = [way.of_graph() for way in plain if way.name != "temporal" and ids.is_cuda]
+    graphs = [way.of_graph() for way in plain if way.name != "temporal"] if ids.is_cuda else []
     taken = timed(plain + graphs, rounds)
     rows = [Row(case, way.name, taken[way.name], taken["ANN"].median, peak_of(way)) for way in plain]
     return rows + [Row(case, way.name, taken[way.name], taken[graphs[0].name].median, 0.0) for way in graphs]

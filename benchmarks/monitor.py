@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
-from las_sj.memory import keep_freed_memory
 
 Batch = dict[str, torch.Tensor]
 
@@ -51,7 +50,6 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[15, 1])
     parser.add_argument("--rounds", type=int, default=32)
     arguments = parser.parse_args()
-    keep_freed_memory()
     torch.set_num_threads(1)
     if arguments.model == "minilm":
         ann, tokenizer = minilm()

@@ -8,9 +8,8 @@ as "floor" with one level does; our default, nearest with 15 levels, is a row mo
 are equal to the last bit on every backend (thresholds are powers of two, currents multiples of 2^-20), the sums of HG
 trains within 1e-5 in the core of the function, beyond which SpikingJelly's first and last tables end. SpikingJelly's
 HGNode takes a step more than ours, which brings its input to the start of a sub-range. FewSpikeNode, which knows no
-signs and no outliers, is timed only. A copy of the currents is one of the calls that take turns: the bytes of
-reading and of writing T steps are compared with it. All run with freed memory kept (`las_sj.memory`), so that nobody
-pays for page faults.
+signs and no outliers, is timed only. Copies of the currents and of their sum are among the calls that take turns: a
+population that returns trains is compared with a copy of trains, one that returns sums with a copy of sums.
 """
 
 import argparse
@@ -20,10 +19,9 @@ from typing import Any
 
 import torch
 from spikingjelly.activation_based import neuron as sj
-from timing import in_turn, machine, print_header, print_row
+from timing import in_turn, machine, milliseconds, print_header, print_row
 from torch import Tensor
 
-from las_sj.memory import keep_freed_memory
 from las_sj.neurons import HGNode, OATNode, WindowNode
 from las_sj.neurons.fitting import GridFit
 from las_sj.neurons.functions import GridFunction
@@ -127,17 +125,20 @@ def calls_of(node: WindowNode, title: str, x_seq: Tensor) -> Calls:
 
 def print_table(calls: Calls, reference: str, setting: Setting) -> None:
     """Rows of all calls, trains and sums with their ratio to those of the one called `reference`."""
-    target = torch.empty_like(setting.x_seq)
-    copy = "copy of the currents"
-    times = in_turn({copy: lambda: target.copy_(setting.x_seq)} | calls, setting.rounds)
-    elements = setting.x_seq[0].numel()
+    copies = {"": "copy of the currents", SUMS: "copy of their sum"}
+    x = setting.x_seq.sum(0)
+    targets = torch.empty_like(setting.x_seq), torch.empty_like(x)
+    copying: Calls = {
+        copies[""]: lambda: targets[0].copy_(setting.x_seq),
+        copies[SUMS]: lambda: targets[1].copy_(x),
+    }
+    times = in_turn(copying | calls, setting.rounds)
     for title, taken in times.items():
-        returns_sums, seconds = title.endswith(SUMS), taken.median
-        share = times[copy].median / (setting.time_steps if returns_sums else 1) / seconds
-        ratio = times[reference + SUMS if returns_sums else reference].median / seconds
-        cells = [f"{1e3 * seconds:.1f}", f"{1e3 * taken.spread:.1f}", f"{1e9 * seconds / elements:.2f}"]
-        faster = "" if title == copy else f"{ratio:.1f}"
-        print_row([title, *cells, f"{elements / seconds:.2e}", f"{share:.2f}", faster])
+        kind, seconds = SUMS if title.endswith((SUMS, copies[SUMS])) else "", taken.median
+        cells = [milliseconds(seconds), milliseconds(taken.spread), f"{1e9 * seconds / x.numel():.2f}"]
+        share = times[copies[kind]].median / seconds
+        faster = "" if title in copying else f"{times[reference + kind].median / seconds:.1f}"
+        print_row([title, *cells, f"{x.numel() / seconds:.2e}", f"{share:.2f}", faster])
 
 
 @torch.no_grad()
@@ -203,7 +204,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
-    keep_freed_memory()
     steps = arguments.time_steps
     torch.manual_seed(0)
     one_step = (torch.randn(arguments.shape) * 2 / steps * GRAIN).round() / GRAIN

@@ -17,7 +17,6 @@ from timing import in_turn, machine, print_header, print_row
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import las_sj
-from las_sj.memory import keep_freed_memory
 
 BASE = {"time steps": 8, "tokens": 128, "width": 256, "depth": 2}
 AXES = {
@@ -62,7 +61,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    keep_freed_memory()
     others = ", ".join(f"{name} {size}" for name, size in BASE.items())
     print(f"{machine(arguments.device)}; where not varied: {others}\n")
     exponents = []

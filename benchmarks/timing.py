@@ -53,6 +53,12 @@ def now() -> float:
     return time.perf_counter()
 
 
+def milliseconds(seconds: float) -> str:
+    """To three digits."""
+    value = 1e3 * seconds
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
+
+
 def machine(device: str = "cpu") -> str:
     """One line for the head of a table; its load average says whether others were at work, which distorts ratios."""
     cpuinfo = Path("/proc/cpuinfo")

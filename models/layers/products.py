@@ -19,9 +19,9 @@ Multiply = Callable[..., Tensor]
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix product of values, [N, H, M, K] and [N, H, K, L] to [N, H, M, L], in single precision at least."""
+    """Matrix product of values, [..., M, K] and [..., K, L] to [..., M, L], in single precision at least."""
     if a.dtype in HALF and a.dtype == b.dtype and a.device.type == "cuda":
-        return _matmul(a, b)
+        return _bmm(a.flatten(0, -3), b.flatten(0, -3)).unflatten(0, a.shape[:-2])
     return torch.matmul(single(a), single(b))
 
 

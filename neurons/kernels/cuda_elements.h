@@ -9,12 +9,14 @@
 #define LAS_METHOD __device__ __forceinline__
 #define LAS_NOINLINE __device__ __noinline__
 #define LAS_UNROLL _Pragma("unroll")
+#define LAS_UNROLL_SOME _Pragma("unroll 2")
 #define LAS_EACH(i) _Pragma("unroll") for (int i = 0; i < PACK; i++)
 #else
 #define LAS_BY_VALUE(STRUCTURE) const STRUCTURE &
 #define LAS_METHOD inline __attribute__((always_inline))
 #define LAS_NOINLINE static __attribute__((noinline))
 #define LAS_UNROLL
+#define LAS_UNROLL_SOME
 #define LAS_EACH(i) for (int i = 0; i < PACK; i++)
 #endif
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

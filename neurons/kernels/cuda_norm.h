@@ -29,7 +29,7 @@ template <class Real> struct NormShared {
 
 template <bool QUICK, class Element> struct NormBlock {
     using Real = RealFor<Element>;
-    static constexpr int PACK = QUICK ? SMALL_PACK_OF<Element> : 2;
+    static constexpr int PACK = 2;  // more would take more registers than there are
     const NormLayer<Element> &layer;
     NormShared<Real> &shared;
     Tables squares_tables;

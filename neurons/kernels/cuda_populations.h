@@ -15,7 +15,8 @@ template <bool COUNTED> LAS_INLINE void add_found(Counts &counts, const Found &f
     else add_rare(counts.beyond, found.beyond);
 }
 
-template <class Element, bool COUNTED> constexpr int SUM_PACK = COUNTED ? SMALL_PACK_OF<Element> : PACK_OF<Element>;
+template <class Element, bool SMALL> constexpr int SUM_PACK = SMALL ? SMALL_PACK_OF<Element> : PACK_OF<Element>;
+template <class Element, bool SMALL> constexpr int TRAIN_PACK = SMALL ? PACK_OF<Element> / 2 : PACK_OF<Element>;
 
 // Calls code(v, found) with potentials that it turns into sums, in place. The next pack is read before this one is coded.
 template <int PACK, class Element, class Window, class Run>
@@ -65,7 +66,7 @@ template <class Element, bool NEAREST, int SPIKES, bool COUNTED>
 LAS_INLINE void threshold_sums(const Window<Coder<float>, Element> &window) {
     const Coder<float> &coder = window.neurons;
     const Scale<float> scale = scale_of(coder);
-    constexpr int PACK = SUM_PACK<Element, COUNTED>;
+    constexpr int PACK = SUM_PACK<Element, COUNTED || SPIKES == IN_CLOSED_FORM>;
     Found all = {0, 0, 0};
     for_packs<PACK, Element>(
         window, [&](float *v, Found &found) { code_pack<PACK, NEAREST, SPIKES, COUNTED>(coder, scale, v, found); }, all);
@@ -74,7 +75,7 @@ LAS_INLINE void threshold_sums(const Window<Coder<float>, Element> &window) {
 
 template <class Element, bool NEAREST, bool COUNTED>
 LAS_INLINE void threshold_trains(const Window<Coder<float>, Element> &window) {
-    constexpr int PACK = PACK_OF<Element>;
+    constexpr int PACK = TRAIN_PACK<Element, COUNTED>;
     const Coder<float> &coder = window.neurons;
     const Scale<float> scale = scale_of(coder);
     Found found = {0, 0, 0};
@@ -138,7 +139,7 @@ template <class Element, bool GRID, bool COUNTED> LAS_INLINE void gate_sums(cons
 template <int PACK, class Element>
 LAS_INLINE void emit_digits(int time_steps, Open<float> *open, unsigned *digits, Element *to, Index size) {
     float spikes[PACK], share = 0.5f;
-    for (int t = 0; t < time_steps; t++, to += size, share *= 0.5f) {
+    LAS_UNROLL_SOME for (int t = 0; t < time_steps; t++, to += size, share *= 0.5f) {
         LAS_EACH(i) {
             spikes[i] = (int(digits[i]) < 0 ? open[i].amplitude * share : 0.0f) + open[i].bias;
             open[i].bias = 0;
@@ -149,7 +150,7 @@ LAS_INLINE void emit_digits(int time_steps, Open<float> *open, unsigned *digits,
 }
 
 template <class Element, bool GRID, bool COUNTED> LAS_INLINE void gate_trains(const Window<Curve, Element> &window) {
-    constexpr int PACK = PACK_OF<Element>, BITS = 32;
+    constexpr int PACK = TRAIN_PACK<Element, COUNTED>, BITS = 32;
     const Curve &curve = window.neurons;
     const Tables tables = fetch(curve, shared_memory());
     __syncthreads();

@@ -270,7 +270,7 @@ LAS_INLINE void fire_in_range(const Coder<float> &coder, Train<PACK, float> &tra
     QuickStep<NEAREST> step = {coder.fire_at};
     float spikes[PACK];
     const int last = coder.code.time_steps - 1;
-    for (int t = 0; t <= last; t++, step.advance()) {
+    LAS_UNROLL_SOME for (int t = 0; t <= last; t++, step.advance()) {
         LAS_EACH(i) {
             const float spike = NEAREST && t == last ? last_spike_of(train.w[i], coder, step.large)
                                                      : spike_of<NEAREST>(train.w[i], step.fire_at, step.large);

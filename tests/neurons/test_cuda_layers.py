@@ -27,8 +27,15 @@ CODES: dict[str, dict[str, Any]] = {
 LONG = 1e5  # larger values overflow in half precision
 
 Call = Callable[..., Tensor | None]
-each_code = pytest.mark.parametrize("code", list(CODES))
-each_type = pytest.mark.parametrize("dtype", cuda.DTYPES, ids=str)
+CASES = [
+    *(("usual", dtype) for dtype in cuda.DTYPES),
+    ("one level", torch.float32),
+    ("floor", torch.bfloat16),
+    ("two spikes", torch.float64),
+    ("two spikes", torch.float16),
+    ("many steps", torch.float32),
+]
+each_case = pytest.mark.parametrize(("code", "dtype"), CASES, ids=lambda value: str(value).removeprefix("torch."))
 each_execution = pytest.mark.parametrize("as_train", [False, True], ids=["sums", "trains"])
 
 
@@ -91,8 +98,7 @@ def extreme(steps: int, rows: int, channels: int) -> Tensor:
     return x
 
 
-@each_code
-@each_type
+@each_case
 @each_execution
 @pytest.mark.parametrize(("channels", "steps"), [(1, 1), (77, 3), (1032, 1)])
 def test_norms(
@@ -132,11 +138,9 @@ def causal(keys: int, least: float) -> Tensor:
     return torch.where(torch.arange(keys) > torch.arange(7)[:, None] * keys // 7, least, 0.0)
 
 
-@each_code
-@each_type
+@each_case
 @each_execution
-@pytest.mark.parametrize("held", [True, False], ids=["held", "again"])
-@pytest.mark.parametrize("mask", list(MASKS))
+@pytest.mark.parametrize(("mask", "held"), [*((mask, True) for mask in MASKS), ("causal", False)])
 def test_softmax(
     mask: str,
     held: bool,
@@ -174,8 +178,7 @@ def with_extremes(x: Tensor) -> Tensor:
     return x
 
 
-@each_code
-@each_type
+@each_case
 @each_execution
 @pytest.mark.parametrize(("size", "steps"), [(1, 2), (264, 1), (77, 3)])
 def test_gated_products(
@@ -219,7 +222,7 @@ def test_rows_too_long_for_shared_memory_run_one_by_one(launched: list[cuda_driv
 def test_sums_by_tables(
     name: str, dtype: torch.dtype, launched: list[cuda_driver.Launch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All patterns, looked up and computed; a threshold that somebody writes to is seen, even if torch does not know."""
+    """All patterns, looked up and computed; a threshold that somebody writes to is seen, known to torch or not."""
     node = OATNode(0.75, 20.0, 16, 15) if name == "oat" else HGNode(name, 16)
     x = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(1, -1).view(dtype)
     neurons, sums = node.population.structure(x), []

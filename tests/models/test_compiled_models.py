@@ -1,0 +1,167 @@
+"""torch.compile and torch.export of converted models: accumulated calls are one graph, of operators of las_sj."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import EXECUTIONS, MODELS, Model, convert_tiny, llama, padding_mask, relative_error, run, token_ids
+from torch import nn
+
+import las_sj
+from las_sj.analysis import SpikeMonitor
+from las_sj.models import named_sites
+
+NAMES = ("bert-classifier", "gpt2", "llama")
+STEP = 1e-3  # of last digits of codes that flip where inductor adds in another order, relative to the output
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def snn(request: pytest.FixtureRequest) -> Model:
+    model = convert_tiny(MODELS[request.param]())
+    las_sj.set_execution(model, "accumulated")
+    return model
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_compiled() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch.compiler.set_stance("default")
+
+
+def compiled(model: Model, **options: Any) -> Callable[..., Any]:
+    return torch.compile(model, **{"fullgraph": True, "backend": "aot_eager"} | options)
+
+
+@torch.no_grad()
+def test_one_graph_for_all_lengths(snn: Model) -> None:
+    """With padding and without, in as many shapes as come; nothing is compiled again after the second."""
+    call = compiled(snn)
+    for index, length in enumerate(range(5, 25)):
+        if index == 2:
+            torch.compiler.set_stance("fail_on_recompile")
+        inputs = {"input_ids": token_ids(3, length), "attention_mask": padding_mask("right", length)}
+        assert torch.equal(call(**inputs)[0], snn(**inputs)[0])
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_inductor() -> None:
+    snn = convert_tiny(llama(num_hidden_layers=1))
+    las_sj.set_execution(snn, "accumulated")
+    call = compiled(snn, backend="inductor", dynamic=True)
+    for length in (7, 12):
+        ids = token_ids(2, length)
+        assert relative_error(call(input_ids=ids)[0], snn(input_ids=ids)[0]) < STEP
+
+
+def test_counts_and_gradients_are_those_of_a_call(snn: Model) -> None:
+    """Compiled once with gradients, once without: what lies out of range is counted in both."""
+    with torch.no_grad():
+        snn.get_input_embeddings().weight.mul_(30.0)
+    ids = token_ids()
+    found: list[list[Any]] = []
+    try:
+        for call in (snn, compiled(snn)):
+            for _, site in named_sites(snn):
+                site.node.reset_counts()
+            with torch.no_grad():
+                call(input_ids=ids)
+            snn.zero_grad()
+            call(input_ids=ids)[0].square().sum().backward()
+            gradients = [p.grad.clone() for p in snn.parameters() if p.grad is not None]
+            found.append([[site.node.out_of_range for _, site in named_sites(snn)], gradients])
+    finally:
+        with torch.no_grad():
+            snn.get_input_embeddings().weight.div_(30.0)
+        snn.zero_grad()
+    (counts, gradients), (others, expected) = found
+    assert counts == others
+    assert sum(counts) > 0
+    for gradient, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, other)
+
+
+@torch.no_grad()
+def test_a_monitor_is_told_of_every_spike(snn: Model) -> None:
+    """It begins after the model was compiled, which runs as it is then; and is compiled again afterwards."""
+    inputs = {"input_ids": token_ids(), "attention_mask": padding_mask("right")}
+    call = torch.compile(snn, backend="aot_eager")
+    expected = call(**inputs)[0]
+    with SpikeMonitor(snn) as monitor:
+        snn(**inputs)
+        alone = monitor.spikes_per_neuron
+    with SpikeMonitor(snn) as monitor:
+        assert torch.equal(call(**inputs)[0], expected)
+        assert monitor.spikes_per_neuron == alone > 0
+    assert torch.equal(call(**inputs)[0], expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_compile_in_place(execution: str) -> None:
+    snn = convert_tiny(MODELS["gpt2"]())
+    expected = run(snn, execution, input_ids=token_ids())[0]
+    if execution == "temporal":
+        with pytest.warns(UserWarning, match="torch.compile leaves temporal calls as they are"):
+            snn.compile(backend="aot_eager")
+    else:
+        snn.compile(backend="aot_eager", fullgraph=True)
+    assert torch.equal(run(snn, execution, input_ids=token_ids())[0], expected)
+
+
+def test_a_layer_that_was_replaced_is_refused() -> None:
+    snn = convert_tiny(MODELS["bert-classifier"]())
+    las_sj.set_execution(snn, "accumulated")
+    snn.classifier = nn.Linear(32, 3)
+    with pytest.raises(Exception, match="classifier was replaced after conversion"):
+        compiled(snn)(input_ids=token_ids())
+
+
+RUN_AGAIN = """
+import sys, torch, las_sj
+for path in sys.argv[1:]:
+    inputs, expected = torch.load(path + ".inputs")
+    with torch.no_grad():
+        found = torch.export.load(path).module()(**inputs)[0]
+    assert torch.equal(found, expected), path
+"""
+
+
+@torch.no_grad()
+def exported(model: Model, path: Path, **options: Any) -> None:
+    """A program for any batch and length to a file, and beside it inputs of other sizes and their output."""
+    inputs = {"input_ids": token_ids(), "attention_mask": padding_mask("right")}
+    sizes = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("length", min=2, max=64)}
+    shapes: dict[str, Any] = dict.fromkeys(inputs, sizes)
+    program = torch.export.export(model, (), inputs | options, dynamic_shapes=shapes | dict.fromkeys(options))
+    torch.export.save(program, path)
+    others = {"input_ids": token_ids(2, 15), "attention_mask": padding_mask("right", 15)[:2]} | options
+    torch.save((others, model(**others)[0]), f"{path}.inputs")
+
+
+def test_exported_models_run_in_another_process(tmp_path: Path) -> None:
+    """Which knows no more than las_sj and the file."""
+    paths = []
+    for name in NAMES:
+        snn = convert_tiny(MODELS[name]())
+        las_sj.set_execution(snn, "accumulated")
+        paths.append(str(tmp_path / f"{name}.pt2"))
+        exported(snn, Path(paths[-1]), **({} if "bert" in name else {"use_cache": False}))
+    result = subprocess.run(
+        [sys.executable, "-c", RUN_AGAIN, *paths], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_cannot_be_exported_says_why(snn: Model) -> None:
+    las_sj.set_execution(snn, "temporal")
+    with pytest.raises(RuntimeError, match="a temporal call cannot be exported"):
+        torch.export.export(snn, (token_ids(),))
+    las_sj.set_execution(snn, "accumulated")
+    with SpikeMonitor(snn), pytest.raises(RuntimeError, match="cannot be exported while its neurons are observed"):
+        torch.export.export(snn, (token_ids(),))

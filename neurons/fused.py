@@ -19,6 +19,7 @@ from las_sj.neurons.hg import HGNode
 from las_sj.neurons.kernels import cuda, host
 from las_sj.neurons.kernels.choose import kernels_for
 from las_sj.neurons.kernels.structures import Counts, Mask, Norm, Softmax
+from las_sj.neurons.precision import HALF
 from las_sj.neurons.threshold_node import ThresholdNode
 from las_sj.neurons.window import WindowNode
 
@@ -106,6 +107,7 @@ def softmax(
     mask: Tensor | None,
     *,
     as_train: bool,
+    dtype: torch.dtype | None = None,
 ) -> Tensor | None:
     """softmax(x + mask), coded.
 
@@ -114,6 +116,7 @@ def softmax(
         x: currents of scores [S, a, b, c, S_q, S_k], or with fewer dimensions before S_q.
         mask: additive, broadcastable to x without its steps, or None.
         as_train: whether trains [T, ...] are returned, or their sums.
+        dtype: of the output, where a kernel can write what it is needed in; else it is that of `x`.
 
     Returns:
         The layer's output, or None where its populations must run one by one.
@@ -136,7 +139,8 @@ def softmax(
         populations = (exponential, reciprocal, weight, scale, probability)
         layer = nodes[-1].population.layer_of(Softmax, populations)
         inputs = (layer, window, covering)
-        y, counts = _emit(kernels, "las_softmax", inputs, shape, x, nodes, as_train=as_train)
+        narrow = dtype if dtype in HALF and x.dtype == torch.float32 and not as_train else None
+        y, counts = _emit(kernels, "las_softmax", inputs, shape, x, nodes, as_train=as_train, dtype=narrow)
     _tell(nodes, counts, [x[0].numel() // size for size in (1, 1, keys, keys, 1)])
     return y
 
@@ -189,11 +193,15 @@ def _emit(
     nodes: Sequence[WindowNode],
     *,
     as_train: bool,
+    dtype: torch.dtype | None = None,
 ) -> Emitted:
-    """What a layer emits, and the counts of each population where the host has them: those of GPUs stay there."""
+    """What a layer emits, and the counts of each population where the host has them: those of GPUs stay there.
+
+    `dtype` is what a GPU's kernel emits, where that is not the type of `x`.
+    """
     if kernels is host:
         return host.emit_layer(name, inputs, shape, x, as_train, len(nodes))
-    return cuda.emit_layer(name, inputs, shape, x, as_train, nodes[-1].population.counter(x, nodes)), None
+    return cuda.emit_layer(name, inputs, shape, x, as_train, nodes[-1].population.counter(x, nodes), dtype), None
 
 
 def _counted(

@@ -170,8 +170,11 @@ class SpikingAttentionCore(SpikingSoftmax):
         if operands.shape[-1] == 0:  # the mask hides all
             return query.new_zeros((*query.shape[:-1], value.shape[-1]))
         scores = self._scores(query.flatten(-3, -2), key, past).unflatten(-2, (groups, -1))
-        weigh = self.probability_trains if self.execution.temporal else self.probabilities
-        probabilities = weigh(scores, mask, scoring, query.shape[-1]).to(value.dtype)
+        if self.execution.temporal:
+            probabilities = self.probability_trains(scores, mask, scoring, query.shape[-1])
+        else:
+            probabilities = self.probabilities(scores, mask, scoring, query.shape[-1], value.dtype)
+        probabilities = probabilities.to(value.dtype)
         probabilities = (probabilities if drop is None else probabilities * drop).flatten(-3, -2)
         return self._outputs(probabilities, value, past).to(value.dtype).unflatten(-2, (groups, -1))
 

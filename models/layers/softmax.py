@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from las_sj.models.layers.pairs import LazyScores
@@ -57,7 +58,9 @@ class SpikingSoftmax(SpikingLayer):
         """Neurons of exponentials, weights, reciprocals, scale and probabilities."""
         return self.exp_node, self.weight_node, self.reciprocal_node, self.scale_node, self.probability_node
 
-    def probabilities(self, scores: Tensor, mask: Mask, scoring: LazyScores, channels: int) -> Tensor:
+    def probabilities(
+        self, scores: Tensor, mask: Mask, scoring: LazyScores, channels: int, dtype: torch.dtype | None = None
+    ) -> Tensor:
         """softmax(scores + mask), coded.
 
         Args:
@@ -65,12 +68,13 @@ class SpikingSoftmax(SpikingLayer):
             mask: additive, broadcastable to them; or pairs that are hidden; or None.
             scoring: which scores take part.
             channels: of a value, which each probability is multiplied with.
+            dtype: what they are needed in; what is returned may have that of the scores.
         """
         if self.softcap is not None:
             scores = self.fire(self.cap_node, scores / self.softcap, scoring.each) * self.softcap
         if isinstance(mask, HiddenPairs):
             scores, mask = mask.hide(scores, 1), None
-        coded = fused.softmax(self.softmax_nodes, scores.unsqueeze(0), mask, as_train=False)
+        coded = fused.softmax(self.softmax_nodes, scores.unsqueeze(0), mask, as_train=False, dtype=dtype)
         if coded is not None:
             return coded
         scores = scores if mask is None else scores + mask

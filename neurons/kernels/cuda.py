@@ -148,13 +148,20 @@ def described(currents: Tensor) -> tuple[Currents, Tensor]:
 
 
 def emit_layer(
-    name: str, inputs: Sequence[Structure], shape: Sequence[int], currents: Tensor, as_train: bool, counts: Tensor
+    name: str,
+    inputs: Sequence[Structure],
+    shape: Sequence[int],
+    currents: Tensor,
+    as_train: bool,
+    counts: Tensor,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Run the populations of a whole layer over one window; as `host.emit_layer`, in any of `DTYPES`.
 
-    `counts` is int64 [populations, 3]; what is counted is added to it.
+    `counts` is int64 [populations, 3]; what is counted is added to it. `dtype` is what a softmax of fp32 emits its sums
+    in, where it is not fp32.
     """
-    emitted = currents.new_empty(shape)
+    emitted = currents.new_empty(shape, dtype=dtype)
     facts = _facts(currents.device)
     what = cuda_layers.prepare(name, inputs, currents.dtype, emitted, counts, facts, as_train=as_train)
     _launch(what, currents.device)

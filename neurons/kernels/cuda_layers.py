@@ -37,6 +37,7 @@ _MOST_TABLES = 96 << 10  # bytes of tables that are fetched to shared memory; la
 _NORM_THREADS, _NORM_BLOCKS = 256, 8  # of a block at most; for each multiprocessor
 _SOFTMAX_THREADS = 512
 _GATED_THREADS = 512
+_EMITTED_AS = {torch.float16: 1, torch.bfloat16: 2}  # by a softmax of fp32, as cuda_structures.h has them
 
 
 def has_room(name: str, x: Tensor, shared_bytes: int) -> bool:
@@ -173,6 +174,7 @@ def _softmax(
         mask,
         keys,
         table_bytes,
+        0 if emitted.dtype == dtype else _EMITTED_AS[emitted.dtype],
     )
     threads = _SOFTMAX_THREADS if rows >= facts.multiprocessors * _SOFTMAX_THREADS // _WARP else 4 * _WARP
     warps = threads // _WARP

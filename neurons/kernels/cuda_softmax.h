@@ -57,14 +57,25 @@ template <bool QUICK, bool HELD, class Element> struct SoftmaxRow {
         if (threadIdx.x % WARP == 0) beyond[2] += far[0], beyond[3] += far[1];
     }
 
-    LAS_METHOD void put(Index index, int i, Real weight, bool as_train) {
-        Element *to = layer.emitted + index * layer.keys + i;
-        const Real v = i < live ? weight * factor : Real(0);
-        if (!as_train) {
-            Element y;
-            set(y, coded<QUICK>(v, layer.probability, shared.probability, beyond[4]));
-            return write_once(to, y);
+    template <class Other> LAS_METHOD void write_as(Index at, Real value) {
+        Other y;
+        set(y, value);
+        write_once(reinterpret_cast<Other *>(layer.emitted) + at, y);
+    }
+
+    LAS_METHOD void write_sum(Index at, Real value) {
+        if constexpr (sizeof(Element) == sizeof(float)) {
+            if (layer.emitted_as == AS_HALF) return write_as<Half>(at, value);
+            if (layer.emitted_as == AS_BFLOAT) return write_as<BFloat>(at, value);
         }
+        write_as<Element>(at, value);
+    }
+
+    LAS_METHOD void put(Index index, int i, Real weight, bool as_train) {
+        const Index at = index * layer.keys + i;
+        const Real v = i < live ? weight * factor : Real(0);
+        if (!as_train) return write_sum(at, coded<QUICK>(v, layer.probability, shared.probability, beyond[4]));
+        Element *to = layer.emitted + at;
         auto train = train_of<QUICK, true, 1>(&v, layer.probability, shared.probability);
         beyond[4] += count_beyond<1>(&v, shared.probability);
         fire<true>(layer.probability, train, [&](int, const Real *spikes) {

@@ -93,6 +93,8 @@ template <class Element> struct NormLayer {
 };
 
 // Currents [steps, rows, keys], `stride` between steps; sums [rows, keys] or trains [T, rows, keys]; counts as in a norm.
+enum : Index { AS_GIVEN, AS_HALF, AS_BFLOAT };
+
 template <class Element> struct SoftmaxLayer {
     Coder<RealFor<Element>> weight, scale, probability;
     CurveOf<RealFor<Element>> exponential, reciprocal;
@@ -103,6 +105,7 @@ template <class Element> struct SoftmaxLayer {
     Mask mask;
     Index keys;
     Index table_bytes;  // of the exponential's tables in shared memory; rows come after them
+    Index emitted_as;   // sums of fp32: AS_GIVEN or a type of half precision
 };
 
 // Currents [steps, size] of gates and ups; sums [size] or trains [T, size]; counts as in a norm.

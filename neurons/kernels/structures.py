@@ -212,7 +212,7 @@ class WideNormLaunch(Structure):
 
 def _softmax(coder: Any, curve: Any) -> _Fields:
     neurons = [*_all("weight scale probability", coder), *_all("exponential reciprocal", curve)]
-    return [*neurons, *_ROWS, ("mask", Mask), *_all("keys table_bytes", c_int64)]
+    return [*neurons, *_ROWS, ("mask", Mask), *_all("keys table_bytes emitted_as", c_int64)]
 
 
 class SoftmaxLaunch(Structure):

@@ -4,6 +4,7 @@ In half precision they are what a processor computes in fp32, rounded once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import emulated_gpu
@@ -167,6 +168,24 @@ def test_softmax(
                 dtype,
             )
     assert all(("held" if held else "again") in what.kernel for what in launched)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("code", ["usual", "two spikes"])
+def test_a_softmax_of_single_precision_emits_sums_in_half(
+    dtype: torch.dtype, code: str, launched: list[cuda_driver.Launch]
+) -> None:
+    """As rounded afterwards; trains stay in single precision."""
+    x = with_extremes(torch.randn(1, 2, 3, 7, 33, generator=torch.Generator().manual_seed(1)) * 3)
+    for as_train in (False, True):
+        first, second, third = oats(3, code, as_train)
+        exponential, reciprocal = hgs(code, as_train, "exp", "reciprocal")
+        call = partial(fused.softmax, (exponential, first, reciprocal, second, third), as_train=as_train)
+        plain = run_on(cuda, [first], call, (x, None))[0]
+        narrow = run_on(cuda, [first], partial(call, dtype=dtype), (x, None))[0]
+        assert narrow.dtype == (torch.float32 if as_train else dtype)
+        assert same(narrow, plain.to(narrow.dtype))
+    assert launched
 
 
 def with_extremes(x: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from las_sj.models.layers.softmax import SpikingSoftmax
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.layers.tiles import Operands, Past, joined, tiles_of
 from las_sj.models.neuron_factory import NeuronFactory
-from las_sj.neurons import WindowNode
+from las_sj.neurons import WindowNode, watching
 from las_sj.neurons.precision import at_least_single
 
 NAME = "las_sj"
@@ -281,15 +281,15 @@ def _as_eager(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def visible_pairs(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+def visible_pairs(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
     """transformers' mask interface: bool [B, 1, S_q, S_k], True where a pair takes part; None for all.
 
     Never None for a causal mask: nothing else tells attention of it. Sequences without padding share one mask.
     """
     kwargs["allow_is_causal_skip"] = False
-    if attention_mask is not None and attention_mask.device.type == "cpu" and bool(attention_mask.all()):
-        attention_mask = None
-    return sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
+    if attention_mask is not None and attention_mask.is_cpu and not watching.is_traced(attention_mask):
+        attention_mask = None if bool(attention_mask.all()) else attention_mask
+    return sdpa_mask(attention_mask=attention_mask, **kwargs)
 
 
 AttentionInterface.register(NAME, las_attention_forward)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from las_sj.models.call import Call
+from las_sj.neurons import watching
 
 MASKED = {torch.float16: -3e4, torch.bfloat16: -1e9, torch.float32: -1e9, torch.float64: -1e9}
 _WORD = 8  # keys that are looked over as one number
@@ -180,7 +181,7 @@ def looked_over(mask: Tensor, shape: tuple[int, int, int, int], call: Call | Non
         shape: sequences B, heads of keys, heads of queries for each, and S_q.
         call: the call, or None.
     """
-    if call is None or mask.requires_grad or torch.compiler.is_compiling():
+    if call is None or mask.requires_grad or watching.is_traced(mask):
         return _new(mask, shape)
     known: dict[object, tuple[Tensor, ScoreMask]] = call.notes.setdefault(_NOTES, {})
     key = (id(mask), shape)  # the mask is kept, so that its id stays its own

@@ -287,7 +287,8 @@ def visible_pairs(*args: Any, attention_mask: Tensor | None = None, **kwargs: An
     Never None for a causal mask: nothing else tells attention of it. Sequences without padding share one mask.
     """
     kwargs["allow_is_causal_skip"] = False
-    if attention_mask is not None and attention_mask.device.type == "cpu" and bool(attention_mask.all()):
+    known = attention_mask is not None and attention_mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    if known and bool(attention_mask.all()):
         attention_mask = None
     return sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
 

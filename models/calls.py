@@ -74,9 +74,7 @@ class OpensCalls(KnowsCalls):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = super().__call__
-        if torch.compiler.is_compiling() and not torch.compiler.is_exporting() and not _is_plain(self):
-            return _uncompiled(call, args, kwargs)
-        return call(*args, **kwargs)
+        return call(*args, **kwargs) if _is_written_down(self) else _uncompiled(call, args, kwargs)
 
 
 def _opening(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,23 +82,30 @@ def _opening(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(forward)
     def run(model: OpensCalls, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling():
-            if torch.compiler.is_exporting() or _is_plain(model):
-                return _traced(model, forward, args, kwargs)
-            return _uncompiled(run, (model, *args), kwargs)
-        watching.refuse_tracing()
-        named = arguments_of(model, args, kwargs)
-        outer = model.execution.call
-        with full_precision(model, named):
-            if outer is None or _calls_itself(outer, model):
-                return _first(model, forward, named)
-            mask = outer.token_mask if takes_tokens(model) else None
-            identity = model.execution.identity
-            inner = Call(identity, model, outer.temporal, outer.time_steps, innermost(), mask, is_entry=False)
-            with under_way(inner):
-                return forward(model, **named)
+        if _is_written_down(model):
+            return _traced(model, forward, args, kwargs)
+        return _uncompiled(_run, (model, forward, arguments_of(model, args, kwargs)), {})
 
     return run
+
+
+def _run(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]) -> Any:
+    """Run a call, which may be one within another."""
+    watching.refuse_tracing()
+    outer = model.execution.call
+    with full_precision(model, named):
+        if outer is None or _calls_itself(outer, model):
+            return _first(model, forward, named)
+        mask = outer.token_mask if takes_tokens(model) else None
+        identity = model.execution.identity
+        inner = Call(identity, model, outer.temporal, outer.time_steps, innermost(), mask, is_entry=False)
+        with under_way(inner):
+            return forward(model, **named)
+
+
+def _is_written_down(model: OpensCalls) -> bool:
+    """Whether torch compiles or exports the call: a compiler takes none that is not plain."""
+    return torch.compiler.is_compiling() and (torch.compiler.is_exporting() or _is_plain(model))
 
 
 def _is_plain(model: OpensCalls) -> bool:

@@ -281,7 +281,7 @@ def _as_eager(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def visible_pairs(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+def visible_pairs(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
     """transformers' mask interface: bool [B, 1, S_q, S_k], True where a pair takes part; None for all.
 
     Never None for a causal mask: nothing else tells attention of it. Sequences without padding share one mask.

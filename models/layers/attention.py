@@ -289,7 +289,8 @@ def visible_pairs(*args: Any, attention_mask: Tensor | None = None, **kwargs: An
     kwargs["allow_is_causal_skip"] = False
     if attention_mask is not None and attention_mask.is_cpu and not watching.is_traced(attention_mask):
         attention_mask = None if bool(attention_mask.all()) else attention_mask
-    return sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
+    kwargs["attention_mask"] = attention_mask
+    return sdpa_mask(*args, **kwargs)
 
 
 AttentionInterface.register(NAME, las_attention_forward)

@@ -1,6 +1,6 @@
 """All that is said of GPUs, in one run of under four minutes: populations, calls, greedy text, the bundled model.
 
-    python benchmarks/gpu.py [--device cuda] [--parts populations,calls,text,python,default] [--profile]
+    python benchmarks/gpu.py [--device cuda] [--parts populations,python,text,default,calls] [--profile]
 
 Prints tables with the date and the card. Ratios are of one run; spreads are slowest minus fastest.
 """
@@ -22,7 +22,7 @@ import las_sj
 from las_sj.neurons import HGNode, MTNode, OATNode, WindowNode
 
 CALLS = "1B:bfloat16:4x512,1B:float32:4x512,1B:bfloat16:1x512,1B:bfloat16:1x2048,7B:bfloat16:4x512"
-PARTS = ("populations", "python", "calls", "text", "default")
+PARTS = ("populations", "python", "text", "default", "calls")
 NEW_TOKENS = 64
 
 

@@ -194,7 +194,7 @@ def tokens_per_second(pair: Pair, execution: str | None, new_tokens: int) -> flo
         las_sj.set_execution(model, execution)
     prompt = pair.tokens(1, 16)
     run = partial(model.generate, prompt, attention_mask=torch.ones_like(prompt), do_sample=False, pad_token_id=0)
-    run(max_new_tokens=4, min_new_tokens=4)
+    run(max_new_tokens=new_tokens, min_new_tokens=new_tokens)  # loads the kernels of all lengths
     start = now()
     run(max_new_tokens=new_tokens, min_new_tokens=new_tokens)
     return new_tokens / (now() - start)

@@ -244,6 +244,8 @@ class _AuditMode(TorchDispatchMode):
         origin = None if made_of_numbers_in_the_code else merged
         output = func(*args, **kwargs)
         with _disable_current_modes():
+            if name == "_to_copy":
+                origin = self.provenance.of_copy(output, args[0], origin)
             self._follow(func, args, kwargs, output, origin)
             numel = sum(tensor.numel() for tensor in tensors_in(output))
             for kind, label, count in events:

@@ -4,7 +4,7 @@ Tensors are known by their storage: views share it, and a storage that is gone c
 the weak reference keeps its identity.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,11 +24,13 @@ class Origin:
         depth: populations of neurons on the longest way to them.
         node: the neurons that emitted them, where the storage is their train itself, [T, ...], contiguous.
         index: whether they are whole numbers made of nothing but whole numbers that went in: tokens and positions.
+        dtype: the coarsest type that they were rounded to on the way; None: that of the tensor.
     """
 
     depth: int = 0
     node: WindowNode | None = None
     index: bool = False
+    dtype: torch.dtype | None = None
 
 
 class Provenance:
@@ -52,6 +54,16 @@ class Provenance:
         if len(self._origins) > _PURGE_ABOVE:
             self._origins = {key: entry for key, entry in self._origins.items() if not entry[0].expired()}
 
+    def of_copy(self, copy: Tensor, source: Tensor, merged: Origin | None) -> Origin | None:
+        """The origin of a copy in another type, given what `merged` says: of a train it is the same train, rounded."""
+        origin = self.of(source)
+        if origin is None or origin.node is None or copy.stride() != source.stride() or not copy.is_floating_point():
+            return merged
+        if source.untyped_storage().nbytes() != source.numel() * source.element_size():
+            return merged  # of a part the time steps are not known any more
+        types = (source.dtype, copy.dtype, *([] if origin.dtype is None else [origin.dtype]))
+        return replace(origin, dtype=max(types, key=lambda dtype: torch.finfo(dtype).eps))
+
     def merged(self, tensors: list[Tensor]) -> Origin | None:
         """The origin of something computed from several tensors."""
         origins = [origin for origin in map(self.of, tensors) if origin is not None]
@@ -71,7 +83,8 @@ def is_spikes(tensor: Tensor, origin: Origin | None) -> bool:
     if origin is None or not isinstance(origin.node, ThresholdNode):
         return False
     values, step = tensor.detach().abs().double(), _step_of(tensor, origin.node.time_steps)
-    return bool(_is_level(values * torch.exp2(step + 1), step == 0, origin.node, tensor.dtype).all())
+    rounded_to = origin.dtype or tensor.dtype
+    return bool(_is_level(values * torch.exp2(step + 1), step == 0, origin.node, rounded_to).all())
 
 
 def _step_of(tensor: Tensor, time_steps: int) -> Tensor:

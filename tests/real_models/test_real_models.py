@@ -53,7 +53,7 @@ def test_bert_is_lossless(encoder: tuple[PreTrainedModel, Batches, Batches], tim
 def test_an_exported_encoder_runs_again_from_its_file(
     encoder: tuple[PreTrainedModel, Batches, Batches], tmp_path: Path
 ) -> None:
-    """Padded batches of other sizes, in another process; sums in another order flip last digits, which spikes follow."""
+    """Padded batches of other sizes, in another process; in other blocks sums flip last digits, which spikes follow."""
     ann, calibration, evaluation = encoder
     snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(), calibration)
     las_sj.set_execution(snn, "accumulated")

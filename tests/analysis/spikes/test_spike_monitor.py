@@ -78,8 +78,7 @@ def live_neurons(site: str, shape: torch.Size, tokens: Tensor, pairs: Tensor) ->
     if name in ("query_node", "key_node", "value_node"):  # [B, H, S, D]
         return tokens[:, None, :, None].expand(shape)
     pairs = pairs if name in ("weight_node", "probability_node") else tokens.unsqueeze(-1)
-    heads = shape[0] // len(tokens)  # [B·H_kv, G, S, S or 1]
-    return pairs[:, None, None].expand(-1, heads, shape[1], -1, -1).flatten(0, 1)
+    return pairs[:, None, None].expand(-1, *shape[1:3], -1, -1)  # [B, H_kv, G, S, S or 1]
 
 
 def in_octave(node: nn.Module, v: Tensor) -> Tensor:

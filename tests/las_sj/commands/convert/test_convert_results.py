@@ -123,6 +123,7 @@ def test_options_reach_the_network(call: Call, source: Path, text: Path, tmp_pat
         "hg_tolerance": 1e-3,
         "headroom": 2.0,
         "keep_analog": ["*.0.mlp.*"],
+        "power_of_two_units": False,
         "seed": 4,
     }
     assert set(report["coverage"]["analog"]) == {f"transformer.h.0.mlp.{name}" for name in ("c_fc", "c_proj", "act")}

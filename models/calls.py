@@ -105,7 +105,9 @@ def _run(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]) 
 
 def _is_written_down(model: OpensCalls) -> bool:
     """Whether torch compiles or exports the call: a compiler takes none that is not plain."""
-    return torch.compiler.is_compiling() and (torch.compiler.is_exporting() or _is_plain(model))
+    if torch.compiler.is_dynamo_compiling():  # to which an export is what it is not
+        return _is_plain(model)
+    return torch.compiler.is_compiling()
 
 
 def _is_plain(model: OpensCalls) -> bool:

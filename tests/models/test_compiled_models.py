@@ -81,6 +81,23 @@ def test_counts_and_gradients_are_those_of_a_call() -> None:
 
 
 @torch.no_grad()
+def test_a_monitor_is_told_of_every_spike() -> None:
+    """It begins after the model was compiled, which runs as it is then."""
+    snn = convert_tiny(MODELS["bert-classifier"]())
+    las_sj.set_execution(snn, "accumulated")
+    inputs = {"input_ids": token_ids(), "attention_mask": padding_mask("right")}
+    call = torch.compile(snn, backend="eager")
+    expected = call(**inputs)[0]
+    counted = []
+    for run_again in (snn, call):
+        with SpikeMonitor(snn) as monitor:
+            assert relative_error(run_again(**inputs)[0], expected) < STEP
+            counted.append(monitor.spikes_per_neuron)
+    assert counted[0] == counted[1] > 0
+    assert torch.equal(call(**inputs)[0], expected)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_compile_in_place(execution: str) -> None:
     snn = convert_tiny(MODELS["gpt2"]())

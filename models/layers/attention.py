@@ -144,7 +144,7 @@ class SpikingAttentionCore(SpikingSoftmax):
         looked = None if mask is None else looked_over(mask, operands.shape[:4], self.execution.call)
         drop = kept(operands.query.new_empty(operands.shape), dropout) if dropout else None
         tiles, dtype = tiles_of(operands, looked), at_least_single(operands.query.dtype)
-        if len(tiles) == 1:
+        if len(tiles) < 2:
             whole = None if looked is None else looked.whole(dtype)
             return self._attend_tile(operands, whole, pairs.of_scores(heads), drop)
         outputs = []

@@ -76,10 +76,15 @@ class Operands:
 
 
 def tiles_of(operands: Operands, mask: ScoreMask | None) -> list[Tile]:
-    """The tiles of a call, those of a few heads in the order of their queries; one if scores of all pairs are few."""
+    """The tiles of a call, those of a few heads in the order of their queries; one, or none, where all pairs are one.
+
+    None where a compiler looks on, which would make constants of the sizes in slices.
+    """
+    if _needs_one(operands.query):
+        return []
     shape, query = operands.shape, operands.query
     batch, heads, _, queries, keys = shape
-    size, part = (queries, heads) if _needs_one(query) else _sizes(shape, query)
+    size, part = _sizes(shape, query)
     if size >= queries and part >= heads:
         return [Tile(slice(0, batch), slice(0, heads), Block(slice(0, queries), slice(0, keys)))]
     if mask is None:

@@ -206,7 +206,7 @@ def test_a_mask_that_a_hook_gives_is_no_current() -> None:
 
     def hide(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         mask = kwargs["attention_mask"].clone()
-        mask[..., 1:, 0] = torch.finfo(mask.dtype).min
+        mask[..., 1:, 0] = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
         return args, kwargs | {"attention_mask": mask}
 
     ann = bert(BertForSequenceClassification, attn_implementation="eager").double()

@@ -65,7 +65,7 @@ def prepare(
         name: of the function in host.cpp that does the same.
         inputs: its first arguments.
         dtype: of inputs and outputs.
-        emitted: receives the output.
+        emitted: receives the output; of a softmax of fp32 in half precision too.
         counts: int64 [populations, 3], to which is added.
         facts: of the device.
         as_train: whether the output is trains, and not their sums.
@@ -74,7 +74,7 @@ def prepare(
     pointers |= {"emitted": emitted.data_ptr(), "counts": counts.data_ptr()}
     aligned = all((pointer or 0) % _PACK_BYTES == 0 for pointer in pointers.values())
     versions = () if dtype == torch.float64 else tuple(curve_of(one).versions for one in neurons if type(one) is Gates)
-    place = (name, dtype, as_train, emitted.numel(), emitted.get_device(), settings, versions, aligned)
+    place = (name, dtype, emitted.dtype, as_train, emitted.numel(), emitted.get_device(), settings, versions, aligned)
     key = (place, tuple(map(id, neurons)))  # which stand in the plan, so that nothing else can have their place
     plans: dict[Any, Plan] = neurons[-1].__dict__.setdefault("layers", {})
     plan = plans.get(key)

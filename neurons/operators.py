@@ -8,6 +8,7 @@ any other call.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -60,7 +61,8 @@ def node_of(signature: str, tables: Sequence[Tensor]) -> Neuron:
 
 def _hg_node(settings: list[str], tables: Sequence[Tensor]) -> HGNode:
     time_steps, low, high, tolerance, function = settings
-    node = HGNode(function, int(time_steps), float(low), float(high), float(tolerance))
+    with ThreadPoolExecutor(1) as other:  # below the dispatcher this one has no autograd, which fits need
+        node = other.submit(HGNode, function, int(time_steps), float(low), float(high), float(tolerance)).result()
     for name, table in zip([name for name, _ in node.named_buffers()], tables, strict=True):
         setattr(node, name, table.detach())
     return node

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 from las_sj.neurons import fused
 from las_sj.neurons.hg import HGNode
@@ -210,10 +210,10 @@ _OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 def _register() -> None:
     for name, (run, shape) in _OPERATORS.items():
         qualified = f"las_sj::{name}"
-        torch.library.define(qualified, _SCHEMAS[name])
-        torch.library.impl(qualified, ("cpu", "cuda"), run)
-        torch.library.register_fake(qualified, shape)
-    torch.library.register_autograd("las_sj::population", _backward, setup_context=_keep_for_backward)
+        library.define(qualified, _SCHEMAS[name])
+        library.impl(qualified, ("cpu", "cuda"), run)
+        library.register_fake(qualified, shape)
+    library.register_autograd("las_sj::population", _backward, setup_context=_keep_for_backward)
 
 
 _register()

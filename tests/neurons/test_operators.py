@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from las_sj.neurons import HGNode, MTNode, OATNode, WindowNode
 from las_sj.neurons.operators import node_of
@@ -76,7 +76,7 @@ def test_operators_keep_the_rules_of_torch(name: str, step_mode: str) -> None:
     """Their schema, shapes without values, gradients, and shapes that change."""
     node, x = in_mode(name, step_mode), inputs(step_mode).requires_grad_()
     operands = (node.operands, node.signature, step_mode == "m", node.population.tag)
-    torch.library.opcheck(torch.ops.las_sj.population.default, (x, *operands))
+    library.opcheck(torch.ops.las_sj.population.default, (x, *operands))
 
 
 @pytest.mark.parametrize("name", NODES)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from random_llamas import SIZES
 from real_models import DATA, minilm, sentences, smollm2
 from timing import Durations, in_turn, machine, milliseconds, peak_of, print_header, print_row
 from torch import Tensor
@@ -23,15 +24,6 @@ import las_sj
 
 CASES = "minilm:8x64,minilm:8x128,smollm2:4x256,smollm2:1x512"
 EXECUTIONS = ("ANN", "accumulated", "temporal")
-LLAMA_1B: dict[str, Any] = {
-    "hidden_size": 2048,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 8192,
-    "vocab_size": 128256,
-    "tie_word_embeddings": True,
-}
 CALIBRATION = 256  # tokens
 
 
@@ -39,8 +31,8 @@ def ann_and_tokens(name: str, rows: int, length: int, data: Path) -> tuple[Any, 
     """A model, and token ids [rows, length] for it."""
     if name == "llama-1b":
         torch.manual_seed(0)
-        model = LlamaForCausalLM(LlamaConfig(**LLAMA_1B)).eval()
-        return model, torch.randint(LLAMA_1B["vocab_size"], (rows, length))
+        model = LlamaForCausalLM(LlamaConfig(**SIZES["1B"])).eval()
+        return model, torch.randint(SIZES["1B"]["vocab_size"], (rows, length))
     model, tokenizer = minilm() if name == "minilm" else smollm2()
     ids = tokenizer(" ".join(sentences(data)), return_tensors="pt", verbose=False)["input_ids"][0]
     return model, ids[: rows * length].view(rows, length)

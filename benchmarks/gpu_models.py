@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from random_llamas import SIZES
 from timing import Durations, now
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, StaticCache
@@ -19,33 +20,6 @@ import las_sj
 
 GIB = 2**30
 CALIBRATION = (2, 128)  # rows and tokens, of random tokens
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": 128,
-        "vocab_size": 256,
-    },
-    "1B": {
-        "hidden_size": 2048,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "intermediate_size": 8192,
-        "vocab_size": 128256,
-        "tie_word_embeddings": True,
-    },
-    "7B": {
-        "hidden_size": 4096,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "intermediate_size": 11008,
-        "vocab_size": 32000,
-    },
-}
 Call = Callable[[], object]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Optional
 from torch import Tensor, nn
 
 from las_sj.models.inputs import Size, size_of, source_of
+from las_sj.neurons import watching
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +57,8 @@ class Call:
 
     @cached_property
     def live_share(self) -> float:
-        """The share of tokens that take part."""
-        return 1.0 if self.token_mask is None else float(self.token_mask.float().mean())
+        """The share of tokens that take part; 1 where a graph is made, which counts all."""
+        return 1.0 if self.token_mask is None or watching.is_captured() else float(self.token_mask.float().mean())
 
     @property
     def batch(self) -> int | None:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from las_sj.neurons import watching
+
 TOKENS = ("input_ids", "inputs_embeds")
 # Float inputs enter as constant currents. The vision tower of Qwen2-VL calls its pixels hidden_states.
 _VALUES = ["inputs_embeds", "pixel_values", "pixel_values_videos", "hidden_states"]
@@ -69,7 +71,7 @@ def size_of(named: dict[str, Any]) -> Size:
 
 
 def padding_of(named: dict[str, Any]) -> Tensor | None:
-    """Padding among the tokens of this call, bool [B, S], or None without any.
+    """Padding among the tokens of this call, bool [B, S], or None without any, as far as the host may look.
 
     Those that a cache holds are masked too, but not run.
     """
@@ -77,4 +79,4 @@ def padding_of(named: dict[str, Any]) -> Tensor | None:
     if not isinstance(mask, Tensor) or mask.dim() != 2 or source is None or source.dim() < 2:
         return None
     mask = mask[:, -source.shape[1] :]
-    return None if bool(mask.all()) else mask.bool()
+    return mask.bool() if watching.is_captured() or not bool(mask.all()) else None

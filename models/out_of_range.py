@@ -8,7 +8,7 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from las_sj.neurons import WindowNode
+from las_sj.neurons import WindowNode, watching
 
 SHARE = 1e-3  # of a population's inputs that may lie out of range
 LEAST = 1000  # inputs that a share is taken of, at least: one of a few is no sign
@@ -88,8 +88,7 @@ class Ranges:
 
     def _seen_now(self) -> Iterator[tuple[str, WindowNode]]:
         """The populations whose counts are on the host, and in some calls those whose counts must be fetched."""
-        captures = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
-        fetches = self._looks % _EVERY == 1 and not captures
+        fetches = self._looks % _EVERY == 1 and not watching.is_captured()
         for name, node in self.nodes:
             if fetches or not node.counts.is_elsewhere:
                 yield name, node

@@ -102,6 +102,11 @@ def is_traced(x: Tensor) -> bool:
     return bool(torch._C._len_torch_dispatch_stack()) and _follows_shapes()
 
 
+def is_captured() -> bool:
+    """Whether a CUDA graph is being made: nothing on a GPU can be read by the host meanwhile."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
 def refuse_tracing() -> None:
     """Raise a RuntimeError where torch writes a call down as a graph, which would hold what one input led to."""
     if torch.jit.is_tracing() or _follows_shapes():

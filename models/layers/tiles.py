@@ -99,9 +99,7 @@ def tiles_of(operands: Operands, mask: ScoreMask | None) -> list[Tile]:
 
 def _needs_one(query: Tensor) -> bool:
     """Whether a call must be one tile: blocks depend on values, which compilers and CUDA graphs do not see."""
-    if query.shape[-2] == 1 or query.is_meta or watching.is_traced(query):
-        return True
-    return query.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    return query.shape[-2] == 1 or query.is_meta or watching.is_traced(query) or watching.is_captured()
 
 
 def _sizes(shape: Shape, query: Tensor) -> tuple[int, int]:

@@ -19,16 +19,20 @@ LANGUAGE_MODELS = ["LlamaForCausalLM", "GPT2LMHeadModel", "BertModel", "MistralF
 @pytest.fixture(autouse=True)
 def captures(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers reads masks on the host too, but where a graph is being captured."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
 
 
 @pytest.mark.parametrize("name", [name for name in LANGUAGE_MODELS if name in TINY_MODELS])
-def test_calls_read_no_values(name: str) -> None:
+@pytest.mark.parametrize("padded", [False, True])
+def test_calls_read_no_values(name: str, padded: bool) -> None:
     tiny = TINY_MODELS[name]
     snn = las_sj.convert(tiny.build(), None, [tiny.batch(2, 1)])
     for _, site in named_sites(snn):
         site.node.bypass = True
     batch = {key: value.to("meta") for key, value in tiny.batch(2, 3).items()}
+    if padded:
+        batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     for execution in EXECUTIONS:
         las_sj.set_execution(snn, execution)
         on_meta = copy.deepcopy(snn).to("meta")

@@ -58,6 +58,10 @@ class KeptState:
         """What a call is given, with currents in the place of sums; states hold them until `summed`."""
         return mapped(value, self._as_current, self._places)
 
+    def repeated(self, value: Any) -> Any:
+        """Constants of the batch, such as masks of attention, for each time step."""
+        return mapped(value, self._repeat, [])
+
     def take_attribute(self, module: nn.Module, name: str) -> None:
         """The same with what a module holds as an attribute."""
         value = vars(module).get(name)
@@ -76,13 +80,18 @@ class KeptState:
     def _as_current(self, x: Tensor) -> Tensor:
         """A value [B, ...] as a current [T·B, ...]; what has other rows stays, and numbers are repeated."""
         steps = self.time.time_steps
-        if self.rows is None or x.dim() == 0 or len(x) * steps != self.rows:
-            return x
-        if not x.is_floating_point() and not x.is_complex():
-            return x.repeat(steps, *[1] * (x.dim() - 1)) if steps > 1 else x
+        if not self._is_of_batch(x) or not (x.is_floating_point() or x.is_complex()):
+            return self._repeat(x)
         current = x.view_as(x) if steps == 1 else _all_at_first(x, steps)
         self._sums[id(current)] = (current, x)
         return mark(current, TimeAxis(0))
+
+    def _repeat(self, x: Tensor) -> Tensor:
+        steps = self.time.time_steps
+        return x.repeat(steps, *[1] * (x.dim() - 1)) if steps > 1 and self._is_of_batch(x) else x
+
+    def _is_of_batch(self, x: Tensor) -> bool:
+        return x.dim() > 0 and len(x) * self.time.time_steps == self.rows
 
     def _as_sum(self, x: Tensor) -> Tensor:
         """The sum over T of a current; written to the tensor that the current was made of, where it is that still."""
@@ -145,7 +154,8 @@ class _Attributes:
 
     def changed(self) -> list[tuple[nn.Module, str]]:
         """Those that hold another tensor than in the beginning."""
-        return [(module, name) for module, name, value in self._found() if self._known.get((id(module), name)) is not value]
+        found = ((module, name, self._known.get((id(module), name)), value) for module, name, value in self._found())
+        return [(module, name) for module, name, before, value in found if before is not value]
 
 
 @contextmanager
@@ -161,8 +171,10 @@ def kept_state(
         modules: all of the model that is called.
     """
     attributes = _Attributes(modules)
-    given = {name: value for name, value in named.items() if not isinstance(value, Tensor)}
+    masks = {name: value for name, value in named.items() if name.endswith("mask")}
+    given = {name: value for name, value in named.items() if not isinstance(value, Tensor) and name not in masks}
     try:
+        named |= {name: state.repeated(value) for name, value in masks.items()}
         named |= {name: state.taken(value) for name, value in given.items()}
         for module, name in operated.attributes:
             state.take_attribute(module, name)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import torch
 from spikingjelly.activation_based import base, functional
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from las_sj.models.call import Call, innermost
 from las_sj.models.coverage import Coverage
@@ -118,7 +117,7 @@ def is_converted(model: nn.Module) -> bool:
     return isinstance(getattr(model, EXECUTION, None), Execution)
 
 
-def set_execution(model: PreTrainedModel, execution: str) -> None:
+def set_execution(model: nn.Module, execution: str) -> None:
     """Choose how a converted model runs: SpikingJelly's `set_step_mode` by name.
 
     Args:
@@ -136,7 +135,7 @@ def set_execution(model: PreTrainedModel, execution: str) -> None:
 
 
 @contextmanager
-def running(model: PreTrainedModel, execution: str) -> Iterator[None]:
+def running(model: nn.Module, execution: str) -> Iterator[None]:
     """Within this context a converted model runs in one execution; afterwards it is in the one that it was in before.
 
     Arguments and errors are those of `set_execution`.

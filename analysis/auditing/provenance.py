@@ -125,9 +125,10 @@ class Provenance:
 
     def with_codes(self, origin: Origin, codes: Tensor, sources: list[Tensor]) -> Origin:
         """`origin` of a storage whose numbers have these codes, moved there from `sources`."""
-        known = [found for found in map(self.of, sources) if found is not None and found.dtype is not None]
         types = [source.dtype for source in sources if holds_fractions(source)]
-        coarsest = max((*types, *(found.dtype for found in known)), key=lambda dtype: torch.finfo(dtype).eps)
+        for found in map(self.of, sources):
+            types += [] if found is None or found.dtype is None else [found.dtype]
+        coarsest = max(types, key=lambda dtype: torch.finfo(dtype).eps)
         return replace(origin, index=False, codes=codes, dtype=coarsest)
 
 

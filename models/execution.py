@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from las_sj.models.call import Call, innermost
 from las_sj.models.coverage import Coverage
+from las_sj.models.operated import Operated
 from las_sj.models.out_of_range import Ranges
 from las_sj.neurons import watching
 
@@ -29,6 +30,7 @@ class Execution(nn.Module, base.StepModule):
         coverage: what became of the model's modules.
         layers: full names of the spiking layers.
         ranges: warns where inputs lie out of range.
+        operated: what a conversion by operations has found; None of a model that was converted by its family.
     """
 
     def __init__(self, time_steps: int) -> None:
@@ -39,6 +41,7 @@ class Execution(nn.Module, base.StepModule):
         self.coverage = Coverage({}, {})
         self.layers: tuple[str, ...] = ()
         self.ranges = Ranges()
+        self.operated: Operated | None = None
 
     @property
     def name(self) -> str:

@@ -53,10 +53,11 @@ def _over_last(op: Operation, x: Tensor, dims: int, ends: Any, epsilon: float, *
 def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *, centres: bool) -> Tensor:
     """Over the last dimension, by the kernels of `fused` where nobody watches."""
     kinds = {
-        "centred": Kind("", "product", epsilon=epsilon),
+        # A centred spike goes into the squares and into the product with the scale, which has a term for each channel.
+        "centred": Kind("", "product", epsilon=epsilon, synapses=2, native="norm"),
         "square": Kind("square"),
         "rsqrt": Kind("rsqrt"),
-        "scale": Kind("", "product"),
+        "scale": Kind("", "product", synapses=x.shape[-1]),
         "output": Kind("", "product"),
     }
     nodes: Any = tuple(op.node(role, kind) for role, kind in kinds.items())

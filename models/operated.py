@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from las_sj.models.dense_operations import DenseOperations
 from las_sj.models.neuron_factory import NeuronFactory
 
 
@@ -13,11 +14,13 @@ class Operated:
         factory: makes the neurons of operations.
         finds: whether operations that are seen for the first time get neurons; otherwise they are an error.
         decisions: functions that are taken on sums over T, by the names of the modules in which they stand.
+        dense: counts operations without neurons, while somebody watches.
     """
 
     factory: NeuronFactory
     finds: bool = True
     decisions: dict[str, list[str]] = field(default_factory=dict)
+    dense: DenseOperations | None = None
 
     def note_decision(self, module: str, function: str) -> None:
         """Keep that a module takes a decision."""

@@ -25,6 +25,7 @@ KINDS = (
     "activation",
     "gate",
     "residual",
+    "dense",
     "head",
     "analog",
 )
@@ -107,6 +108,10 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
             rows[name] = Operations(name, "embedding", lookups=lookups)
     for name, counts in monitor.sites.items():
         _add_site(rows, monitor, name.rpartition(".")[0], counts)
+    for (module, function), dense in monitor.dense.counts.items():
+        name, counts = f"{module}.{function}", (round(dense.additions), round(dense.scalings))
+        row = rows[name] = Operations(name, "dense", additions=counts[0], scalings=counts[1])
+        row.ann_additions, row.ann_scalings = counts
     for name, island in monitor.islands.items():
         rows[name] = Operations(name, "analog", macs=island.macs, analog_macs=island.macs)
     return list(rows.values())

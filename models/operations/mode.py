@@ -65,7 +65,17 @@ class Operations(TorchFunctionMode):
                 output = known.run(*args, **kwargs)
         else:
             output = known.run(operation, *args, **kwargs)
+            self._count(operation, args, kwargs, output)
         return _written(args[0], output) if in_place else output
+
+    def _count(self, operation: Operation, args: Any, kwargs: Any, output: Any) -> None:
+        """Have what needs no neurons counted, where somebody does."""
+        dense, call = self.scope.operated.dense, self.scope.execution.call
+        if dense is None or call is None:
+            return
+        share = call.live_share / operation.time_steps
+        place = (self.scope.name_of(operation.module), operation.name)
+        dense.add(place, args, kwargs, output, operation.is_current, share)
 
 
 def name_of(func: Callable[..., Any]) -> str:

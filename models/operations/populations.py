@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from las_sj.models.execution import Execution
-from las_sj.models.layers.site import Site, Synapses
+from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import WindowNode
@@ -24,6 +24,7 @@ class Kind:
         epsilon: ε, of the centred values of a norm.
         synapses: of each neuron, where all windows have the same; None: each window has its own.
         is_mac: whether a synapse stands for a multiply-accumulate of the original.
+        additions: of currents before they come to a neuron, which the native operation of the original contains.
         native: what the original does to the value that a neuron takes: "norm", "softmax", a function.
     """
 
@@ -33,6 +34,7 @@ class Kind:
     epsilon: float | None = None
     synapses: int | None = 1
     is_mac: bool = False
+    additions: int = 0
     native: str = ""
 
 
@@ -56,8 +58,8 @@ class Populations(SpikingLayer):
     def sites(self) -> Iterator[Site]:
         for name, kind in self.kinds.items():
             synapses = Synapses(self.operation_of(name), kind.synapses, kind.is_mac)
-            node = getattr(self, name)
-            yield Site(name, node, kind.feeds, (synapses,), native=kind.native, upper_bound=kind.upper_bound)
+            dense = (Dense(synapses.operator, kind.additions, native=True),) if kind.additions else ()
+            yield Site(name, getattr(self, name), kind.feeds, (synapses,), dense, kind.native, kind.upper_bound)
 
     def operation_of(self, population: str) -> str:
         """The name of the operation that a population belongs to: its own, but for the role."""

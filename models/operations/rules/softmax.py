@@ -14,7 +14,7 @@ from las_sj.neurons import FanOut, WindowNode, fused
 
 # Of `layers.softmax`: exponentials, weights, reciprocals, scale and probabilities.
 _KINDS = {
-    "exp": Kind("exp", native="softmax"),
+    "exp": Kind("exp", additions=2, native="softmax"),
     # A weight spike goes into the sum of its row and into the product with the row's scale.
     "weight": Kind("", "product", 1.0, synapses=2),
     "reciprocal": Kind("reciprocal"),

@@ -109,7 +109,7 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
     for name, counts in monitor.sites.items():
         _add_site(rows, monitor, name.rpartition(".")[0], counts)
     for (module, function), dense in monitor.dense.counts.items():
-        name, counts = f"{module}.{function}", (round(dense.additions), round(dense.scalings))
+        name, counts = f"{module}.{function}".lstrip("."), (round(dense.additions), round(dense.scalings))
         row = rows[name] = Operations(name, "dense", additions=counts[0], scalings=counts[1])
         row.ann_additions, row.ann_scalings = counts
     for name, island in monitor.islands.items():

@@ -15,7 +15,7 @@ from las_sj.models.execution import Execution
 from las_sj.models.inputs import source_of
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.registry import RULES
-from las_sj.models.operations.scope import Scope, entered
+from las_sj.models.operations.scope import FULL_NAME, Scope, entered
 from las_sj.models.operations.time_axis import TimeAxis, mark, mark_written, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
 
@@ -74,7 +74,7 @@ class Operations(TorchFunctionMode):
         if dense is None or call is None:
             return
         share = call.live_share / operation.time_steps
-        place = (self.scope.name_of(operation.module), operation.name)
+        place = (operation.module.__dict__.get(FULL_NAME, ""), operation.name)
         dense.add(place, args, kwargs, output, operation.is_current, share)
 
 

@@ -39,14 +39,14 @@ def test_macs_are_those_of_an_independent_counter(subject: Subject, execution: s
 
 def test_synapses_of_weights_are_those_that_the_audit_sees(subject: Subject) -> None:
     """The audit counts the additions that each spike causes, at the edges of images too."""
-    found = audit(subject.snn, subject.batch)
+    found = audited(subject.kind)
     counted = sum(row.count for row in found.rows if row.kind == SPIKE_WEIGHT and row.operator != "mul")
     rows = count_operations(monitored(subject.snn, "temporal", subject.batch))
     assert sum(row.synaptic_operations for row in rows if row.kind == "projection") == counted > 0
 
 
 def test_every_operation_is_spike_driven(subject: Subject) -> None:
-    found = audit(subject.snn, subject.batch)
+    found = audited(subject.kind)
     assert [str(row) for row in found.analog] == []
     assert found.fully_spike_driven
     assert found.time_steps == T

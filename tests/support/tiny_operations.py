@@ -10,6 +10,7 @@ from every_type.building import build
 from every_type.mappings import Entry, entries_of
 
 import las_sj
+from las_sj.analysis import Audit, audit
 
 T = 4
 MAPPINGS = {  # of the kinds of models that tests name
@@ -32,11 +33,13 @@ class Subject:
         ann: with attention as plain matrix products.
         snn: of T = 4 steps.
         batch: keyword arguments of a call without padding.
+        kind: of `KINDS`.
     """
 
     ann: Any
     snn: Any
     batch: dict[str, Any]
+    kind: str
 
 
 @cache
@@ -48,4 +51,11 @@ def converted(kind: str) -> Subject:
     settings = las_sj.LASConfig(time_steps=T, by_operations=True)
     snn = las_sj.convert(copy.deepcopy(subject.model), settings, [subject.inputs.make(seed) for seed in (1, 2)])
     subject.model.set_attn_implementation("eager")
-    return Subject(subject.model, snn, subject.inputs.make(1))
+    return Subject(subject.model, snn, subject.inputs.make(1), kind)
+
+
+@cache
+def audited(kind: str) -> Audit:
+    """The audit of the converted model of a kind."""
+    subject = converted(kind)
+    return audit(subject.snn, subject.batch)

@@ -78,7 +78,8 @@ def _joined(config: PreTrainedConfig) -> PreTrainedConfig:
         return config
     for owner in (config, *(part for _, part in parts_of(config))):
         for name in ("out_hidden_size", "text_hidden_size"):
-            if isinstance(getattr(owner, name, None), int) and isinstance(width, int):
+            given = name in OPTIONS.get(owner.model_type, {})
+            if isinstance(getattr(owner, name, None), int) and isinstance(width, int) and not given:
                 setattr(owner, name, width)
     return config
 

@@ -48,7 +48,7 @@ def judge(entry: Entry, stages: Collection[str] = ()) -> Iterator[Row]:
     except Exception as error:  # of any kind: the row says which
         yield {"status": _status(error), "why": _reason(error)}
         return
-    errors = _errors(snn, subject)
+    errors = errors_of(snn, subject)
     yield errors
     if errors["status"] == CONVERTED:
         yield from _further(snn, subject, stages)
@@ -69,7 +69,13 @@ def _reason(error: Exception) -> str:
 
 
 @torch.no_grad()
-def _errors(snn: Model, subject: Subject) -> Row:
+def errors_of(snn: Model, subject: Subject) -> Row:
+    """How far both executions are from the ANN, and whether the type counts as converted.
+
+    Args:
+        snn: the converted model.
+        subject: the ANN, with inputs.
+    """
     expected, found = first_output(subject.model(**subject.inputs.make(1))), Row()
     for execution in EXECUTIONS:
         try:

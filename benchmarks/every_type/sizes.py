@@ -25,7 +25,7 @@ _NAMES = {
     "linear_key_head_dim linear_value_head_dim key_head_dim value_head_dim index_head_dim swa_head_dim swa_v_head_dim "
     "attention_head_size indexer_head_dim mamba_head_dim mamba_d_head ssm_head_dim compress_head_dim mamba_n_heads "
     "mamba_num_heads linear_num_heads state_size ssm_state_size mamba_d_state ssm_state chunk_size mamba_chunk_size "
-    "num_query_tokens num_queries num_latents latent_query_num num_conv_pos_embeddings",
+    "num_query_tokens num_queries num_latents latent_query_num num_conv_pos_embeddings context_size",
     16: "qk_head_dim q_lora_rank kv_lora_rank o_lora_rank lora_rank num_mel_bins mel_bins n_mels feature_size num_mels",
     32: "image_size crop_size input_size img_size hidden_size d_model n_embd dim embed_dim embedding_size hidden_dim "
     "n_embed word_embed_proj_dim "

@@ -8,7 +8,7 @@ from every_type.batches import ROWS, TOKENS, Batch, Inputs, decoder_text, noise,
 from every_type.configurations import option
 from every_type.images import IMAGES_AND_TEXT, within_text
 from every_type.sizes import IMAGE_SIZE, PATCH
-from every_type.sound import SOUND, SOUND_AND_TEXT
+from every_type.sound import SOUND, SOUND_AND_TEXT, with_sound
 from every_type.weights import Model
 
 Maker = Callable[[Model], Iterator[Inputs]]
@@ -53,11 +53,27 @@ def _patches_alone(model: Model) -> Iterator[Inputs]:
     yield within_text(model, _SIDE**2, _patches)
 
 
-@inputs_for("image-text", "gemma4", "gemma4_unified", "diffusion_gemma")
+@inputs_for("image-text", "gemma4", "diffusion_gemma")
 def _patches_with_positions(model: Model) -> Iterator[Inputs]:
+    yield within_text(model, _SIDE, lambda seed: _patches(seed) | _positions())
+
+
+@inputs_for("image-text", "gemma4_unified")
+def _wide_patches_with_positions(model: Model) -> Iterator[Inputs]:
+    shape = (ROWS, _SIDE**2, 3 * (2 * PATCH) ** 2)
+    yield within_text(model, _SIDE**2, lambda seed: {"pixel_values": noise(*shape, seed=seed)} | _positions())
+
+
+def _positions() -> Batch:
     axis = torch.arange(_SIDE)
-    positions = torch.cartesian_prod(axis, axis).flip(-1).expand(ROWS, -1, -1)
-    yield within_text(model, _SIDE, lambda seed: _patches(seed) | {"image_position_ids": positions})
+    return {"image_position_ids": torch.cartesian_prod(axis, axis).flip(-1).expand(ROWS, -1, -1)}
+
+
+@inputs_for("image-text", "emu3")
+def _image_with_size(model: Model) -> Iterator[Inputs]:
+    """A token ends each row of tokens."""
+    sizes = {"image_sizes": torch.tensor([[IMAGE_SIZE, IMAGE_SIZE]] * ROWS)}
+    yield within_text(model, _SIDE * (_SIDE + 1), lambda seed: _image(seed) | sizes)
 
 
 @inputs_for("image-text", "kimi_k25")
@@ -76,9 +92,39 @@ def _merged_patches(model: Model) -> Iterator[Inputs]:
 
 @inputs_for("image-text", "inkling2", "inkling2_loop")
 def _merged_squares(model: Model) -> Iterator[Inputs]:
-    grid = {"image_grid_thw": torch.tensor([[1, _SIDE, _SIDE]] * ROWS)}
-    shape = (ROWS * _SIDE, 2 * PATCH, 2 * PATCH, 3)
+    grid = {"image_grid_thw": torch.tensor([[1, 2, 2]] * ROWS)}
+    shape = (ROWS * 4, 2 * PATCH, 2 * PATCH, 3)
+    yield within_text(model, 4, lambda seed: {"pixel_values": noise(*shape, seed=seed)} | grid)
+
+
+@inputs_for("image-text", "inkling_mm_model")
+def _channels_last(model: Model) -> Iterator[Inputs]:
+    shape = (ROWS, option(model.config, "temporal_patch_size"), IMAGE_SIZE, IMAGE_SIZE, 3)
+    yield within_text(model, 1, lambda seed: {"pixel_values": noise(*shape, seed=seed)})
+
+
+@inputs_for("image-text", "nemotron_h_omni")
+def _patches_in_one_row(model: Model) -> Iterator[Inputs]:
+    grid = {"image_grid_hw": torch.tensor([[_SIDE, _SIDE]] * ROWS)}
+    shape = (ROWS * _SIDE**2, 3 * PATCH**2)
     yield within_text(model, _SIDE, lambda seed: {"pixel_values": noise(*shape, seed=seed)} | grid)
+
+
+@inputs_for("image-text", "molmo2")
+def _pooled_crops(model: Model) -> Iterator[Inputs]:
+    """Four tokens an image, each of the mean of four patches."""
+    pooling = torch.arange(ROWS * _SIDE**2).view(ROWS * _SIDE, _SIDE)
+    told = {
+        "image_token_pooling": pooling,
+        "image_grids": torch.tensor([[2, 2, 0, 0]] * ROWS),
+        "image_num_crops": ones(ROWS),
+    }
+    yield within_text(model, _SIDE, lambda seed: _patches(seed) | told)
+
+
+@inputs_for("image-classification", "shieldgemma2")
+def _image_and_policy(model: Model) -> Iterator[Inputs]:
+    yield within_text(model, 4, _image)
 
 
 @inputs_for("image-text", "mllama")
@@ -96,9 +142,9 @@ def _tiles(model: Model) -> Iterator[Inputs]:
 @inputs_for("image-text", "granite_docling")
 def _tiles_with_mask(model: Model) -> Iterator[Inputs]:
     shape = (ROWS, 1, 3, IMAGE_SIZE, IMAGE_SIZE)
-    yield within_text(
-        model, 16, lambda seed: {"pixel_values": noise(*shape, seed=seed), "pixel_attention_mask": ones(ROWS, 1)}
-    )
+    mask = {"pixel_attention_mask": torch.ones(ROWS, 1, dtype=torch.bool)}
+    for count in (64, 16, 4):
+        yield within_text(model, count, lambda seed: {"pixel_values": noise(*shape, seed=seed)} | mask)
 
 
 @inputs_for("image-text", "deepseek_vl_hybrid")
@@ -172,8 +218,21 @@ def _a_token_for_eight_frames(model: Model) -> Iterator[Inputs]:
 
 @inputs_for("ctc", "granite_speech5_ctc")
 def _stacked_frames(model: Model) -> Iterator[Inputs]:
-    width = option(model.config, "input_dim", "num_mel_bins")
+    width = 4 * option(model.config, "num_mel_bins")
     yield Inputs(SOUND, lambda seed: {"input_features": noise(ROWS, 32, width, seed=seed)})
+
+
+@inputs_for("speech-seq2seq", "granite_speech", "granite_speech_plus")
+@inputs_for("seq2seq-lm", "granite_speech", "granite_speech_plus")
+def _windows_of_frames(model: Model) -> Iterator[Inputs]:
+    width = option(model.config, "input_dim")
+    yield from with_sound(
+        model,
+        lambda seed: {
+            "input_features": noise(ROWS, 16, width, seed=seed),
+            "input_features_mask": torch.ones(ROWS, 8, dtype=torch.bool),
+        },
+    )
 
 
 @inputs_for("speech-seq2seq", "fun_asr_nano")

@@ -138,7 +138,6 @@ OPTIONS: dict[str, Options] = {
     "llava_onevision": {"image_grid_pinpoints": [[32, 64], [64, 32]]},
     "llava_next_video": {"image_grid_pinpoints": [[32, 64], [64, 32]]},
     "gemma3": {"mm_tokens_per_image": 4},
-    "shieldgemma2": {"mm_tokens_per_image": 4},
     "t5gemma2": {"mm_tokens_per_image": 4},
     "wav2vec2-bert": {"vocab_size": VOCABULARY},
     "wav2vec2-conformer": {"vocab_size": VOCABULARY},
@@ -231,7 +230,7 @@ OPTIONS: dict[str, Options] = {
         "vocabulary_map": {"<image>": 120, "<|extra_200|>": 119}
         | {f"<|visual token {n:06}|>": 64 + n for n in range(8)}
     },
-    "emu3_vqgan": _TOKENS_OF_IMAGES | {"codebook_size": 8, "hidden_size": 64, "embed_dim": 4, "latent_channels": 4},
+    "emu3_vqgan": _TOKENS_OF_IMAGES | {"codebook_size": 8, "hidden_size": 32, "embed_dim": 4, "latent_channels": 4},
     "apertus1p5": {
         "image_token_id": 120,
         "audio_token_id": 121,
@@ -250,6 +249,29 @@ OPTIONS: dict[str, Options] = {
     "moonshine_streaming": {"num_key_value_heads": HEADS},
     "fun_asr_nano_adaptor": {"intermediate_size": WIDTH // 4},
     "mimi": {"upsample_groups": WIDTH, "num_filters": 4, "codebook_size": 16, "codebook_dim": 16},
+    "mllama_vision_model": {"intermediate_layers_indices": [0, 1], "vision_output_dim": 3 * WIDTH},
+    "kimi_k25": {"projection_hidden_size": WIDTH},
+    "kimi_k25_vision": {"projection_hidden_size": WIDTH},
+    "molmo2_adapter": {"vision_feature_layer": [-1, -2]},
+    "gemma4_unified": {
+        "vision_config": {
+            "model_type": "gemma4_unified_vision",
+            "patch_size": PATCH,
+            "pooling_kernel_size": 2,
+            "mm_embed_dim": WIDTH,
+            "mm_posemb_size": 16,
+            "output_proj_dims": WIDTH,
+        }
+    },
+    "shieldgemma2": {"mm_tokens_per_image": 4, "yes_token_index": 5, "no_token_index": 6},
+    "dia_decoder": {"cross_hidden_size": WIDTH, "cross_num_attention_heads": HEADS, "cross_head_dim": HEAD_WIDTH},
+    "radio": {"video_temporal_patch_size": 2},
+    "muse_glimmer": {"out_hidden_size": 4 * WIDTH},
+    "muse_spark": {"out_hidden_size": 4 * WIDTH},
+    "granite_speech5_encoder": {"context_size": 4, "max_position_embeddings": 64},
+    "nemotron_h_omni": {"image_token_id": 120, "video_token_id": 121, "audio_token_id": 122},
+    "molmo2_vision": {"image_size": 16, "patch_size": PATCH},
+    "molmo2_text": {"additional_vocab_size": 0},
     "led": {"attention_window": [4, 4], "max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 64},
 }
 

@@ -10,6 +10,7 @@ from las_sj.neurons import watching
 TOKENS = ("input_ids", "inputs_embeds")
 # Float inputs enter as constant currents. The vision tower of Qwen2-VL calls its pixels hidden_states.
 _VALUES = ["inputs_embeds", "pixel_values", "pixel_values_videos", "hidden_states"]
+_OF_DECODERS = ("decoder_input_ids", "decoder_inputs_embeds")  # whose encoder has run before, in a call of its own
 OF_IMAGES = ("image_grid_thw", "video_grid_thw", "grid_thw", "image_sizes")  # one row for each image or video
 TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")
 
@@ -42,7 +43,7 @@ def values_of(module: nn.Module, named: dict[str, Any]) -> list[str]:
 
 def sources() -> tuple[str, ...]:
     """The arguments that tell the size of the batch, the first that is given: tokens, or values."""
-    return ("input_ids", *_VALUES)
+    return ("input_ids", *_VALUES, *_OF_DECODERS)
 
 
 def arguments_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

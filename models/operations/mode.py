@@ -16,6 +16,7 @@ from las_sj.models.inputs import source_of
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.registry import RULES
 from las_sj.models.operations.scope import FULL_NAME, Scope, entered
+from las_sj.models.operations.state import KeptState, kept_state
 from las_sj.models.operations.time_axis import TimeAxis, mark, mark_written, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
 
@@ -127,5 +128,6 @@ def _running(execution: Execution, call: Call, named: dict[str, Any], values: It
     rows = None if source is None else len(source)
     assert execution.operated is not None
     scope = Scope(execution, execution.operated, call.caller, rows)
-    with entered(scope), Operations(scope):
+    state = KeptState(rows, scope.time.time_steps)
+    with kept_state(execution.operated, named, state, call.caller.modules()), entered(scope), Operations(scope):
         yield

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_operations import KINDS, Subject, T, converted
+from tiny_operations import KINDS, Subject, T, audited, converted
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -75,7 +75,9 @@ def size_of(named: dict[str, Any]) -> Size:
         if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == tokens.shape[:2]:
             return Size(int(mask.bool().sum()), len(tokens))
         return Size(tokens.shape[:2].numel(), len(tokens))
-    images = next((named[name] for name in (*OF_IMAGES, *_VALUES) if isinstance(named.get(name), Tensor)), None)
+    floats = [name for name, value in named.items() if isinstance(value, Tensor) and value.is_floating_point()]
+    known = (*OF_IMAGES, *_VALUES, *floats)
+    images = next((named[name] for name in known if isinstance(named.get(name), Tensor)), None)
     return Size(0, 0 if images is None else len(images))
 
 

@@ -49,6 +49,10 @@ def _check_kind(what: str, kind: Mapping[str, Any]) -> None:
         "feeds": lambda value: value in _FEEDS,
         "upper_bound": _is_size,
         "epsilon": _is_size,
+        "synapses": lambda value: value is None or (type(value) is int and value > 0),
+        "is_mac": lambda value: type(value) is bool,
+        "additions": lambda value: type(value) is int and value >= 0,
+        "native": lambda value: value in ("", "norm", "softmax") or value in FUNCTIONS,
     }
     if set(kind) != _KIND:
         raise _broken(what, f"must have {', '.join(sorted(_KIND))}")
@@ -93,8 +97,8 @@ def operations_in(model: nn.Module, entry: Mapping[str, Any], prefix: str) -> di
     for name in entry["populations"]:
         if name not in known:
             raise BrokenCheckpointError(
-                f"config.json has neurons of operations in {name}, which {type(model).__name__} has not: load the class "
-                "that was saved, or convert the model again"
+                f"config.json has neurons of operations in {name}, which {type(model).__name__} has not: load the "
+                "class that was saved, or convert the model again"
             )
     return {part: entry[part] for part in _PARTS}
 

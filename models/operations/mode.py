@@ -15,7 +15,7 @@ from las_sj.models.execution import Execution
 from las_sj.models.inputs import source_of
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.registry import RULES
-from las_sj.models.operations.scope import Scope, entered
+from las_sj.models.operations.scope import FULL_NAME, Scope, entered
 from las_sj.models.operations.state import KeptState, kept_state
 from las_sj.models.operations.time_axis import TimeAxis, mark, mark_written, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
@@ -66,7 +66,17 @@ class Operations(TorchFunctionMode):
                 output = known.run(*args, **kwargs)
         else:
             output = known.run(operation, *args, **kwargs)
+            self._count(operation, args, kwargs, output)
         return _written(args[0], output) if in_place else output
+
+    def _count(self, operation: Operation, args: Any, kwargs: Any, output: Any) -> None:
+        """Have what needs no neurons counted, where somebody does."""
+        dense, call = self.scope.operated.dense, self.scope.execution.call
+        if dense is None or call is None:
+            return
+        share = call.live_share / operation.time_steps
+        place = (operation.module.__dict__.get(FULL_NAME, ""), operation.name)
+        dense.add(place, args, kwargs, output, operation.is_current, share)
 
 
 def name_of(func: Callable[..., Any]) -> str:

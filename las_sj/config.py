@@ -25,6 +25,7 @@ class LASConfig:
         power_of_two_units: whether calibration makes θ/n of all neurons that code values powers of two: spikes of up to
             63 levels are then exact in bf16, fp16 and int8. None: in models of half precision.
         keep_analog: patterns (as in fnmatch) of module names that stay analog.
+        by_operations: whether a model of a known family is converted by operations too, as all others are.
         seed: seed of generated calibration data.
 
     Raises:
@@ -40,6 +41,7 @@ class LASConfig:
     headroom: float = 1.5
     power_of_two_units: bool | None = None
     keep_analog: tuple[str, ...] = ()
+    by_operations: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -52,6 +54,8 @@ class LASConfig:
             raise ValueError(f"headroom must lie in 1…1024, got {self.headroom!r}")
         if self.power_of_two_units is not None and not isinstance(self.power_of_two_units, bool):
             raise ValueError(f"power_of_two_units must be True, False or None, got {self.power_of_two_units!r}")
+        if not isinstance(self.by_operations, bool):
+            raise ValueError(f"by_operations must be True or False, got {self.by_operations!r}")
         patterns = self.keep_analog
         if not isinstance(patterns, list | tuple) or not all(isinstance(item, str) for item in patterns):
             raise ValueError(f"keep_analog must be a list of patterns, got {self.keep_analog!r}")

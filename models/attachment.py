@@ -16,17 +16,10 @@ from las_sj.models.registry import Family
 from las_sj.neurons import WindowNode
 
 
-def attach(model: PreTrainedModel, execution: Execution, family: Family) -> None:
+def attach(model: nn.Module, execution: Execution, family: Family) -> None:
     """Make `model` and the models inside it run in `execution`, and all modules know their calls, islands excepted."""
     setattr(model, EXECUTION, execution)
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, SpikingLayer)}
-    execution.layers = tuple(layers)
-    execution.ranges.watch(
-        (f"{name}.{site.name}", site.node)
-        for name, layer in layers.items()
-        for site in layer.sites()
-        if site.upper_bound is None  # what exceeds a known bound is an error of the code, whatever calibration saw
-    )
+    layers = watch_ranges(model, execution)
     for mixin in {layer.config_mixin for layer in layers.values()}:
         if mixin is not None:
             reclass(model.config, mixin)
@@ -39,9 +32,22 @@ def attach(model: PreTrainedModel, execution: Execution, family: Family) -> None
             join(module, ForeignModule, execution)
 
 
+def watch_ranges(model: nn.Module, execution: Execution) -> dict[str, SpikingLayer]:
+    """Have `execution` know the spiking layers of its model, and warn where their neurons are out of range."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, SpikingLayer)}
+    execution.layers = tuple(layers)
+    execution.ranges.watch(
+        (f"{name}.{site.name}", site.node)
+        for name, layer in layers.items()
+        for site in layer.sites()
+        if site.upper_bound is None  # what exceeds a known bound is an error of the code, whatever calibration saw
+    )
+    return layers
+
+
 def _join(name: str, module: nn.Module, execution: Execution, family: Family) -> None:
     """Give a module the mixins that it needs to know its calls."""
-    if isinstance(module, PreTrainedModel):
+    if isinstance(module, PreTrainedModel) or not name:
         join(module, OpensCalls, execution)
         module.__dict__["full_name"] = name
         if name:

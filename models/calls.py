@@ -5,7 +5,7 @@ in between works on [T·B, ...]; at its end the outputs are summed over T.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any
 
@@ -18,13 +18,25 @@ from las_sj.models.adapters import is_adapter
 from las_sj.models.call import Call, innermost, under_way
 from las_sj.models.dropout import one_mask_a_window
 from las_sj.models.encoded_images import repeat_encoded, sum_encoded
+from las_sj.models.execution import Execution
 from las_sj.models.foreign import look_over
 from las_sj.models.full_precision import full_precision
 from las_sj.models.heads import classifies_sequences
-from las_sj.models.inputs import OF_IMAGES, TARGETS, arguments_of, is_value, padding_of, source_of, takes_tokens
+from las_sj.models.inputs import (
+    OF_IMAGES,
+    TARGETS,
+    arguments_of,
+    padding_of,
+    source_of,
+    takes_tokens,
+    values_of,
+)
 from las_sj.models.layers.attention import NAME
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls
+from las_sj.models.operations import attention as operations_attention
+from las_sj.models.operations.mode import intercepted
+from las_sj.models.operations.sums import summed
 from las_sj.neurons import WindowNode, watching
 
 _ENCODED_IMAGES = "mm_encoder_outputs"
@@ -112,7 +124,7 @@ def _is_written_down(model: OpensCalls) -> bool:
 
 def _is_plain(model: OpensCalls) -> bool:
     """Whether calls are accumulated, and nobody observes a neuron: observers must know the call, and its padding."""
-    if model.execution.step_mode == "m":
+    if model.execution.step_mode == "m" or model.execution.operated is not None:
         return False
     return not any(isinstance(module, WindowNode) and module.is_observed for module in model.modules())
 
@@ -148,12 +160,13 @@ def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]
     given = dict(named)
     labels = _put_targets_aside(model, named) if temporal else None
     if temporal:
-        _repeat_inputs(named, time_steps)
+        _repeat_inputs(named, time_steps, values_of(model, named))
     call = Call(execution.identity, model, temporal, time_steps, innermost(), padding_of(given), given, labels)
-    with under_way(call), one_mask_a_window(model, time_steps, temporal):
+    values = values_of(model, named)
+    with under_way(call), one_mask_a_window(model, time_steps, temporal), intercepted(execution, call, named, values):
         output = forward(model, **named)
     execution.ranges.check()
-    return _finish(output, call) if temporal else output
+    return _finish(output, call, execution) if temporal else output
 
 
 def _calls_itself(outer: Call, module: nn.Module) -> bool:
@@ -166,13 +179,16 @@ def _calls_itself(outer: Call, module: nn.Module) -> bool:
 
 def _check_call(model: nn.Module, named: dict[str, Any]) -> None:
     """Raise where the model was changed after conversion, or is asked for what it does not have."""
-    implementation = getattr(model.config, "_attn_implementation", None)
-    if implementation != NAME:
+    config = getattr(model, "config", None)
+    if config is None:
+        return
+    implementation = getattr(config, "_attn_implementation", None)
+    if implementation not in (NAME, operations_attention.NAME, operations_attention.PACKED):
         raise RuntimeError(
             f"the attention implementation was changed to {implementation!r} after conversion, "
             f"which would run attention outside the spiking network; call model.set_attn_implementation({NAME!r})"
         )
-    if named.get("output_attentions") or getattr(model.config, "output_attentions", False):
+    if named.get("output_attentions") or getattr(config, "output_attentions", False):
         raise ValueError("a spiking network has no attention weights to return: leave output_attentions out")
 
 
@@ -196,15 +212,16 @@ def _put_targets_aside(module: nn.Module, named: dict[str, Any]) -> Tensor | Non
     return labels
 
 
-def _repeat_inputs(named: dict[str, Any], time_steps: int) -> None:
+def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[str]) -> None:
     source = source_of(named)
+    source = named.get(next(iter(values), "")) if source is None else source
     batch = None if source is None else len(source)
     for name, value in named.items():
         if name == _ENCODED_IMAGES and value:
             named[name] = {kind: repeat_encoded(output, time_steps) for kind, output in value.items()}
         if not isinstance(value, Tensor) or name in _NOT_REPEATED:
             continue
-        if is_value(name):
+        if name in values:
             named[name] = (value / time_steps).repeat(time_steps, *[1] * (value.dim() - 1))
         elif name == "position_ids" and value.dim() == 3:  # [3 or 4, B, S]: one row for each axis of an image
             named[name] = value.repeat(1, time_steps, 1) if value.shape[1] == batch else value
@@ -212,8 +229,10 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int) -> None:
             named[name] = value.repeat(time_steps, *[1] * (value.dim() - 1))
 
 
-def _finish(output: Any, call: Call) -> Any:
+def _finish(output: Any, call: Call, execution: Execution) -> Any:
     """The output of a temporal call: what was computed at each step, summed."""
+    if execution.operated is not None:
+        return summed(output, call.time_steps)
     if output is None or source_of(call.arguments) is None:
         return output
     # The vision tower of Qwen2-VL takes patches and merges some of them: all of its outputs are currents.

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import torch
 from spikingjelly.activation_based import base, functional
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from las_sj.models.call import Call, innermost
 from las_sj.models.coverage import Coverage
+from las_sj.models.operated import Operated
 from las_sj.models.out_of_range import Ranges
 from las_sj.neurons import watching
 
@@ -30,6 +30,7 @@ class Execution(nn.Module, base.StepModule):
         coverage: what became of the model's modules.
         layers: full names of the spiking layers.
         ranges: warns where inputs lie out of range.
+        operated: what a conversion by operations has found; None of a model that was converted by its family.
     """
 
     def __init__(self, time_steps: int) -> None:
@@ -40,6 +41,7 @@ class Execution(nn.Module, base.StepModule):
         self.coverage = Coverage({}, {})
         self.layers: tuple[str, ...] = ()
         self.ranges = Ranges()
+        self.operated: Operated | None = None
 
     @property
     def name(self) -> str:
@@ -118,7 +120,7 @@ def is_converted(model: nn.Module) -> bool:
     return isinstance(getattr(model, EXECUTION, None), Execution)
 
 
-def set_execution(model: PreTrainedModel, execution: str) -> None:
+def set_execution(model: nn.Module, execution: str) -> None:
     """Choose how a converted model runs: SpikingJelly's `set_step_mode` by name.
 
     Args:
@@ -136,7 +138,7 @@ def set_execution(model: PreTrainedModel, execution: str) -> None:
 
 
 @contextmanager
-def running(model: PreTrainedModel, execution: str) -> Iterator[None]:
+def running(model: nn.Module, execution: str) -> Iterator[None]:
     """Within this context a converted model runs in one execution; afterwards it is in the one that it was in before.
 
     Arguments and errors are those of `set_execution`.

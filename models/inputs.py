@@ -32,6 +32,14 @@ def is_value(name: str) -> bool:
     return name in _VALUES
 
 
+def values_of(module: nn.Module, named: dict[str, Any]) -> list[str]:
+    """Names of the arguments that enter as constant currents; all float ones where a module is no model of
+    transformers, whose inputs have names of their own."""
+    is_plain = getattr(module, "config", None) is None
+    tensors = [name for name, value in named.items() if isinstance(value, Tensor)]
+    return [name for name in tensors if is_value(name) or (is_plain and named[name].is_floating_point())]
+
+
 def sources() -> tuple[str, ...]:
     """The arguments that tell the size of the batch, the first that is given: tokens, or values."""
     return ("input_ids", *_VALUES)

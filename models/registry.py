@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from las_sj.models.heads import chooses_answers
@@ -97,6 +99,17 @@ def family_of(model: PreTrainedModel) -> Family:
     if chooses_answers(model):
         raise UnsupportedModelError(f"{model.config.model_type} with a multiple-choice head is not supported")
     return family_of_config(model.config)
+
+
+def is_of_known_family(model: nn.Module) -> TypeGuard[PreTrainedModel]:
+    """Whether the conversion knows a model's family, its options and its head."""
+    if not isinstance(model, PreTrainedModel):
+        return False
+    try:
+        family_of(model)
+    except UnsupportedModelError:
+        return False
+    return True
 
 
 def _parts(config: PretrainedConfig) -> Iterator[tuple[str, PretrainedConfig]]:

@@ -53,7 +53,7 @@ def swap_modules(
     return keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))
 
 
-def keep_coverage(model: PreTrainedModel, coverage: Coverage) -> Coverage:
+def keep_coverage(model: nn.Module, coverage: Coverage) -> Coverage:
     """Keep what became of the modules: with the model's execution, and as `model.las_coverage` for its users."""
     execution_of(model).coverage = model.__dict__["las_coverage"] = coverage
     return coverage

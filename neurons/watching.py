@@ -5,6 +5,7 @@ reason, and a test holds that it exists, so that a new torch fails there first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -126,6 +127,17 @@ def _follows_shapes() -> bool:
 def keeps_gradient(x: Tensor, parameters: Sequence[Tensor]) -> bool:
     """Whether a gradient flows to `x` or to one of the parameters."""
     return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters))
+
+
+def base_of(x: Tensor) -> Tensor | None:
+    """The tensor whose memory a view looks at; None of what is no view. Nobody who follows functions sees it."""
+    with uninterrupted():
+        return x._base
+
+
+def uninterrupted() -> AbstractContextManager[Any]:
+    """Within this context torch functions are what they are, whatever modes intercept them around it."""
+    return torch._C.DisableTorchFunction()  # type: ignore[no-any-return]
 
 
 def in_backward() -> bool:

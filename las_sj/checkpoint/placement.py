@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from las_sj.data.owned_folder import owned_folder
 from las_sj.neurons import WindowNode
@@ -68,13 +67,13 @@ def _check_size(size: str) -> None:
         raise UsageError(f"--max-memory takes sizes such as 8GiB or 500MB, got {size!r}") from None
 
 
-def input_device(model: PreTrainedModel) -> torch.device:
+def input_device(model: nn.Module) -> torch.device:
     """The device for the inputs of a model; accelerate moves them on from there."""
     device = execution_device(model)
     return torch.device("cpu") if device is None or device.type == "meta" else device
 
 
-def neuron_device(model: PreTrainedModel, layer: str) -> torch.device:
+def neuron_device(model: nn.Module, layer: str) -> torch.device:
     """Where the neurons of a layer must be: with its weights, or, of one without any, with those closest around it.
 
     Args:

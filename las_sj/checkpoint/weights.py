@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from las_sj.checkpoint.entry import BrokenCheckpointError
@@ -106,7 +107,7 @@ def _some(keys: Collection[str]) -> str:
     return min(keys) if len(keys) == 1 else f"{min(keys)} and {len(keys) - 1} more"
 
 
-def broken_weight(model: PreTrainedModel) -> str | None:
+def broken_weight(model: nn.Module) -> str | None:
     """The name of a weight that is infinite or NaN; None where all are finite."""
     for name, parameter in weights_of(model):
         if parameter.is_floating_point() and parameter.numel():

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from types import TracebackType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.config import LASConfig
@@ -46,7 +45,7 @@ class Calibration:
         CalibrationError: no call was made, or an activation is infinite or NaN.
     """
 
-    def __init__(self, model: PreTrainedModel, config: LASConfig) -> None:
+    def __init__(self, model: nn.Module, config: LASConfig) -> None:
         self.model = model
         self.config = config
         self.sites = dict(named_sites(model))
@@ -74,7 +73,7 @@ class Calibration:
         execution_of(self.model).ranges.start_again()
 
 
-def calibrate(model: PreTrainedModel, config: LASConfig, batches: Iterable[Batch]) -> int:
+def calibrate(model: nn.Module, config: LASConfig, batches: Iterable[Batch]) -> int:
     """Calibrate a converted model.
 
     Args:

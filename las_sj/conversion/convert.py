@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.quantization_config import QuantizationMethod
 
@@ -15,62 +16,72 @@ from las_sj.config import LASConfig
 from las_sj.conversion.all_or_nothing import all_or_nothing
 from las_sj.conversion.calibration import CalibrationError, calibrate
 from las_sj.conversion.calibration_data import generated_batches
+from las_sj.conversion.in_single_precision import dtype_of
+from las_sj.conversion.operations import convert_operations
 from las_sj.conversion.own_config import own_config
 from las_sj.conversion.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
 from las_sj.data.batches import Batch, to_device
 from las_sj.models import UnsupportedModelError, named_sites, set_execution, swap_modules
 from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences
-from las_sj.models.registry import family_of
+from las_sj.models.registry import is_of_known_family
 
+Model = TypeVar("Model", bound=nn.Module)
 _OF_QUANTISERS = ("hf_quantizer", "is_quantized", "quantization_method")  # by which transformers knows how to save
 
 
-def convert(
-    model: PreTrainedModel, config: LASConfig | None = None, calibration: Iterable[Batch] | None = None
-) -> PreTrainedModel:
+def convert(model: Model, config: LASConfig | None = None, calibration: Iterable[Batch] | None = None) -> Model:
     """Turn a pre-trained model into a spiking network, in place.
 
-    The modules of the model are swapped for spiking ones, and every site's thresholds are calibrated. A probe checks
-    that, with coding bypassed, the network equals the ANN in both executions. The model is left in the
+    The modules of a model of a known family are swapped for spiking ones. In others, each torch function that their
+    forward methods call follows its rule (`las_sj.models.operations`). Every site's thresholds are calibrated. A probe
+    checks that, with coding bypassed, the network equals the ANN in both executions. The model is left in the
     temporal execution. What became spiking is kept in `model.las_coverage`.
 
     Args:
-        model: a Hugging Face model of a known family.
+        model: a Hugging Face model, or any module, whose float inputs are [B, ...].
         config: the settings; the defaults if None.
         calibration: dicts of the model's keyword arguments (what a tokenizer returns). None: text that the model
-            generates itself, or random tokens; ranges are then less certain.
+            generates itself, or random tokens; ranges are then less certain. Other modules need some.
 
     Returns:
         The same model.
 
     Raises:
-        UnsupportedModelError: the family or one of its options is not known, or nothing can be converted.
+        UnsupportedModelError: a function of the model has no spiking form, or nothing can be converted.
         CalibrationError: the calibration data is empty, or activations or weights are not finite.
         StructureError: the network is not equivalent to the ANN.
 
     The model is as it was after any of them, and after an interruption.
     """
-    config = (config or LASConfig()).settled(model.dtype)
+    config = (config or LASConfig()).settled(dtype_of(model))
     if is_converted(model):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
-    family_of(model)  # raises before anything runs
     _check_padding_token(model)
     _check_quantiser(model)
     check_weights(model)
     with all_or_nothing(model):
-        _convert(model, config, iter(generated_batches(model, config.seed) if calibration is None else calibration))
+        _convert(model, config, iter(_generated(model, config) if calibration is None else calibration))
     return model
 
 
-def _convert(model: PreTrainedModel, config: LASConfig, batches: Iterator[Batch]) -> None:
+def _generated(model: nn.Module, config: LASConfig) -> Iterable[Batch]:
+    if not isinstance(model, PreTrainedModel):
+        raise CalibrationError(f"{type(model).__name__} needs calibration data: dicts of its keyword arguments")
+    return generated_batches(model, config.seed)
+
+
+def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> None:
     own_config(model)
     model.eval()
-    first = _checked_batch(next(batches, None))
-    probe = probe_of(to_device(first, input_device(model)))
+    first = to_device(_checked_batch(next(batches, None)), input_device(model))
+    probe = probe_of(first)
     expected = record_outputs(model, probe)
     _check_activations(expected)
-    swap_modules(model, config.factory(), config.keep_analog)
+    if is_of_known_family(model) and not config.by_operations:
+        swap_modules(model, config.factory(), config.keep_analog)
+    else:
+        convert_operations(model, config.factory(), (probe, first))
     place_neurons(model)
     try:
         check_structure(model, probe, expected)
@@ -82,14 +93,15 @@ def _convert(model: PreTrainedModel, config: LASConfig, batches: Iterator[Batch]
             f"uses what lies inside: name the whole part, or single layers of it ({str(error).splitlines()[0]})"
         ) from error
     calibrate(model, config, chain([first], batches))
-    for name in _OF_QUANTISERS:
-        vars(model).pop(name, None)
-    model.config.quantization_config = quantization_config_of(model, config)
-    mark(model)
+    if isinstance(model, PreTrainedModel):
+        for name in _OF_QUANTISERS:
+            vars(model).pop(name, None)
+        model.config.quantization_config = quantization_config_of(model, config)
+        mark(model)
     set_execution(model, "temporal")
 
 
-def _check_quantiser(model: PreTrainedModel) -> None:
+def _check_quantiser(model: nn.Module) -> None:
     """Weights read from GGUF are plain ones; those of other quantisers are not the ANN's."""
     quantiser = getattr(model, "hf_quantizer", None)
     method = None if quantiser is None else quantiser.quantization_config.quant_method
@@ -97,14 +109,15 @@ def _check_quantiser(model: PreTrainedModel) -> None:
         raise UnsupportedModelError(f"the model is quantised already ({method}): convert the original model")
 
 
-def _check_padding_token(model: PreTrainedModel) -> None:
+def _check_padding_token(model: nn.Module) -> None:
     """A decoder that classifies looks for the last token that is no padding; a temporal call is a batch of T."""
-    classifies = hasattr(model, "score") and classifies_sequences(model)
-    if classifies and model.config.get_text_config().pad_token_id is None:
+    if not isinstance(model, PreTrainedModel) or not hasattr(model, "score") or not classifies_sequences(model):
+        return
+    if model.config.get_text_config().pad_token_id is None:
         raise UnsupportedModelError(f"{type(model).__name__} needs a padding token: set model.config.pad_token_id")
 
 
-def place_neurons(model: PreTrainedModel) -> None:
+def place_neurons(model: nn.Module) -> None:
     """Thresholds and tables go where the layers around them compute."""
     for name, site in named_sites(model):
         site.node.to(neuron_device(model, name.rpartition(".")[0]))
@@ -124,7 +137,7 @@ def _check_activations(outputs: Outputs) -> None:
             raise CalibrationError(f"the ANN's own activations are infinite or NaN at {name}: check the weights")
 
 
-def check_weights(model: PreTrainedModel) -> None:
+def check_weights(model: nn.Module) -> None:
     """Raise a CalibrationError where a weight is infinite or NaN."""
     name = broken_weight(model)
     if name is not None:

@@ -6,24 +6,29 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel
 
 from las_sj.neurons.precision import HALF, at_least_single, single
 
 
 @contextmanager
-def in_single_precision(model: PreTrainedModel) -> Iterator[None]:
+def in_single_precision(model: nn.Module) -> Iterator[None]:
     """Within this context calls of a half-precision model compute in fp32; other models run as they are.
 
     Each weight is widened for one operation, so that memory for the largest of them is all that it takes.
     """
-    if model.dtype not in HALF:
+    if dtype_of(model) not in HALF:
         yield
         return
     with _Widening():
         yield
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The type of a model's first floating-point parameter; that of new tensors where there is none."""
+    floats = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return next(floats, torch.get_default_dtype())
 
 
 class _Widening(TorchFunctionMode):

@@ -3,10 +3,11 @@
 import copy
 from typing import Any
 
-from transformers import PreTrainedConfig, PreTrainedModel
+from torch import nn
+from transformers import PreTrainedConfig
 
 
-def own_config(model: PreTrainedModel) -> None:
+def own_config(model: nn.Module) -> None:
     """Put copies in the place of all configs that the modules of a model hold; the same copy of the same config."""
     copies: dict[int, Any] = {}
     for module in model.modules():

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from las_sj.conversion.in_single_precision import in_single_precision
 from las_sj.models import execution_of, named_sites, running
 from las_sj.models.layers.embedding import SpikingEmbedding
+from las_sj.models.operations.scope import paused
+from las_sj.models.operations.time_axis import Timeline, alike, time_axis_of
 from las_sj.models.passive import makes_constants
 from las_sj.neurons import WindowNode
 from las_sj.neurons.window import uneven_shares
@@ -44,7 +45,7 @@ def probe_of(batch: dict[str, Any]) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def record_outputs(model: PreTrainedModel, probe: dict[str, Any]) -> Outputs:
+def record_outputs(model: nn.Module, probe: dict[str, Any]) -> Outputs:
     """The first tensor that each module returns, each time that it is called, in a call of `model` on `probe`.
 
     Half precision is computed in single precision.
@@ -56,16 +57,14 @@ def record_outputs(model: PreTrainedModel, probe: dict[str, Any]) -> Outputs:
     outputs: Outputs = {}
 
     def keep(name: str, tensor: Tensor) -> None:
-        outputs.setdefault(name, []).append(tensor.float().cpu())
+        outputs.setdefault(name, []).append(tensor.float().cpu().clone())  # modelling code may change it in place
 
     _look_at_outputs(model, probe, keep)
     return outputs
 
 
 @torch.no_grad()
-def _look_at_outputs(
-    model: PreTrainedModel, probe: dict[str, Any], look: Callable[[str, Tensor], Tensor | None]
-) -> None:
+def _look_at_outputs(model: nn.Module, probe: dict[str, Any], look: Callable[[str, Tensor], Tensor | None]) -> None:
     """Call `look` with the name of each module and the first tensor that it returns, as the modules finish.
 
     What `look` returns goes on in the place of that tensor.
@@ -73,9 +72,12 @@ def _look_at_outputs(
 
     def watch(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            tensor = next(_tensors(output), None)
-            other = None if tensor is None else look(name, tensor.detach())
-            return None if other is None else _with_another(output, tensor, other)
+            with paused():
+                tensor = next(_tensors(output), None)
+                if tensor is None:
+                    return None
+                other = look(name, alike(tensor, tensor.detach()))
+                return None if other is None else _with_another(output, tensor, alike(tensor, other))
 
         return hook
 
@@ -116,7 +118,7 @@ def _with_another(output: Any, tensor: Tensor | None, other: Tensor) -> Any:
 
 
 @contextmanager
-def bypassed_coding(model: PreTrainedModel) -> Iterator[None]:
+def bypassed_coding(model: nn.Module) -> Iterator[None]:
     """Within this context neurons pass values through uncoded."""
     nodes = [site.node for _, site in named_sites(model)]
     for node in nodes:
@@ -128,7 +130,7 @@ def bypassed_coding(model: PreTrainedModel) -> Iterator[None]:
             node.bypass = False
 
 
-def check_structure(model: PreTrainedModel, probe: dict[str, Any], expected: Outputs) -> dict[str, float]:
+def check_structure(model: nn.Module, probe: dict[str, Any], expected: Outputs) -> dict[str, float]:
     """Compare a converted model, coding bypassed, with the ANN, in both executions.
 
     Args:
@@ -166,13 +168,12 @@ class _Comparison:
         worst: the largest relative difference.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, expected: Outputs, mask: Tensor | None, time_steps: int | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, expected: Outputs, mask: Tensor | None, time_steps: int | None = None) -> None:
         self.modules = dict(model.named_modules())
         self.expected = expected
         self.mask = mask
         self.time_steps = time_steps
+        self.is_operated = execution_of(model).operated is not None
         self.worst = 0.0
         self.calls: Counter[str] = Counter()
 
@@ -208,9 +209,13 @@ class _Comparison:
 
     def _in_place_of(self, output: Tensor, reference: Tensor) -> Tensor | None:
         """The ANN's output as this one: a value, or currents whose steps have uneven shares; None for other shapes."""
+        axis = time_axis_of(output)
+        if self.time_steps is not None and axis is not None:
+            time, shares = Timeline(self.time_steps), uneven_shares(self.time_steps, output).flatten()
+            return time.spread(reference.to(output).view(time.total(output, axis).shape), axis, shares)
         if output.numel() == reference.numel():
             whole = self.time_steps is None or output.shape[:1] != reference.shape[:1]
-            return reference.to(output).view(output.shape) if whole else None
+            return reference.to(output).clone().view(output.shape) if whole else None
         if self.time_steps is None or output.numel() != self.time_steps * reference.numel():
             return None
         value = reference.to(output)
@@ -219,6 +224,12 @@ class _Comparison:
     def _over_time(self, output: Tensor, reference: Tensor, is_source: bool) -> Tensor:
         if self.time_steps is None:
             return output
+        axis = time_axis_of(output)
+        if axis is not None:
+            return Timeline(self.time_steps).total(output, axis)
+        if self.is_operated:  # a constant, which may be repeated for all steps
+            repeated = output.numel() == self.time_steps * reference.numel()
+            return output[: len(output) // self.time_steps] if repeated else output
         if output.shape[:1] != reference.shape[:1]:
             whole = output.shape[0] % self.time_steps == 0
             return output.unflatten(0, (self.time_steps, -1)).sum(0) if whole else output

@@ -1,0 +1,121 @@
+"""Torch functions are intercepted during a call: what is done to a current follows from the rule of the function."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+import las_sj.models.operations.rules  # noqa: F401  registers the rules
+from las_sj.models.call import Call
+from las_sj.models.execution import Execution
+from las_sj.models.inputs import source_of
+from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.registry import RULES
+from las_sj.models.operations.scope import Scope, entered
+from las_sj.models.operations.time_axis import TimeAxis, mark, mark_written, time_axis_of
+from las_sj.models.registry import UnsupportedModelError
+
+
+class Operations(TorchFunctionMode):
+    """Runs the torch functions of one call of a model by their rules.
+
+    Args:
+        scope: of the call.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__()
+        self.scope = scope
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[Any], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if self.scope.is_paused:
+            return func(*args, **kwargs)
+        if not _holds_current(args) and not _holds_current(kwargs.values()):
+            return self._of_constants(func, args, kwargs)
+        return self._by_rule(func, args, kwargs, sys._getframe(1))
+
+    def _of_constants(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """What a function of constants returns; the embeddings of a batch are currents."""
+        output = func(*args, **kwargs)
+        if name_of(func) == "embedding":
+            ids = args[0] if args else kwargs["input"]
+            if ids.dim() > 1 and len(ids) == self.scope.rows:
+                return mark(output / self.scope.time.time_steps, TimeAxis(0))
+        return output
+
+    def _by_rule(self, func: Callable[..., Any], args: Any, kwargs: Any, frame: FrameType) -> Any:
+        name = name_of(func)
+        plain = name if name in RULES else name.rstrip("_")
+        known = RULES.get(plain)
+        operation = Operation(self.scope, plain, func, frame)
+        if known is None:
+            raise UnsupportedModelError(f"no spiking form of {name} ({operation.where})")
+        if not args and "input" in kwargs:
+            args = (kwargs.pop("input"),)
+        in_place = kwargs.pop("inplace", False) or plain != name
+        if known.is_composite:
+            with self:
+                output = known.run(*args, **kwargs)
+        else:
+            output = known.run(operation, *args, **kwargs)
+        return _written(args[0], output) if in_place else output
+
+
+def name_of(func: Callable[..., Any]) -> str:
+    """The name of a torch function or method, or of the attribute that a getter returns."""
+    name: str = getattr(func, "__name__", str(func))
+    return func.__self__.__name__ if name == "__get__" else name  # type: ignore[attr-defined]
+
+
+def _holds_current(values: Iterable[Any]) -> bool:
+    return any(
+        time_axis_of(value) is not None if isinstance(value, Tensor) else _holds_current(value)
+        for value in values
+        if isinstance(value, Tensor | tuple | list)
+    )
+
+
+def _written(target: Tensor, output: Tensor) -> Tensor:
+    """What a function in place returns: its first argument, which holds the output."""
+    if output is target:
+        return output
+    axis = time_axis_of(output)
+    target.copy_(output)
+    return target if axis is None else mark_written(target, axis)
+
+
+def intercepted(
+    execution: Execution, call: Call, named: dict[str, Any], values: Iterable[str]
+) -> AbstractContextManager[Any]:
+    """Within this context the torch functions of a call run by their rules, where the model is converted so.
+
+    Args:
+        execution: of the model.
+        call: which has begun.
+        named: its arguments, repeated where the call is temporal; float inputs become currents.
+        values: names of the float inputs.
+    """
+    if execution.operated is None:
+        return nullcontext()
+    return _running(execution, call, named, values)
+
+
+@contextmanager
+def _running(execution: Execution, call: Call, named: dict[str, Any], values: Iterable[str]) -> Iterator[None]:
+    for name in values:
+        value = named.get(name)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            named[name] = mark(value.view_as(value), TimeAxis(0))
+    source = source_of(named)
+    rows = None if source is None else len(source)
+    assert execution.operated is not None
+    scope = Scope(execution, execution.operated, call.caller, rows)
+    with entered(scope), Operations(scope):
+        yield

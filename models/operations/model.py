@@ -1,0 +1,89 @@
+"""A model that is converted by operations: its modules know which operations are theirs."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from las_sj.models.attachment import attach, watch_ranges
+from las_sj.models.coverage import Coverage
+from las_sj.models.execution import Execution
+from las_sj.models.layers.spiking_layer import join
+from las_sj.models.neuron_factory import NeuronFactory
+from las_sj.models.operated import Operated
+from las_sj.models.operations.attention import use_native_attention
+from las_sj.models.operations.populations import CHILD, Populations
+from las_sj.models.operations.scope import FULL_NAME, HasOperations
+from las_sj.models.registry import Family, UnsupportedModelError
+from las_sj.models.swap import keep_coverage
+from las_sj.neurons import WindowNode
+
+_NO_FAMILY = Family(())
+
+
+def begin(model: nn.Module, factory: NeuronFactory) -> Execution:
+    """Have the operations of a model intercepted in its calls, which find populations until `finish` is called.
+
+    Args:
+        model: any model.
+        factory: makes the neurons.
+    """
+    execution = Execution(factory.code.time_steps)
+    execution.operated = Operated(factory)
+    if isinstance(model, PreTrainedModel):
+        use_native_attention(model)
+    attach(model, execution, _NO_FAMILY)
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, WindowNode | Execution):
+            module.__dict__[FULL_NAME] = name
+            join(module, HasOperations, execution)
+    return execution
+
+
+def finish(model: nn.Module, execution: Execution) -> Coverage:
+    """End the finding of populations: an operation that is new from now on is an error.
+
+    Raises:
+        UnsupportedModelError: no population was found.
+    """
+    operated = execution.operated
+    assert operated is not None
+    operated.finds = False
+    watch_ranges(model, execution)
+    spiking = Counter(function for _, found in populations_of(model) for function in _functions_of(found))
+    if not spiking:
+        raise UnsupportedModelError(f"{type(model).__name__} has no operation that can be converted")
+    decisions = {name: tuple(found) for name, found in operated.decisions.items()}
+    return keep_coverage(model, Coverage(dict(spiking), {}, decisions))
+
+
+def _functions_of(populations: Populations) -> Iterator[str]:
+    return (place.partition("@")[0] for place in populations.names)
+
+
+def populations_of(model: nn.Module) -> Iterator[tuple[str, Populations]]:
+    """The populations of operations in a model, by the names of the modules that they belong to."""
+    for name, module in model.named_modules():
+        if isinstance(module, Populations):
+            yield name.removesuffix(CHILD).removesuffix("."), module
+
+
+def entry_of(model: nn.Module) -> dict[str, Any]:
+    """The populations of a model as plain values, for a checkpoint."""
+    return {name: populations.to_dict() for name, populations in populations_of(model)}
+
+
+def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any]) -> None:
+    """Make the populations that a checkpoint names, in a model without any.
+
+    Args:
+        model: as it was before conversion.
+        factory: makes the neurons.
+        entry: what `entry_of` returned.
+    """
+    execution = begin(model, factory)
+    for name, values in entry.items():
+        model.get_submodule(name).add_module(CHILD, Populations.from_dict(values, execution, factory))
+    finish(model, execution)

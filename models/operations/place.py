@@ -1,0 +1,44 @@
+"""Where in a module's forward method an operation stands: the same on every machine, for loops, heads and tokens."""
+
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType
+
+_MODELS = str(Path(__file__).parents[1])
+_RULES = str(Path(__file__).with_name("rules"))
+_ATTENTION = str(Path(__file__).with_name("attention.py"))
+# torch's own code between a function and who calls it.
+_BETWEEN = ("torch/overrides.py", "torch/_tensor.py", "torch/_jit_internal.py", "torch/utils/_contextlib.py")
+
+
+def place_of(frame: FrameType | None, ends: CodeType) -> str:
+    """The positions in code from a module's forward method down to a call of a torch function.
+
+    Args:
+        frame: of the function's caller.
+        ends: the code that calls the module.
+
+    Returns:
+        One `qualified name:line:columns` for each function on the way, innermost first, lines counted within it.
+    """
+    found = []
+    while frame is not None and frame.f_code is not ends:
+        if not _is_between(frame.f_code):
+            found.append(_position(frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return " < ".join(found)
+
+
+@cache
+def _is_between(code: CodeType) -> bool:
+    """Whether code is not modelling code, but what stands between it and a rule."""
+    file = code.co_filename
+    if file.startswith(_MODELS):
+        return not file.startswith((_RULES, _ATTENTION))
+    return file.replace("\\", "/").endswith(_BETWEEN) or code.co_qualname.startswith("Module._")
+
+
+@cache
+def _position(code: CodeType, instruction: int) -> str:
+    line, _, column, end = list(code.co_positions())[instruction // 2]
+    return f"{code.co_qualname}:{(line or 0) - code.co_firstlineno}:{column}-{end}"

@@ -1,0 +1,19 @@
+"""The rules of torch functions, one file for each kind; importing this package registers them."""
+
+from las_sj.models.operations.rules import (  # noqa: F401
+    additive,
+    attention,
+    decisions,
+    linear,
+    looks,
+    movements,
+    norms,
+    pieces,
+    pooling,
+    products,
+    reductions,
+    softmax,
+    unary,
+    views,
+    writes,
+)

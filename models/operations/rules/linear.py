@@ -1,0 +1,61 @@
+"""Weights: a current is spikes before them, a bias enters as a constant current."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.registry import composite, rule
+
+
+@rule("linear")
+def linear(op: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x·Wᵀ + b, [..., C_in] to [..., C_out]."""
+    if op.is_current(weight) or op.is_current(bias) or not op.is_current(input):
+        raise op.refusal("with a current as its weights")
+    axis = op.axis(input)
+    if axis.axis == input.dim() - 1 and op.time_steps > 1:
+        raise op.refusal("that sums over time")
+    share = bias if bias is None or op.time_steps == 1 else bias / op.time_steps
+    return op.current(F.linear(op.code(input), weight, share), axis)
+
+
+@rule("bilinear")
+def bilinear(op: Operation, *args: Any, **kwargs: Any) -> Tensor:
+    """Refused."""
+    raise op.refusal("yet")
+
+
+@rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def convolution(
+    op: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
+    """A convolution of [T·B, C, ...]."""
+    if op.is_current(weight):
+        raise op.refusal("with a current as its kernel")
+    axis = op.axis(input)
+    if op.time_steps > 1 and (axis.axis != 0 or input.dim() != weight.dim()):
+        raise op.refusal("without a batch first")
+    share = bias if bias is None or op.time_steps == 1 else bias / op.time_steps
+    return op.current(op.function(op.code(input), weight, share, *args, **kwargs), axis)
+
+
+@rule("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_hfft", "fft_ihfft")
+def fourier(op: Operation, input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+    """A Fourier transform, whose weights are constant."""
+    axis = op.axis(input)
+    if dim % input.dim() == axis.axis and op.time_steps > 1:
+        raise op.refusal("that sums over time")
+    coded = input if input.is_complex() else op.code(input)
+    return op.current(op.function(coded, n, dim, norm), axis)
+
+
+@composite("fft_fft2", "fft_fftn")
+def fourier_of_several(input: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> Tensor:
+    """Fourier transforms along several dimensions."""
+    output = input
+    for place, d in enumerate(dim if dim is not None else range(input.dim())):
+        output = torch.fft.fft(output, None if s is None else s[place], d, norm)
+    return output

@@ -1,0 +1,177 @@
+"""Functions that move dimensions of a current, or take parts of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.registry import composite, rule
+from las_sj.models.operations.time_axis import TimeAxis
+
+
+@rule("transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis", "t", "T", "mT", "H", "mH", "adjoint")
+def move(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Dimensions in another order: the marks of dimensions move as they do."""
+    output: Tensor = op.function(x, *args, **kwargs)
+    axis = op.axis(x)
+    numbers = torch.empty([d + 2 for d in range(x.dim())], device="meta")
+    moved = op.function(numbers, *args, **kwargs)
+    return op.current(output, TimeAxis(list(moved.shape).index(axis.axis + 2), axis.outer))
+
+
+@rule("expand", "broadcast_to", "expand_as")
+def expand(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """New dimensions come first."""
+    output: Tensor = op.function(x, *args, **kwargs)
+    return op.current(output, op.aligned(output.dim(), [x])) if op.is_current(x) else output
+
+
+@rule("repeat", "tile")
+def repeat(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Copies along dimensions; along that of time, all steps follow each other several times."""
+    output: Tensor = op.function(x, *args, **kwargs)
+    axis = op.aligned(output.dim(), [x])
+    copies = output.shape[axis.axis] // max(x.shape[op.axis(x).axis], 1)
+    return op.current(output, TimeAxis(axis.axis, axis.outer * copies))
+
+
+@rule("repeat_interleave")
+def repeat_interleave(op: Operation, x: Tensor, repeats: Any, dim: int | None = None, **kwargs: Any) -> Tensor:
+    """Copies of each entry along a dimension."""
+    output: Tensor = torch.repeat_interleave(x, repeats, dim, **kwargs)
+    if dim is None or (isinstance(repeats, Tensor) and repeats.numel() > 1 and dim % x.dim() == op.axis(x).axis):
+        raise op.refusal("along time")
+    return op.current(output, op.axis(x))
+
+
+@rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
+def split(op: Operation, x: Tensor, sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Parts along a dimension; where that holds time, parts of each step."""
+    axis, dim = op.axis(x), dim % x.dim()
+    if dim != axis.axis or op.time_steps == 1:
+        return tuple(op.current(part, axis) for part in op.function(x, sizes, dim))
+    if axis.outer > 1 or not isinstance(sizes, int):
+        raise op.refusal("along time")
+    of_steps = sizes if op.name.endswith("chunk") else _per_step(op, sizes)
+    parts = op.function(op.time.apart(x, axis).squeeze(dim), of_steps, dim + 1)
+    return tuple(op.current(part.flatten(dim, dim + 1), axis) for part in parts)
+
+
+def _per_step(op: Operation, size: int) -> int:
+    if size % op.time_steps:
+        raise op.refusal("that tears time steps apart")
+    return size // op.time_steps
+
+
+@composite("hsplit")
+def hsplit(input: Tensor, sections: Any) -> Sequence[Tensor]:
+    """Parts along the second dimension."""
+    return torch.tensor_split(input, sections, 1 if input.dim() > 1 else 0)
+
+
+@rule("unbind")
+def unbind(op: Operation, x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Each entry along a dimension, which goes."""
+    axis, dim = op.axis(x), dim % x.dim()
+    if dim == axis.axis and op.time_steps > 1:
+        raise op.refusal("along time")
+    left = TimeAxis(axis.axis - (dim < axis.axis), axis.outer)
+    return tuple(op.current(part, left) for part in x.unbind(dim))
+
+
+@rule("select", "narrow", "index_select", "gather", "take_along_dim", "unfold_copy")
+def along(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Entries chosen along one dimension, by constants."""
+    if not op.is_current(x):
+        return op.function(x, *args, **kwargs)  # type: ignore[no-any-return]
+    output: Tensor = op.function(x, *args, **kwargs)
+    axis = op.axis(x)
+    dim = kwargs.get("dim", next((value for value in args if isinstance(value, int)), None))
+    if dim is None or dim % x.dim() == axis.axis:
+        if op.time_steps == 1:
+            return op.current(output, axis)
+        return op.current(output, followed(op, x, *args, **kwargs))
+    return op.current(output, TimeAxis(axis.axis - (op.name == "select" and dim % x.dim() < axis.axis), axis.outer))
+
+
+def followed(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> TimeAxis:
+    """Where the function takes time, seen by what it does to the numbers of steps."""
+    found = op.time.found_in(op.function(op.time.along(x.shape, op.axis(x), x), *args, **kwargs))
+    if found is None:
+        raise op.refusal("that tears time steps apart")
+    return found
+
+
+@rule("unfold")
+def unfold(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Windows along a dimension (a method), or patches of images (`F.unfold`): time stays where it is."""
+    return op.current(op.function(x, *args, **kwargs), op.axis(x))
+
+
+@rule("__getitem__")
+def getitem(op: Operation, x: Tensor, index: Any) -> Tensor:
+    """Parts by slices, numbers, masks and tensors of indices."""
+    output: Tensor = x[index]
+    if not op.is_current(x) or op.time_steps == 1:
+        return op.current(output, TimeAxis(0)) if op.is_current(x) else output
+    items = list(index) if isinstance(index, tuple) else [index]
+    if all(item is None or item is Ellipsis or isinstance(item, int | slice) for item in items):
+        return op.current(output, _after_slices(op, x, items))
+    return op.current(output, followed(op, x, index))
+
+
+def _after_slices(op: Operation, x: Tensor, items: list[Any]) -> TimeAxis:
+    """Where time is after basic indexing."""
+    axis = op.axis(x)
+    if Ellipsis not in items:
+        items = [*items, Ellipsis]
+    place = next(i for i, item in enumerate(items) if item is Ellipsis)
+    missing = x.dim() - sum(item is not None and item is not Ellipsis for item in items)
+    items = [*items[:place], *[slice(None)] * missing, *items[place + 1 :]]
+    d = new = 0
+    for item in items:
+        if d == axis.axis and item is not None:
+            if isinstance(item, slice) and range(*item.indices(x.shape[d])) == range(x.shape[d]):
+                return TimeAxis(new, axis.outer)
+            raise op.refusal("that takes part of the batch")
+        d += item is not None
+        new += item is None or isinstance(item, slice)
+    raise op.refusal("without time")  # not reached: every dimension has an item
+
+
+@rule("as_strided")
+def as_strided(
+    op: Operation, x: Tensor, size: Sequence[int], stride: Sequence[int], *args: Any, **kwargs: Any
+) -> Tensor:
+    """Windows that overlap, of a current in one piece of memory."""
+    output = torch.as_strided(x, size, stride, *args, **kwargs)
+    axis = op.axis(x)
+    if op.time_steps == 1:
+        return op.current(output, axis)
+    steps = op.time.along(x.shape, axis, x).contiguous()
+    if steps.stride() != x.stride():
+        raise op.refusal("of what does not lie in one piece of memory")
+    found = op.time.found_in(torch.as_strided(steps, size, stride, *args, **kwargs))
+    if found is None:
+        raise op.refusal("that tears time steps apart")
+    return op.current(output, found)
+
+
+@rule("diagonal")
+def diagonal(op: Operation, x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """Diagonals of two dimensions, which go; theirs comes last."""
+    axis, gone = op.axis(x), sorted((dim1 % x.dim(), dim2 % x.dim()))
+    if axis.axis in gone and op.time_steps > 1:
+        raise op.refusal("along time")
+    place = axis.axis - sum(d < axis.axis for d in gone)
+    return op.current(torch.diagonal(x, offset, dim1, dim2), TimeAxis(place, axis.outer))
+
+
+@rule("diag_embed")
+def diag_embed(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The last dimension as a diagonal of the last two."""
+    if args or kwargs:
+        raise op.refusal("with arguments")
+    return op.current(torch.diag_embed(x), op.axis(x))

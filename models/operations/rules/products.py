@@ -1,0 +1,165 @@
+"""Products: of a current with a constant, and of two currents, which are coded as spikes before."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.registry import composite, rule
+
+
+@rule("mul", "multiply", "__mul__", "__rmul__", "__imul__")
+def mul(op: Operation, input: Any, other: Any) -> Tensor:
+    """a·b: a constant scales the current as it is; of two currents, both are spikes."""
+    if op.is_current(input) and op.is_current(other):
+        return op.product(op.code(input, "left", "product"), op.code(other, "right", "product"))
+    output: Tensor = input * other
+    return op.current(output, op.aligned(output.dim(), (input, other)))
+
+
+@rule("div", "divide", "true_divide", "__truediv__", "__itruediv__")
+def div(op: Operation, input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """a/b for a positive current b: its reciprocal by HG neurons, and a product."""
+    if rounding_mode is not None:
+        raise op.refusal("with rounding")
+    if not op.is_current(other):
+        output: Tensor = input / other
+        return op.current(output, op.aligned(output.dim(), (input,)))
+    inverse = op.fire("reciprocal", other, "reciprocal")
+    if op.is_current(input):
+        return op.product(op.code(input, "left", "product"), op.code(inverse, "right", "product"))
+    output = input * op.code(inverse, "right", "product")
+    return op.current(output, op.aligned(output.dim(), (inverse,)))
+
+
+@composite("__rtruediv__", "__rdiv__")
+def rdiv(input: Tensor, other: Any) -> Any:
+    """b/a."""
+    return torch.reciprocal(input) * other
+
+
+@composite("outer", "ger")
+def outer(a: Tensor, b: Tensor) -> Tensor:
+    """[N] and [M] to [N, M]."""
+    return a.unsqueeze(-1) * b.unsqueeze(-2)
+
+
+@rule("matmul", "__matmul__", "bmm", "mm", "mv")
+def matmul(op: Operation, input: Tensor, other: Any = None, *, mat2: Any = None, vec: Any = None) -> Tensor:
+    """a·b: currents are spikes before."""
+    a, b = input, next(x for x in (other, mat2, vec) if x is not None)
+    if not op.is_current(b):
+        return _with_weights(op, a, b)
+    if op.is_current(a):
+        return _of_currents(op, a, b)
+    output = torch.matmul(a, op.code(b, "right"))
+    axis = op.axis(b)
+    if axis.axis == b.dim() - 2 and op.time_steps > 1:
+        raise op.refusal("that sums over time")
+    return op.current(output, op.aligned(output.dim(), (b,)))
+
+
+@composite("__rmatmul__")
+def rmatmul(a: Tensor, b: Tensor) -> Tensor:
+    """b·a."""
+    return torch.matmul(b, a)
+
+
+def _with_weights(op: Operation, a: Tensor, b: Tensor) -> Tensor:
+    """[..., K] spikes times constants [..., K, N]."""
+    axis = op.axis(a)
+    if axis.axis == a.dim() - 1 and op.time_steps > 1:
+        raise op.refusal("that sums over time")
+    output = torch.matmul(op.code(a, "left"), b)
+    if b.dim() == 1:  # the last dimension goes
+        return op.current(output, axis)
+    return op.current(output, op.aligned(output.dim(), (a,)))
+
+
+def _of_currents(op: Operation, a: Tensor, b: Tensor) -> Tensor:
+    first, second = op.code(a, "left", "product"), op.code(b, "right", "product")
+    dims = max(a.dim(), b.dim())
+    if op.time_steps > 1 and (min(a.dim(), b.dim()) < 3 or op.aligned(dims, (a, b)).axis >= dims - 2):
+        raise op.refusal("of two currents that hold time in the rows or columns")
+    return op.matrix_product(first, second)
+
+
+@rule("einsum")
+def einsum(op: Operation, equation: str, *operands: Any) -> Tensor:
+    """Any sum of products of one current with constants, or of two currents with constants."""
+    tensors = list(operands[0]) if isinstance(operands[0], list | tuple) else list(operands)
+    currents = [i for i, x in enumerate(tensors) if op.is_current(x)]
+    axis = _axis_of_equation(op, equation, tensors, currents)
+    if len(currents) == 1:
+        tensors[currents[0]] = op.code(tensors[currents[0]])
+        return op.current(torch.einsum(equation, *tensors), axis)
+    if len(currents) > 2:
+        raise op.refusal("of three currents")
+    coded = [op.code(tensors[i], role, "product") for i, role in zip(currents, ("left", "right"), strict=True)]
+
+    def contract(a: Tensor, b: Tensor) -> Tensor:
+        full = list(tensors)
+        full[currents[0]], full[currents[1]] = a, b
+        return torch.einsum(equation, *full)
+
+    return op.current(op.bilinear(contract, *coded), axis)
+
+
+def _axis_of_equation(op: Operation, equation: str, tensors: list[Tensor], currents: list[int]) -> Any:
+    """Where the output of an einsum holds time: the letter that stands for it in every current."""
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    if not arrow:
+        raise op.refusal("of an equation without an output")
+    letters = set()
+    for i in currents:
+        axis, term = op.axis(tensors[i]), inputs.split(",")[i]
+        before, dots, after = term.partition("...")
+        from_end = tensors[i].dim() - 1 - axis.axis
+        if axis.axis < len(before) or not dots:
+            letters.add((before[axis.axis], axis.outer))
+        elif from_end < len(after):
+            letters.add((after[len(after) - 1 - from_end], axis.outer))
+        else:
+            letters.add((f"dots {from_end - len(after)}", axis.outer))
+    if op.time_steps == 1:
+        return op.axis(tensors[currents[0]])
+    (letter, outer), *others = letters
+    if others:
+        raise op.refusal("of currents that hold time in different dimensions")
+    before, _, after = output.partition("...")
+    dims = torch.einsum(equation, *(x.to("meta") for x in tensors)).dim()
+    if letter.startswith("dots"):
+        place = dims - 1 - len(after) - int(letter.split()[1])
+    elif letter in before:
+        place = before.index(letter)
+    elif letter in after:
+        place = dims - len(after) + after.index(letter)
+    else:
+        raise op.refusal("that sums over time")
+    return type(op.axis(tensors[currents[0]]))(place, outer)
+
+
+@composite("pow", "__pow__")
+def power(input: Tensor, exponent: Any) -> Tensor:
+    """Powers by whole and half exponents."""
+    exponent = float(exponent)
+    known = {
+        1.0: lambda x: x * 1.0,
+        2.0: torch.square,
+        3.0: lambda x: x * torch.square(x),
+        4.0: lambda x: torch.square(torch.square(x)),
+        0.5: torch.sqrt,
+        -0.5: torch.rsqrt,
+        -1.0: torch.reciprocal,
+        -2.0: lambda x: torch.reciprocal(torch.square(x)),
+    }
+    if exponent in known:
+        return known[exponent](input)
+    return torch.exp(torch.log(input) * exponent)
+
+
+@composite("__rpow__", "float_power")
+def rpower(exponent: Tensor, base: Any) -> Tensor:
+    """base^exponent for a positive constant base."""
+    return torch.exp(exponent * torch.log(torch.as_tensor(base, dtype=exponent.dtype, device=exponent.device)))

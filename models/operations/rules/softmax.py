@@ -1,0 +1,91 @@
+"""Softmax and what is made of exponentials: by HG neurons, a linear sum, and spike products."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from las_sj.models.layers.products import spiking_product, subtract_running_max
+from las_sj.models.operations.operation import MASKED, Operation
+from las_sj.models.operations.populations import Kind
+from las_sj.models.operations.registry import composite, rule
+from las_sj.models.operations.time_axis import TimeAxis
+from las_sj.neurons import WindowNode, fused
+
+# Of `layers.softmax`: exponentials, weights, reciprocals, scale and probabilities.
+_KINDS = {
+    "exp": Kind("exp"),
+    "weight": Kind("", "product", 1.0),
+    "reciprocal": Kind("reciprocal"),
+    "scale": Kind("", "product", 1.0),
+    "probability": Kind("", "product", 1.001),
+}
+
+
+@rule("softmax")
+def softmax(op: Operation, input: Tensor, dim: int | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    """Probabilities over a dimension that does not hold time; hidden entries lie at `MASKED`."""
+    dim, dtype = input.dim() - 1 if dim is None else dim % input.dim(), kwargs.get("dtype")
+    axis = op.axis(input)
+    if dim == axis.axis and op.time_steps > 1:
+        raise op.refusal("over time")
+    nodes = tuple(op.node(role, kind) for role, kind in _KINDS.items())
+    last = input.shape[dim]
+    scores = input.clamp(min=2 * MASKED).transpose(dim, -1)
+    place = TimeAxis(dim if axis.axis == input.dim() - 1 else axis.axis, axis.outer)
+    output = _probabilities(op, nodes, scores, place) if last else scores
+    output = output.transpose(dim, -1)
+    return op.current(output if dtype is None else output.to(dtype), axis)
+
+
+def _probabilities(op: Operation, nodes: Any, scores: Tensor, axis: TimeAxis) -> Tensor:
+    """Over the last dimension."""
+    if op.temporal:
+        return op.time.closed(_trains(op, nodes, op.time.window(scores, axis).contiguous()), axis)
+    output = fused.softmax(nodes, scores.unsqueeze(0), None, as_train=False) if scores.dim() < 6 else None
+    if output is not None:
+        return output.view(scores.shape)
+    exp, weight, reciprocal, scale, probability = (_fires(op, node) for node in nodes)
+    weights = weight(exp(scores - scores.amax(-1, keepdim=True)))
+    result: Tensor = probability(weights * scale(reciprocal(weights.sum(-1, keepdim=True))))
+    return result
+
+
+def _trains(op: Operation, nodes: Any, window: Tensor) -> Tensor:
+    """Over the last dimension, of currents [T, ...]."""
+    output = fused.softmax(nodes, window, None, as_train=True) if window.dim() < 7 else None
+    if output is not None:
+        return output.view(window.shape)
+    exp, weight, reciprocal, scale, probability = (_emits(op, node) for node in nodes)
+    weights = weight(exp(subtract_running_max(window.clone())))
+    result: Tensor = probability(spiking_product(weights, scale(reciprocal(weights.sum(-1, keepdim=True)))))
+    return result
+
+
+def _fires(op: Operation, node: WindowNode) -> Any:
+    return lambda x: op.populations.fire(node, x)
+
+
+def _emits(op: Operation, node: WindowNode) -> Any:
+    return lambda x: op.populations.emit(node, x)
+
+
+@composite("softmin")
+def softmin(input: Tensor, dim: int | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    """Softmax of −x."""
+    return torch.softmax(-input, -1 if dim is None else dim)
+
+
+@composite("log_softmax")
+def log_softmax(input: Tensor, dim: int | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    """x minus the logarithm of the sum of its exponentials."""
+    return input - torch.logsumexp(input, -1 if dim is None else dim, True)
+
+
+@composite("logsumexp")
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """The largest entry, and the logarithm of the sum of exponentials of what lies below it."""
+    (dim,) = dim if isinstance(dim, tuple | list) else (dim,)
+    peak = input.amax(dim, keepdim=True)
+    output = peak + torch.log(torch.exp(input - peak).sum(dim, keepdim=True))
+    return output if keepdim else output.squeeze(dim)

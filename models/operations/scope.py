@@ -1,0 +1,108 @@
+"""What is known while a call of a model that is converted by operations is under way."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from torch import nn
+
+from las_sj.models.execution import Execution
+from las_sj.models.layers.spiking_layer import KnowsCalls
+from las_sj.models.operated import Operated
+from las_sj.models.operations.populations import CHILD, Populations
+from las_sj.models.operations.time_axis import Timeline
+from las_sj.neurons import watching
+
+FULL_NAME = "full_name"
+
+
+class Scope:
+    """A call that is under way, for the rules of its operations.
+
+    Args:
+        execution: of the model.
+        operated: what its conversion has found.
+        caller: the model, or the model inside of it, that is called.
+        rows: of ids in the batch, T·B; None where nobody knows.
+
+    Attributes:
+        temporal: whether the call is.
+        time: arithmetic with time.
+        modules: that are being called, innermost last.
+        is_paused: whether torch functions are what they are, for a while.
+    """
+
+    def __init__(self, execution: Execution, operated: Operated, caller: nn.Module, rows: int | None) -> None:
+        self.execution = execution
+        self.operated = operated
+        self.temporal = execution.temporal
+        self.time = Timeline(execution.time_steps if self.temporal else 1)
+        self.rows = rows
+        self.modules = [caller]
+        self.is_paused = False
+
+    def populations_of(self, module: nn.Module) -> Populations:
+        """The populations of a module's operations, made where there are none."""
+        populations = watching.children_of(module).get(CHILD)
+        if populations is None:
+            populations = Populations(self.execution)
+            module.add_module(CHILD, populations)
+        assert isinstance(populations, Populations)
+        return populations
+
+    @staticmethod
+    def name_of(module: nn.Module) -> str:
+        """The full name of a module, for messages."""
+        return module.__dict__.get(FULL_NAME) or "the model"
+
+
+_ACTIVE: ContextVar[Scope | None] = ContextVar("las_sj_operations", default=None)
+
+
+def active() -> Scope | None:
+    """The innermost call under way in this thread of a model that is converted by operations."""
+    return _ACTIVE.get()
+
+
+@contextmanager
+def entered(scope: Scope) -> Iterator[None]:
+    """Within this context a call is under way."""
+    before = _ACTIVE.set(scope)
+    try:
+        yield
+    finally:
+        _ACTIVE.reset(before)
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Within this context torch functions are what they are, in a call of a model converted by operations too."""
+    scope = active()
+    if scope is None or scope.is_paused:
+        yield
+        return
+    scope.is_paused = True
+    try:
+        yield
+    finally:
+        scope.is_paused = False
+
+
+class HasOperations(KnowsCalls):
+    """Mixin of all modules of a model that is converted by operations: those in its forward method are its own."""
+
+    full_name: str = ""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        scope = active()
+        if scope is None:
+            return super().__call__(*args, **kwargs)
+        scope.modules.append(self)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            scope.modules.pop()
+
+
+BOUNDARY = HasOperations.__call__.__code__  # the code that calls a module

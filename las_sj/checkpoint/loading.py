@@ -20,7 +20,7 @@ from las_sj.checkpoint.tokenizer import has_tokenizer, load_tokenizer
 from las_sj.checkpoint.weights import check_depth, check_finite, load_weights
 from las_sj.data.modalities import ModalityError, modalities_of
 from las_sj.extras import require_extra
-from las_sj.models import UnsupportedModelError, family_of_config
+from las_sj.models import UnsupportedModelError
 from las_sj.reasons import reason_of
 
 
@@ -102,7 +102,6 @@ def class_to_convert(name: str, gguf_file: str | None = None, trust: bool = Fals
         MissingExtraError: what reads GGUF is not installed.
     """
     config = read_config(name, gguf_file, trust)
-    family_of_config(config)
     if getattr(config, "quantization_config", None) is not None and gguf_file is None:
         method = dict(config.quantization_config).get("quant_method")
         raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")

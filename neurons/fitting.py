@@ -167,7 +167,7 @@ def tail_width(time_steps: int, tolerance: float, reach: float) -> float:
 
 @lru_cache(maxsize=64)
 def fit_octaves(name: str, time_steps: int, tolerance: float) -> OctaveFit:
-    """Fit an `OctaveFunction` to a relative tolerance; arguments as in `fit_grid`."""
+    """Fit an `OctaveFunction` to a tolerance, relative but for logarithms; arguments as in `fit_grid`."""
     function = FUNCTIONS[name]
     assert isinstance(function, OctaveFunction)
     per_octave = 2
@@ -177,8 +177,10 @@ def fit_octaves(name: str, time_steps: int, tolerance: float) -> OctaveFit:
             starts.append(2.0**octave * (1 + torch.arange(per_octave, dtype=torch.float64) / per_octave))
         start = torch.cat(starts)
         end = torch.cat([start[1:], start.new_tensor([2.0**function.period])])
-        worst = torch.maximum(function.curvature(start), function.curvature(end))
-        chord = (end - start).square() * worst / 8 / torch.minimum(function.exact(start), function.exact(end))
+        worst = torch.maximum(function.curvature(start).abs(), function.curvature(end).abs())
+        chord = (end - start).square() * worst / 8
+        if not function.step:
+            chord = chord / torch.minimum(function.exact(start), function.exact(end))
         if bool((chord <= tolerance).all()) or per_octave == 1024:
             return OctaveFit(_fit_lines(function, start, end, worst, time_steps), per_octave)
         per_octave *= 2

@@ -34,6 +34,7 @@ class GridFunction:
         core: (low, high), multiples of 1/8; the lines of the tails differ from f by less than 2e-5 outside.
         below, above: the tails; None holds the value of the core's end.
         relative: whether the tolerance is relative to |f|.
+        never_beyond: whether only rounding takes inputs beyond an end that is held, so that nobody need be warned.
     """
 
     name: str
@@ -44,6 +45,12 @@ class GridFunction:
     below: Tail | None = Tail()
     above: Tail | None = Tail(slope=1.0)
     relative: bool = False
+    never_beyond: bool = False
+
+    @property
+    def stops(self) -> bool:
+        """Whether values are wrong beyond an end of the core, since the function does not go on along a line there."""
+        return (self.below is None or self.above is None) and not self.never_beyond
 
     def range_for(self, low: float, high: float, headroom: float) -> tuple[float | None, float | None]:
         """The range to give a neuron for inputs from `low` to `high`: both ends grow by the factor `headroom`."""
@@ -55,15 +62,16 @@ class GridFunction:
 
 @dataclass(frozen=True)
 class OctaveFunction:
-    """A power law: f(2^(period·e)·m) = 2^(gain·e)·f(m), so one period's sub-neurons serve every octave.
+    """A power law or a logarithm: f(2^(period·e)·m) = 2^(gain·e)·f(m) + step·e, so one period's sub-neurons serve all.
 
     Args:
         name: the key in `FUNCTIONS`.
         exact: the function, for positive arguments.
-        curvature: its second derivative, monotone and positive.
+        curvature: its second derivative, monotone and of one sign.
         period: octaves after which the parameters repeat.
         gain: octaves that f changes by in one period.
         even: whether f(−x) = f(x), with mirrored sub-neurons; otherwise only positive inputs are in range.
+        step: what f grows by in one period, where it is a logarithm; its tolerance is absolute then, else relative.
     """
 
     name: str
@@ -72,6 +80,7 @@ class OctaveFunction:
     period: int
     gain: int
     even: bool = False
+    step: float = 0.0
 
     def range_for(self, low: float, high: float, headroom: float) -> tuple[float | None, float | None]:
         """The octaves to give a neuron for inputs from `low` to `high`; None leaves an end open.
@@ -130,6 +139,10 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     return 0.5 * x * (1 + torch.tanh(_TANH_SCALE * (x + 0.044715 * x**3)))
 
 
+def _mish(x: Tensor) -> Tensor:
+    return x * torch.tanh(F.softplus(x))
+
+
 FUNCTIONS: dict[str, HGFunction] = {
     function.name: function
     for function in (
@@ -174,10 +187,46 @@ FUNCTIONS: dict[str, HGFunction] = {
             above=Tail(1.0),
         ),
         GridFunction(
-            "exp", torch.exp, torch.exp, third=0.0, core=(-20.0, 0.0), below=Tail(), above=None, relative=True
+            "exp",
+            torch.exp,
+            torch.exp,
+            third=0.0,
+            core=(-20.0, 0.0),
+            below=Tail(),
+            above=None,
+            relative=True,
+            never_beyond=True,  # softmax subtracts the largest score
         ),
+        GridFunction(
+            "exp_wide", torch.exp, torch.exp, third=0.0, core=(-20.0, 20.0), below=Tail(), above=None, relative=True
+        ),
+        GridFunction(
+            "sigmoid",
+            torch.sigmoid,
+            lambda x: torch.sigmoid(x) * torch.sigmoid(-x) * (torch.sigmoid(-x) - torch.sigmoid(x)),
+            third=0.13,
+            core=(-16.0, 16.0),
+            above=Tail(1.0),
+        ),
+        GridFunction(
+            "softplus", F.softplus, lambda x: torch.sigmoid(x) * torch.sigmoid(-x), third=0.1, core=(-16.0, 16.0)
+        ),
+        GridFunction("mish", _mish, _second_derivative(_mish), third=0.6, core=(-16.0, 16.0)),
+        GridFunction(
+            "erf",
+            torch.erf,
+            lambda x: -4 * x * torch.exp(-x * x) / math.sqrt(math.pi),
+            third=2.3,
+            core=(-4.0, 4.0),
+            below=Tail(-1.0),
+            above=Tail(1.0),
+        ),
+        GridFunction("sin", torch.sin, lambda x: -torch.sin(x), third=1.01, core=(-32.0, 32.0), below=None, above=None),
+        GridFunction("cos", torch.cos, lambda x: -torch.cos(x), third=1.01, core=(-32.0, 32.0), below=None, above=None),
         OctaveFunction("reciprocal", torch.reciprocal, lambda x: 2 / x**3, period=1, gain=-1),
         OctaveFunction("rsqrt", torch.rsqrt, lambda x: 0.75 * x**-2.5, period=2, gain=-1),
+        OctaveFunction("sqrt", torch.sqrt, lambda x: -0.25 * x**-1.5, period=2, gain=1),
         OctaveFunction("square", torch.square, lambda x: torch.full_like(x, 2.0), period=1, gain=2, even=True),
+        OctaveFunction("log", torch.log, lambda x: -1 / x**2, period=1, gain=0, step=math.log(2)),
     )
 }

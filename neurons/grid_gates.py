@@ -49,7 +49,7 @@ class GridGates:
         """Set the range of inputs; None keeps the core's end."""
         function = self.function
         core_low, core_high = function.core
-        self.low = core_low if low is None else min(core_low, low)
+        self.low = core_low if low is None or function.below is None else min(core_low, low)
         self.high = core_high if high is None or function.above is None else max(core_high, high)
         tails = ((function.below, core_low - self.low, -self.low), (function.above, self.high - core_high, self.high))
         reach = max((end for tail, _, end in tails if tail is not None and tail.slope), default=1.0)

@@ -34,7 +34,7 @@ class HGNode(Gated, WindowNode):
         time_steps: T, 1 … 24.
         low, high: the range of inputs seen in calibration, with headroom. Inputs outside are counted in
             `out_of_range`; the neuron extrapolates along the function's tails (gelu, silu: 0 and identity;
-            tanh: ±1; exp: 0 below) or, for powers, with further octaves.
+            tanh: ±1; exp: 0 below) or, for powers and logarithms, with further octaves; sin and cos hold the ends'.
         tolerance: error of a chord, absolute, or relative for exp and powers.
         step_mode: "s" or "m".
         backend: "auto", "torch", "host" or "cupy".
@@ -198,8 +198,8 @@ class HGNode(Gated, WindowNode):
 
     @property
     def extends(self) -> bool:
-        """Powers go on with further octaves, of the same relative error; what is held at its ends stays there."""
-        return isinstance(self.gates, OctaveGates) or not self.gates.slopes
+        """Powers and logarithms go on with further octaves, of the same error; what is flat stays so."""
+        return isinstance(self.gates, OctaveGates) or not (self.gates.slopes or self.gates.function.stops)
 
     @property
     def inside(self) -> float:

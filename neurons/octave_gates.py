@@ -1,4 +1,4 @@
-"""The sub-neurons of a power law: those of one period of octaves, scaled by powers of two, serve every other."""
+"""The sub-neurons of a power law or a logarithm: those of one period of octaves serve every other."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class OctaveGates:
     Args:
         function: the function.
         time_steps: T.
-        tolerance: error of a chord, relative to the function.
+        tolerance: error of a chord, relative to the function; absolute of a logarithm.
 
     Attributes:
         fit: the sub-neurons of one period.
@@ -58,7 +58,8 @@ class OctaveGates:
         self.low, self.high = 2.0**bottom, 2.0**top
         self.relative_bound = float(self.fit.lines.relative_bound.max())
         ends = torch.tensor([self.low, self.high], dtype=torch.float64)
-        self.bound = self.relative_bound * float(self.function.exact(ends).max())
+        largest = float(self.function.exact(ends).max())
+        self.bound = float(self.fit.lines.bound.max()) if self.function.step else self.relative_bound * largest
         self.sub_neurons = (top - bottom) * self.fit.per_octave * (2 if self.function.even else 1)
 
     def ends(self) -> tuple[float, float]:
@@ -66,11 +67,11 @@ class OctaveGates:
         return (-self.high, self.high) if self.function.even else (self.low, self.high)
 
     def describe(self, gates: Gates, addresses: list[int]) -> None:
-        """Write periods and gains to the structure for the kernels."""
+        """Write periods, gains and steps to the structure for the kernels."""
         gates.bias, gates.amplitude = addresses
         gates.per_octave_bits = (self.fit.per_octave - 1).bit_length()
         gates.period, gates.gain, gates.even = self.function.period, self.function.gain, self.function.even
-        gates.octave_shift = SHIFT
+        gates.octave_shift, gates.octave_step = SHIFT, self.function.step
 
     def select(self, v: Tensor, tables: Mapping[str, Tensor], lowest: float, highest: float) -> Selected:
         """The open sub-neuron of each element of `v`: coded share, bias, amplitude. The extremes do not matter here."""
@@ -102,6 +103,8 @@ class OctaveGates:
         scale = ((exponent_bias + function.gain * period) << mantissa_bits).view(x.dtype)
         sub_neuron = sub_neuron.long()
         bias = look_up(tables["bias"], sub_neuron, v).mul_(scale)
+        if function.step:
+            bias += period.to(v.dtype) * function.step
         amplitude = look_up(tables["amplitude"], sub_neuron, v).mul_(scale)
         slope = amplitude * unit * per_octave
         return share.clamp_(0, 1), bias, amplitude, slope

@@ -42,16 +42,17 @@ class Row:
 
     def cells(self) -> list[str]:
         node, is_grid = self.node, isinstance(self.node.function, GridFunction)
+        is_absolute = is_grid or not math.isfinite(node.relative_bound)  # of a power over 40 octaves it says nothing
         span = f"{node.low:g} … {node.high:g}" if is_grid else _octave_range(node)
         return [
             node.function.name,
             span,
             f"{node.sub_neurons}",
-            _number(node.bound if is_grid else math.nan),  # over 40 octaves an absolute error says nothing
+            _number(node.bound if is_absolute else math.nan),
             _number(node.relative_bound),
-            _number(self.error if is_grid else math.nan),
+            _number(self.error if is_absolute else math.nan),
             _number(self.relative_error),
-            _number(self.error_outside) + ("" if is_grid else " (relative)"),
+            _number(self.error_outside) + ("" if is_absolute else " (relative)"),
             f"{self.fit_seconds * 1e3:.1f}",
         ]
 
@@ -78,7 +79,7 @@ def _right_outside(node: HGNode) -> Tensor:
     if not isinstance(function, GridFunction):
         octaves = torch.linspace(0, 2, _POINTS // 2, dtype=torch.float64)
         return torch.cat([node.low * torch.exp2(-octaves), node.high * torch.exp2(octaves)])
-    sides, reach = [], node.high - node.low
+    sides, reach = [torch.empty(0, dtype=torch.float64)], node.high - node.low
     if function.below is not None:
         sides.append(torch.linspace(node.low - reach / 2, node.low, _POINTS // 2, dtype=torch.float64))
     if function.above is not None:
@@ -97,10 +98,12 @@ def measure(function: HGFunction, time_steps: int) -> Row:
     exact = function.exact(x)
     error, error_outside = (node(x) - exact).abs(), (node(outside) - function.exact(outside)).abs()
     is_relative = math.isfinite(node.relative_bound)
-    if not isinstance(function, GridFunction):
+    if is_relative and not isinstance(function, GridFunction):
         error_outside /= function.exact(outside).abs()
     relative_error = float((error / exact.abs()).max()) if is_relative else math.nan
-    return Row(node, float(error.max()), relative_error, float(error_outside.max()), fit_seconds)
+    return Row(
+        node, float(error.max()), relative_error, float(error_outside.max()) if len(outside) else math.nan, fit_seconds
+    )
 
 
 def table(time_steps: int) -> str:

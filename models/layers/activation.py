@@ -13,8 +13,11 @@ from las_sj.neurons import FUNCTIONS, HGNode
 
 _FUNCTIONS: dict[type[nn.Module], str] = {
     nn.GELU: "gelu",
+    nn.Mish: "mish",
     nn.ReLU: "relu",
+    nn.Sigmoid: "sigmoid",
     nn.SiLU: "silu",
+    nn.Softplus: "softplus",
     nn.Tanh: "tanh",
     activations.GELUActivation: "gelu",
     activations.NewGELUActivation: "gelu_tanh",
@@ -22,6 +25,7 @@ _FUNCTIONS: dict[type[nn.Module], str] = {
     activations.AccurateGELUActivation: "gelu_tanh",
     activations.GELUTanh: "gelu_tanh",
     activations.ClippedGELUActivation: "gelu_10",
+    activations.MishActivation: "mish",
     activations.QuickGELUActivation: "quick_gelu",
     activations.SiLUActivation: "silu",
 }
@@ -33,6 +37,8 @@ def hg_function(module: nn.Module) -> str | None:
         if kind in _FUNCTIONS:
             tanh_form = kind is nn.GELU and getattr(module, "approximate", "none") == "tanh"
             if kind is activations.ClippedGELUActivation and (module.min, module.max) != (-10, 10):
+                return None
+            if kind is nn.Softplus and (module.beta, module.threshold) != (1, 20):
                 return None
             return "gelu_tanh" if tanh_form else _FUNCTIONS[kind]
     return None

@@ -81,7 +81,8 @@ LAS_INLINE Open<float> open_in_octaves(float v, const Curve &curve, const Tables
     const float scale = las::with_exponent_bits<float>(exponent_bias + curve.gain * turn);
     const Pair pair = static_cast<const Pair *>(tables.lines)[x == x ? sub_neuron : 0];
     const float not_a_number = share - share;  // or 0
-    return {share < 0 ? 0.0f : share, pair.bias * scale + not_a_number, pair.amplitude * scale};
+    const float lift = float(turn) * curve.octave_step + not_a_number;
+    return {share < 0 ? 0.0f : share, pair.bias * scale + lift, pair.amplitude * scale};
 }
 
 // The open sub-neuron of any input; of NaN its bias is NaN.

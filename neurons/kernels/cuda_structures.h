@@ -28,7 +28,7 @@ struct Curve {
     float below_intercept, below_slope, above_intercept, above_slope;
     float tail_width, inverse_tail_width, half_step;
     int per_octave_bits, period, gain, even, ulps;
-    float octave_shift;
+    float octave_shift, octave_step;
     float low, high;      // beyond them inputs count
     float floor_by, most; // of `fraction_of`: 2^(23 − T), 1 − 2^-T
 };

@@ -427,15 +427,16 @@ template <class Real>
 void open_in_octaves(Gates<Real> gates, Index count, const Real *v, Real *__restrict share, Real *__restrict bias,
                      Real *__restrict amplitude) {
     int sub_neuron[BLOCK];
-    Real scale[BLOCK];
+    Real scale[BLOCK], lift[BLOCK];
     for (Index i = 0; i < count; i++) {
         const auto octave = las::octave_of(v[i], gates);
         sub_neuron[i] = octave.sub_neuron;
         share[i] = octave.share;
         scale[i] = octave.scale;
+        lift[i] = octave.lift;
     }
     for (Index i = 0; i < count; i++) {
-        bias[i] = gates.bias[sub_neuron[i]] * scale[i];
+        bias[i] = gates.bias[sub_neuron[i]] * scale[i] + lift[i];
         amplitude[i] = gates.amplitude[sub_neuron[i]] * scale[i];
     }
 }
@@ -462,6 +463,10 @@ template <class Real> void count_ones(int time_steps, Index count, GateBlock<Rea
 template <class Real>
 void code_sum(const Gates<Real> &gates, Index, Index count, bool counted, GateBlock<Real> &block, Real *total,
               Counts &counts) {
+    if (!gates.is_grid && !counted) {
+        counts.beyond += sum_in_octaves(gates, count, gates.bias, gates.amplitude, block.v, total);
+        return;
+    }
     open(gates, count, block, counts);
     if (counted) count_ones(gates.time_steps, count, block);
     for (Index i = 0; i < count; i++) {

@@ -57,6 +57,7 @@ class Gates(Structure):
         ("gain", c_int32),
         ("even", c_int32),
         ("octave_shift", c_double),
+        ("octave_step", c_double),
         ("low", c_double),
         ("high", c_double),
         ("lines", c_void_p),
@@ -158,7 +159,7 @@ class Curve(Structure):
         *_all("below_intercept below_slope above_intercept above_slope", c_float),
         *_all("tail_width inverse_tail_width half_step", c_float),
         *_all("per_octave_bits period gain even ulps", c_int32),
-        *_all("octave_shift low high floor_by most", c_float),
+        *_all("octave_shift octave_step low high floor_by most", c_float),
     ]
 
 

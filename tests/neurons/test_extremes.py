@@ -17,7 +17,7 @@ from las_sj.neurons.kernels import host
 
 DTYPES = (torch.float32, torch.float64)
 HALF = (torch.float16, torch.bfloat16)
-LINEAR = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu")  # towards +∞
+LINEAR = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu", "softplus", "mish")  # towards +∞
 
 settings_of_codes = st.fixed_dictionaries(
     {

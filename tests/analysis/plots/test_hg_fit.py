@@ -16,7 +16,7 @@ from las_sj.neurons import FUNCTIONS, HGNode
 from las_sj.neurons.functions import OctaveFunction
 
 Array = np.ndarray[Any, Any]
-RELATIVE = ("exp", "reciprocal", "rsqrt", "square")
+RELATIVE = ("exp", "exp_wide", "reciprocal", "rsqrt", "sqrt", "square")
 
 
 def curve(axis: Axes, label: str) -> tuple[Array, Array]:

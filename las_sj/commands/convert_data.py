@@ -19,6 +19,9 @@ from las_sj.data.processors import Processors
 from las_sj.data.text import TextBatch, read_text, split_held_out, text_batches
 
 
+NOUNS = {"images": "images", "audio": "sounds", "pairs": "pairs"}
+
+
 @dataclass(frozen=True)
 class Given:
     """What was given.
@@ -92,7 +95,7 @@ def _read_media(request: ConvertRequest, kind: str) -> Given:
     else:
         others = read_media(kind, request.evaluation)
         calibration, evaluation, held_out = taken, evenly(others.examples, request.samples), others.source
-    amounts = f"{len(calibration)} of the {kind} in {media.source}", f"{len(evaluation)}, {held_out}"
+    amounts = f"{len(calibration)} of the {NOUNS[kind]} in {media.source}", f"{len(evaluation)}, {held_out}"
     return Given(calibration, evaluation, dict(zip(("calibration", "evaluation"), amounts, strict=True)))
 
 

@@ -72,10 +72,11 @@ class ConvertRequest:
         check_device_name(self.device)
         if self.model == "":
             raise ValueError("the name of the model is empty: give a hub name or a folder, or leave it out")
-        if self.evaluation is not None and self.data_option is None and self.model is not None:
+        option = self.data_option
+        if self.evaluation is not None and option is None and self.model is not None:
             raise ValueError("--evaluation needs --calibration too, or --images, --audio or --pairs")
-        if self.model is None and self.data_option not in (None, "calibration"):
-            raise ValueError(f"{option_of(self.data_option)} needs a model that takes it: name one")
+        if self.model is None and option not in (None, "calibration"):
+            raise ValueError(f"{option_of(option)} needs a model that takes it: name one")
 
     @property
     def data_option(self) -> str | None:

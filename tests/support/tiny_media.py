@@ -76,3 +76,25 @@ def save_sounds(folder: Path) -> Path:
 def write_pairs(file: Path, rows: list[dict[str, Any]]) -> Path:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file
+
+
+def widened(model: Any) -> Any:
+    """Weights drawn wide, so that nothing is nearly linear."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 1.2 / parameter[0].numel() ** 0.5)
+            else:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def save_ctc(folder: Path) -> Path:
+    """A wav2vec 2.0 that predicts tokens of frames, with its feature extractor."""
+    convolutions = {"conv_dim": (8, 8), "conv_stride": (10, 8), "conv_kernel": (16, 8), "num_feat_extract_layers": 2}
+    positions = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    config = transformers.Wav2Vec2Config(vocab_size=12, **SIZES, **convolutions, **positions)
+    widened(transformers.Wav2Vec2ForCTC(config)).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    return folder

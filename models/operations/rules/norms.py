@@ -11,7 +11,7 @@ from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.populations import Kind
 from las_sj.models.operations.registry import composite, rule
 from las_sj.models.operations.time_axis import TimeAxis
-from las_sj.neurons import fused
+from las_sj.neurons import CentredOctaves, RowOctaves, fused
 
 _LEAST = 1.1920928955078125e-07  # torch's ε where RMSNorm has none
 
@@ -60,6 +60,7 @@ def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *
         "output": Kind("", "product"),
     }
     nodes: Any = tuple(op.node(role, kind) for role, kind in kinds.items())
+    _open_by_rows(nodes, epsilon)
     temporal = op.temporal
     window = (op.time.window(x, axis) if temporal else x.unsqueeze(0)).contiguous()
     gains, bias = ends
@@ -68,6 +69,14 @@ def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *
         y = _each_population(op, nodes, window, ends, epsilon, centres=centres)
         y = y if temporal else y.squeeze(0)
     return op.time.closed(y, axis) if temporal else y
+
+
+def _open_by_rows(nodes: Any, epsilon: float) -> None:
+    """Give new populations the gates by which a norm is as free of scale as the ANN's."""
+    centred, _, _, scale, output = nodes
+    if centred.octaves is None:
+        centred.octaves = CentredOctaves(scale, epsilon)
+        scale.octaves = output.octaves = RowOctaves()
 
 
 def _each_population(op: Operation, nodes: Any, x_seq: Tensor, ends: Any, epsilon: float, *, centres: bool) -> Tensor:

@@ -9,7 +9,17 @@ from las_sj.neurons import watching
 
 TOKENS = ("input_ids", "inputs_embeds")
 # Float inputs enter as constant currents. The vision tower of Qwen2-VL calls its pixels hidden_states.
-_VALUES = ["inputs_embeds", "pixel_values", "pixel_values_videos", "hidden_states"]
+_VALUES = [
+    "inputs_embeds",
+    "pixel_values",
+    "pixel_values_videos",
+    "high_res_pixel_values",
+    "flattened_patches",
+    "input_features",
+    "input_values",
+    "inputs",
+    "hidden_states",
+]
 _OF_DECODERS = ("decoder_input_ids", "decoder_inputs_embeds")  # whose encoder has run before, in a call of its own
 OF_IMAGES = ("image_grid_thw", "video_grid_thw", "grid_thw", "image_sizes")  # one row for each image or video
 TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")
@@ -75,7 +85,9 @@ def size_of(named: dict[str, Any]) -> Size:
         if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == tokens.shape[:2]:
             return Size(int(mask.bool().sum()), len(tokens))
         return Size(tokens.shape[:2].numel(), len(tokens))
-    images = next((named[name] for name in (*OF_IMAGES, *_VALUES) if isinstance(named.get(name), Tensor)), None)
+    floats = [name for name, value in named.items() if isinstance(value, Tensor) and value.is_floating_point()]
+    known = (*OF_IMAGES, *_VALUES, *floats)
+    images = next((named[name] for name in known if isinstance(named.get(name), Tensor)), None)
     return Size(0, 0 if images is None else len(images))
 
 

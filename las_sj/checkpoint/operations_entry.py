@@ -49,6 +49,10 @@ def _check_kind(what: str, kind: Mapping[str, Any]) -> None:
         "feeds": lambda value: value in _FEEDS,
         "upper_bound": _is_size,
         "epsilon": _is_size,
+        "synapses": lambda value: value is None or (type(value) is int and value > 0),
+        "is_mac": lambda value: type(value) is bool,
+        "additions": lambda value: type(value) is int and value >= 0,
+        "native": lambda value: value in ("", "norm", "softmax") or value in FUNCTIONS,
     }
     if set(kind) != _KIND:
         raise _broken(what, f"must have {', '.join(sorted(_KIND))}")

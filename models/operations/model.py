@@ -13,7 +13,7 @@ from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers.spiking_layer import join
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.operated import Operated
-from las_sj.models.operations.attention import use_native_attention
+from las_sj.models.operations.attention import keep_order_of_tokens, use_native_attention
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.scope import FULL_NAME, HasOperations
 from las_sj.models.registry import Family, UnsupportedModelError
@@ -34,6 +34,7 @@ def begin(model: nn.Module, factory: NeuronFactory) -> Execution:
     execution.operated = Operated(factory)
     if isinstance(model, PreTrainedModel):
         use_native_attention(model)
+        keep_order_of_tokens(model)
     attach(model, execution, _NO_FAMILY)
     for name, module in list(model.named_modules()):
         if not isinstance(module, WindowNode | Execution):

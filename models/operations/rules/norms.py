@@ -11,7 +11,7 @@ from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.populations import Kind
 from las_sj.models.operations.registry import composite, rule
 from las_sj.models.operations.time_axis import TimeAxis
-from las_sj.neurons import fused
+from las_sj.neurons import CentredOctaves, RowOctaves, fused
 
 _LEAST = 1.1920928955078125e-07  # torch's ε where RMSNorm has none
 
@@ -53,13 +53,15 @@ def _over_last(op: Operation, x: Tensor, dims: int, ends: Any, epsilon: float, *
 def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *, centres: bool) -> Tensor:
     """Over the last dimension, by the kernels of `fused` where nobody watches."""
     kinds = {
-        "centred": Kind("", "product", epsilon=epsilon),
+        # A centred spike goes into the squares and into the product with the scale, which has a term for each channel.
+        "centred": Kind("", "product", epsilon=epsilon, synapses=2, additions=2 * centres, native="norm"),
         "square": Kind("square"),
         "rsqrt": Kind("rsqrt"),
-        "scale": Kind("", "product"),
+        "scale": Kind("", "product", synapses=x.shape[-1]),
         "output": Kind("", "product"),
     }
     nodes: Any = tuple(op.node(role, kind) for role, kind in kinds.items())
+    _bring_rows_into_range(nodes, epsilon)
     temporal = op.temporal
     window = (op.time.window(x, axis) if temporal else x.unsqueeze(0)).contiguous()
     gains, bias = ends
@@ -68,6 +70,14 @@ def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *
         y = _each_population(op, nodes, window, ends, epsilon, centres=centres)
         y = y if temporal else y.squeeze(0)
     return op.time.closed(y, axis) if temporal else y
+
+
+def _bring_rows_into_range(nodes: Any, epsilon: float) -> None:
+    """Rows of sizes that calibration has not seen are shifted by octaves, as those of `layers.norm` are."""
+    centred, _, _, scale, output = nodes
+    if centred.octaves is None:
+        centred.octaves = CentredOctaves(scale, epsilon)
+        scale.octaves = output.octaves = RowOctaves()
 
 
 def _each_population(op: Operation, nodes: Any, x_seq: Tensor, ends: Any, epsilon: float, *, centres: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""save_pretrained and from_pretrained of models that were converted by operations, and of broken checkpoints of them."""
+"""Saving and loading of models that were converted by operations, and broken checkpoints of them."""
 
 import copy
 import json
@@ -187,5 +187,5 @@ def test_broken_neurons(setting: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"{name}, of the populations of {MLP}, has {setting}"):
         check_operations(entry)
     del kind[setting]
-    with pytest.raises(ValueError, match="must have epsilon, feeds, function, upper_bound"):
+    with pytest.raises(ValueError, match="must have additions, epsilon, feeds, function, is_mac"):
         check_operations(entry)

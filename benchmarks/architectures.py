@@ -1,0 +1,70 @@
+"""How many of transformers' architectures convert? A tiny model with random weights of every model type is tried.
+
+    python benchmarks/architectures.py                                # all types of seven auto mappings: hours
+    python benchmarks/architectures.py --types llama t5 swin whisper --generation --saving
+    python benchmarks/architectures.py --mapping ctc --journal ctc.jsonl    # goes on where it was cut off
+
+A type is converted if `las_sj.convert` takes it, its structure check included, and both executions differ from the ANN
+by less than 1e-3 at T=16. Images and sound are given wherever a model takes them. The table of docs/architectures.md is
+the output; its last line is `N of M architectures convert`, where M counts those that ran as ANNs.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from every_type.journal import Journal
+from every_type.judging import GENERATION, SAVING
+from every_type.mappings import MAPPINGS, Entry, entries_of
+from every_type.processes import judged
+from every_type.table import lines_of
+from tqdm import tqdm
+from transformers.utils import logging
+
+import las_sj.analysis  # noqa: F401 - once for all processes
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    entries = entries_of(options.mapping, options.types)
+    unknown = sorted(set(options.types) - {entry.model_type for entry in entries})
+    if unknown or not entries:
+        _parser().error(f"no such types in {', '.join(options.mapping)}: {', '.join(unknown)}")
+    logging.set_verbosity_error()
+    stages = [stage for stage in (GENERATION, SAVING) if getattr(options, stage)]
+    journal = Journal(options.journal, stages)
+    try:
+        _run(journal, entries, stages, options.jobs, options.limit)
+    except KeyboardInterrupt:
+        _parser().exit(130, f"what is finished stands in {options.journal}: the same command goes on\n")
+    rows = journal.finished()
+    for line in lines_of({entry: rows[entry] for entry in entries}):
+        print(line)
+
+
+def _run(journal: Journal, entries: list[Entry], stages: list[str], jobs: int, limit: float) -> None:
+    finished = journal.finished()
+    todo = [entry for entry in entries if entry not in finished]
+    with tqdm(total=len(entries), initial=len(entries) - len(todo), unit="entry") as bar:
+        for entry, row in judged(todo, stages, jobs, limit):
+            journal.add(entry, row)
+            bar.set_postfix_str(f"{entry.model_type}: {row['status']}")
+            bar.update()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mapping", nargs="+", default=list(MAPPINGS), choices=list(MAPPINGS), help="which mappings")
+    parser.add_argument("--types", nargs="+", default=[], help="which model types; all if not given")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time, of one thread each")
+    parser.add_argument("--limit", type=float, default=120, help="seconds for one type")
+    parser.add_argument("--generation", action="store_true", help="generate too, as the ANN and in both executions")
+    parser.add_argument("--saving", action="store_true", help="save and load too")
+    parser.add_argument(
+        "--journal", type=Path, default=Path("architectures.jsonl"), help="finished types, which are not run again"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A tiny random model of every model type in seven auto mappings of transformers, and what becomes of it."""

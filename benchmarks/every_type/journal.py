@@ -1,0 +1,71 @@
+"""Rows of finished entries, one line of JSON each; they hold for one version of transformers and of the project."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Collection, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+import transformers
+
+from every_type.judging import Row
+from every_type.mappings import Entry
+
+ROOT = Path(__file__).resolve().parents[2]
+_SOURCES = ("las_sj", "models", "neurons", "analysis", "benchmarks/every_type")
+
+
+def versions() -> Row:
+    """What a row depends on: the versions of torch and transformers, and a digest of the project's files."""
+    found = sha256()
+    for folder in _SOURCES:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".h", ".cpp"):
+                found.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return {
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+        "project": found.hexdigest()[:16],
+    }
+
+
+class Journal:
+    """A file of finished entries, to which rows are added.
+
+    Args:
+        path: of the file; it may not exist yet.
+        stages: that are asked for; rows that lack one of them count as unfinished.
+    """
+
+    def __init__(self, path: Path, stages: Collection[str]) -> None:
+        self.path = path
+        self._versions = versions()
+        self._stages = sorted(stages)
+
+    def finished(self) -> dict[Entry, Row]:
+        """Entries of these versions with their rows."""
+        rows = {}
+        for line in self._lines():
+            try:
+                row = json.loads(line)
+                entry = Entry(**row.pop("entry"))
+            except (ValueError, TypeError, KeyError):  # a line that was cut off
+                continue
+            same = all(row.get(name) == value for name, value in self._versions.items())
+            if same and set(self._stages) <= set(row.get("stages", ())):
+                rows[entry] = row
+        return rows
+
+    def add(self, entry: Entry, row: Row) -> None:
+        """Write a row through to the disk."""
+        whole = {"entry": dataclasses.asdict(entry), **row, "stages": self._stages, **self._versions}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(whole) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _lines(self) -> Iterator[str]:
+        if self.path.exists():
+            yield from self.path.read_text(encoding="utf-8", errors="replace").splitlines()

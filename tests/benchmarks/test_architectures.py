@@ -1,0 +1,132 @@
+"""The harness over all architectures on small types; and what is not equivalent is not counted."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from commands import ENVIRONMENT
+from every_type.building import NotRun, Subject, build
+from every_type.judging import CONVERTED, errors_of
+from every_type.mappings import MAPPINGS, Entry, entries_of
+from every_type.table import lines_of
+
+import las_sj
+
+ROOT = Path(__file__).parents[2]
+TYPES = ("llama", "distilbert", "vit")
+
+
+def run(arguments: Sequence[object]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks" / "architectures.py"), *map(str, arguments)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("architectures") / "rows.jsonl"
+
+
+@pytest.fixture(scope="module")
+def printed(journal: Path) -> list[str]:
+    done = run(["--types", *TYPES, "--generation", "--saving", "--journal", journal])
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_small_types_convert(printed: list[str]) -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed[2:5]]
+    assert [row[:3] for row in rows] == [
+        ["distilbert", "masked-lm", "text"],
+        ["llama", "causal-lm", "text"],
+        ["vit", "image-classification", "images"],
+    ]
+    assert all(0 < float(error) < 1e-3 for row in rows for error in row[3:5])
+    assert {row[5] for row in rows} == {"fully spike-driven"}
+    assert [row[6] for row in rows] == ["", "same tokens", ""]
+    assert {row[7] for row in rows} == {"bit-identical"}
+    assert printed[-1] == "3 of 3 architectures convert"
+
+
+def test_finished_types_are_not_run_again(printed: list[str], journal: Path) -> None:
+    lines = journal.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {row["entry"]["model_type"] for row in rows} == set(TYPES)
+    journal.write_text("\n".join(lines[:-1]) + '\n{"entry": {"mapp')  # a run that was killed
+    again = run(["--types", *TYPES, "--generation", "--saving", "--journal", journal])
+    assert again.stdout.splitlines() == printed
+    assert len(journal.read_text().splitlines()) == len(TYPES) + 1
+
+
+def test_rows_of_other_versions_do_not_count(tmp_path: Path) -> None:
+    row = {"entry": vars(Entry("ctc", "wav2vec2", "Wav2Vec2ForCTC")), "status": "converted", "project": "another"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    done = run(["--types", "dinat", "--journal", tmp_path / "rows.jsonl"])
+    assert "natten" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 of 0 architectures convert"
+
+
+def test_unknown_types_are_named() -> None:
+    done = run(["--types", "llama", "lama", "--journal", "nowhere.jsonl"])
+    assert done.returncode == 2
+    assert "no such types in" in done.stderr
+    assert done.stderr.rstrip().endswith(": lama")
+    assert not Path("nowhere.jsonl").exists()
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return build(entries_of(["causal-lm"], ["llama"])[0])
+
+
+def test_an_inaccurate_network_is_not_counted(subject: Subject) -> None:
+    snn = las_sj.convert(copy.deepcopy(subject.model), None, [subject.inputs.make(seed) for seed in (1, 2)])
+    assert errors_of(snn, subject)["status"] == CONVERTED
+    with torch.no_grad():
+        snn.lm_head.weight[0] += 0.1
+    row = errors_of(snn, subject)
+    assert row["status"] == "inaccurate"
+    assert row["why"].startswith("error accumulated")
+    entry = Entry("causal-lm", "llama", "LlamaForCausalLM")
+    assert [*lines_of({entry: row})][-1] == "0 of 1 architectures convert"
+
+
+def test_a_network_of_other_outputs_is_not_counted(subject: Subject) -> None:
+    with torch.no_grad():
+        nowhere = copy.deepcopy(subject.model)
+        snn = las_sj.convert(nowhere, None, [subject.inputs.make(1)])
+        snn.lm_head.weight.fill_(torch.nan)
+    assert errors_of(snn, subject)["status"] == "inaccurate"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "model_type", "kind"),
+    [
+        ("seq2seq-lm", "t5", "text"),
+        ("image-text", "qwen2_5_vl", "images and text"),
+        ("speech-seq2seq", "whisper", "sound"),
+        ("ctc", "wav2vec2", "sound"),
+    ],
+)
+def test_models_are_given_what_they_take(mapping: str, model_type: str, kind: str) -> None:
+    (entry,) = entries_of([mapping], [model_type])
+    found = build(entry)
+    assert found.inputs.kind == kind
+    assert found.parameters < 200_000
+    assert any(value.is_floating_point() for value in found.inputs.make(1).values()) == (kind != "text")
+
+
+def test_missing_packages_are_named() -> None:
+    (entry,) = entries_of(["image-classification"], ["dinat"])
+    with pytest.raises(NotRun, match="natten"):
+        build(entry)
+
+
+def test_mappings_are_those_of_transformers() -> None:
+    entries = entries_of(list(MAPPINGS))
+    assert len(entries) > 400
+    assert len(set(entries)) == len(entries)

@@ -88,7 +88,9 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
         swap_modules(model, config.factory(), config.keep_analog)
     else:
         continuation = continuation_of(model, probe)
-        convert_operations(model, config.factory(), (probe, first), continues=continuation is not None)
+        convert_operations(
+            model, config.factory(), (probe, first), config.keep_analog, continues=continuation is not None
+        )
     place_neurons(model)
     try:
         check_structure(model, probe, expected)

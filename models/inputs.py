@@ -9,7 +9,17 @@ from las_sj.neurons import watching
 
 TOKENS = ("input_ids", "inputs_embeds")
 # Float inputs enter as constant currents. The vision tower of Qwen2-VL calls its pixels hidden_states.
-_VALUES = ["inputs_embeds", "pixel_values", "pixel_values_videos", "hidden_states"]
+_VALUES = [
+    "inputs_embeds",
+    "pixel_values",
+    "pixel_values_videos",
+    "high_res_pixel_values",
+    "flattened_patches",
+    "input_features",
+    "input_values",
+    "inputs",
+    "hidden_states",
+]
 _OF_DECODERS = ("decoder_input_ids", "decoder_inputs_embeds")  # whose encoder has run before, in a call of its own
 OF_IMAGES = ("image_grid_thw", "video_grid_thw", "grid_thw", "image_sizes")  # one row for each image or video
 TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")

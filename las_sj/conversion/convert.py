@@ -26,6 +26,7 @@ from las_sj.data.batches import Batch, to_device
 from las_sj.models import UnsupportedModelError, execution_of, named_sites, set_execution, swap_modules
 from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences
+from las_sj.models.operations.attention import keep_order_of_tokens
 from las_sj.models.registry import is_of_known_family
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -77,15 +78,20 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
     own_config(model)
     model.eval()
     first = to_device(_checked_batch(next(batches, None)), input_device(model))
+    by_operations = config.by_operations or not is_of_known_family(model)
+    if by_operations:
+        keep_order_of_tokens(model)  # of the ANN too, which is compared module by module
     probe = probe_of(first)
     expected = record_outputs(model, probe)
     _check_activations(expected)
     continuation = None
-    if is_of_known_family(model) and not config.by_operations:
+    if not by_operations:
         swap_modules(model, config.factory(), config.keep_analog)
     else:
         continuation = continuation_of(model, probe)
-        convert_operations(model, config.factory(), (probe, first), continues=continuation is not None)
+        convert_operations(
+            model, config.factory(), (probe, first), config.keep_analog, continues=continuation is not None
+        )
     place_neurons(model)
     try:
         check_structure(model, probe, expected)

@@ -13,6 +13,7 @@ import las_sj.models.operations.rules  # noqa: F401  registers the rules
 from las_sj.models.call import Call
 from las_sj.models.execution import Execution
 from las_sj.models.inputs import source_of
+from las_sj.models.operations.one_step import OperationOfOneStep, joined, steps_in
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.registry import RULES
 from las_sj.models.operations.scope import FULL_NAME, Scope, entered
@@ -55,7 +56,12 @@ class Operations(TorchFunctionMode):
         name = name_of(func)
         plain = name if name in RULES else name.rstrip("_")
         known = RULES.get(plain)
+        steps = [*steps_in(args), *steps_in(kwargs.values())] if self.scope.temporal else []
         operation = Operation(self.scope, plain, func, frame)
+        if len(set(steps)) > 1:
+            return joined(operation, *args, **kwargs)
+        if steps:
+            operation = OperationOfOneStep(operation, steps[0])
         if known is None:
             raise UnsupportedModelError(f"no spiking form of {name} ({operation.where})")
         if not args and "input" in kwargs:

@@ -13,7 +13,7 @@ from las_sj.models.operations.place import place_of
 from las_sj.models.operations.populations import Kind, Populations
 from las_sj.models.operations.reach import Reach
 from las_sj.models.operations.scope import BOUNDARY, Scope
-from las_sj.models.operations.time_axis import TimeAxis, mark, time_axis_of
+from las_sj.models.operations.time_axis import OneStep, TimeAxis, mark, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
 from las_sj.neurons import FUNCTIONS, FanOut, WindowNode
 
@@ -146,7 +146,7 @@ class Operation:
         assert axis is not None, "a rule lost the time axis of a current"
         return axis
 
-    def current(self, x: Tensor, axis: TimeAxis) -> Tensor:
+    def current(self, x: Tensor, axis: TimeAxis | OneStep) -> Tensor:
         """Mark a tensor as a current."""
         return mark(x, axis)
 

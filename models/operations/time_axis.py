@@ -25,7 +25,20 @@ class TimeAxis(NamedTuple):
     outer: int = 1
 
 
-def mark(x: Tensor, axis: TimeAxis) -> Tensor:
+class OneStep(NamedTuple):
+    """In place of a `TimeAxis`: a current that is of a single time step, as of one image of a batch that was split.
+
+    Attributes:
+        axis, outer: of no meaning.
+        step: which one.
+    """
+
+    axis: int
+    outer: int
+    step: int
+
+
+def mark(x: Tensor, axis: TimeAxis | OneStep) -> Tensor:
     """Make a tensor a current that holds time there."""
     setattr(x, _MARK, axis)
     return x

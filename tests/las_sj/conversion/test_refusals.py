@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from tiny_models import bert, calibration_batches, gpt2, llama
 from torch import Tensor
-from transformers import AutoTokenizer, BertForMultipleChoice, BertModel, PreTrainedModel
+from transformers import AutoTokenizer, BertModel, PreTrainedModel
 from transformers.models.bert import modeling_bert
 
 import las_sj
@@ -52,11 +52,6 @@ def test_functional_non_linearity_is_found(
     model = bert(BertModel)
     with pytest.raises(StructureError, match=r"encoder\.layer\.0\.attention\.output"):
         las_sj.convert(model, calibration=calibration_batches())
-
-
-def test_multiple_choice_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="multiple-choice"):
-        las_sj.convert(bert(BertForMultipleChoice))
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])

@@ -14,10 +14,13 @@ class FanOut:
     Attributes:
         live: bool, broadcastable to the window's [B, ...]; None: all take part.
         synapses: int64, broadcastable to [B, ...], or one number for all; None where the site's fan-out is fixed.
+        macs: multiply-accumulates of the ANN, where they are not one a synapse: it multiplies the zeros that a
+            convolution is padded with too.
     """
 
     live: Tensor | None = None
     synapses: Tensor | int | None = None
+    macs: int | None = None
 
     @property
     def asks_for_each(self) -> bool:
@@ -55,6 +58,11 @@ class LazyFanOut(FanOut):
     def synapses(self) -> Tensor | int | None:  # type: ignore[override]
         """As of `FanOut`."""
         return self.found.synapses
+
+    @property
+    def macs(self) -> int | None:  # type: ignore[override]
+        """As of `FanOut`."""
+        return self.found.macs
 
     def inputs(self, size: int) -> int:
         """As of `FanOut`, by the share."""

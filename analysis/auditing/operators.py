@@ -40,26 +40,51 @@ MATRIX_PRODUCTS = {
     "mv": Product(0, 1, _matrix_fan_out),
     "dot": Product(0, 1, lambda a, b: (1, 1)),
     "addmm": Product(1, 2, _matrix_fan_out, adds=0),
+    "addmv": Product(1, 2, _matrix_fan_out, adds=0),
     "baddbmm": Product(1, 2, _matrix_fan_out, adds=0),
+    "addbmm": Product(1, 2, _matrix_fan_out, adds=0),
 }
 ELEMENTWISE_PRODUCTS = {"mul": None, "div": None, "addcmul": 0, "addcdiv": 0}  # name: position of what is added
+FOURIER_TRANSFORMS = frozenset({"_fft_c2c", "_fft_r2c", "_fft_c2r"})  # products with a constant matrix
 
-ADDITIONS = frozenset({"add", "sub", "rsub", "sum", "mean", "cumsum", "neg"})
 # fmt: off
+SUMS = frozenset({"sum", "nansum", "mean", "cumsum"})  # which add all that they are given
+POOLINGS = frozenset({"avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"})
+SCALED_SUMS = frozenset({"mean", *POOLINGS})
+ADDITIONS = frozenset({"add", "sub", "rsub", "neg", "index_add", "scatter_add", "col2im", "complex", *SUMS, *POOLINGS})
+
+# What they return picks something: a place, an order, yes or no.
+DECISIONS = frozenset({
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "all", "any", "argmax", "argmin", "argsort", "bucketize",
+    "count_nonzero", "eq", "equal", "ge", "gt", "isfinite", "isinf", "isnan", "kthvalue", "le", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "lt", "max_pool2d_with_indices", "max_pool3d_with_indices", "median",
+    "mode", "ne", "nonzero", "searchsorted", "sign", "signbit", "sort", "topk",
+})
 COMPARISONS = frozenset({
-    "abs", "all", "amax", "amin", "any", "argmax", "argmin", "bitwise_and", "bitwise_not", "bitwise_or",
-    "bucketize", "clamp", "clamp_max", "clamp_min", "eq", "ge", "gt", "isfinite", "isnan", "le", "logical_and",
-    "logical_not", "logical_or", "lt", "masked_fill", "max", "maximum", "min", "minimum", "ne", "relu", "sign",
-    "sort", "topk", "where",
+    *DECISIONS, "abs", "amax", "amin", "aminmax", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "clamp",
+    "clamp_max", "clamp_min", "cummax", "cummin", "masked_fill", "max", "maximum", "min", "minimum", "nan_to_num",
+    "relu", "where",
 })
 MOVEMENTS = frozenset({
-    "_to_copy", "_unsafe_view", "arange", "cat", "clone", "constant_pad_nd", "contiguous",
-    "copy", "embedding", "empty", "empty_like", "fill", "flip", "full", "full_like", "gather", "index", "index_put",
-    "index_select", "lift_fresh", "lift_fresh_copy", "masked_scatter", "new_empty", "new_empty_strided", "new_full",
-    "new_ones", "new_zeros", "nonzero", "ones", "ones_like", "repeat", "repeat_interleave", "resize", "roll",
-    "scalar_tensor", "scatter", "select_scatter", "set", "slice_scatter", "stack", "tril", "triu", "unique", "zero",
-    "zeros", "zeros_like",
+    "_to_copy", "_unsafe_view", "arange", "cat", "channel_shuffle", "clone", "constant_pad_nd", "contiguous",
+    "copy", "embedding", "empty", "empty_like", "fill", "flip", "full", "full_like", "gather", "im2col", "index",
+    "index_copy", "index_put", "index_select", "lift_fresh", "lift_fresh_copy", "masked_scatter", "masked_select",
+    "new_empty", "new_empty_strided", "new_full", "new_ones", "new_zeros", "ones", "ones_like", "pixel_shuffle",
+    "pixel_unshuffle", "reflection_pad1d", "reflection_pad2d", "repeat", "repeat_interleave", "replication_pad1d",
+    "replication_pad2d", "resize", "roll", "scalar_tensor", "scatter", "select_scatter", "set", "slice_scatter",
+    "stack", "take", "tril", "triu", "unique", "upsample_nearest1d", "upsample_nearest2d", "zero", "zeros",
+    "zeros_like",
 })
+# They fill a tensor with numbers of their own: what they are given tells its shape and type.
+FRESH = frozenset({
+    "empty_like", "full_like", "lift_fresh", "lift_fresh_copy", "new_empty", "new_empty_strided", "new_full",
+    "new_ones", "new_zeros", "ones_like", "zeros_like",
+})
+# A spike that they move, or a mask passes, is a spike of the same neuron and time step.
+KEEPING_SPIKES = frozenset({"masked_fill", "neg", "where", *MOVEMENTS}) - FRESH - {
+    "embedding", "fill", "resize", "set", "unique", "zero",
+}
+OVERWRITING = frozenset({"copy", "fill", "zero"})  # in place, everything
 # fmt: on
 
 
@@ -84,6 +109,11 @@ def is_view(func: Any) -> bool:
     return any(alias is not None and not alias.is_write for alias in aliases)
 
 
+def holds_fractions(tensor: Tensor) -> bool:
+    """Whether numbers of its type need not be whole."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 def moves_only(func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) -> bool:
     """Whether an operator only moves numbers: as they are, not turned into others on the way."""
     if is_view(func):
@@ -92,7 +122,16 @@ def moves_only(func: Any, name: str, args: Arguments, kwargs: dict[str, Any]) ->
         return False
     if name == "_to_copy":  # rounding to whole numbers makes an index of a value
         kind = kwargs.get("dtype")
-        return kind is None or kind.is_floating_point or not args[0].is_floating_point()
-    if name == "copy" and args[1].is_floating_point() and not args[0].is_floating_point():
+        return kind is None or kind.is_floating_point or kind.is_complex or not holds_fractions(args[0])
+    if name == "copy" and holds_fractions(args[1]) and not holds_fractions(args[0]):
         return False
+    if name == "index_put":
+        return not (len(args) > 3 and args[3])
     return not (name == "scatter" and any(isinstance(value, str) for value in (*args, *kwargs.values())))
+
+
+def adds_at_places(name: str, args: Arguments, kwargs: dict[str, Any]) -> bool:
+    """Whether an operator adds to chosen places of a tensor, in a form that other operators of its name do not have."""
+    if name == "index_put":
+        return len(args) > 3 and bool(args[3])
+    return name == "scatter_reduce" and (kwargs.get("reduce") or args[4]) in ("sum", "mean", "amax", "amin")

@@ -4,16 +4,19 @@ Tensors are known by their storage: views share it, and a storage that is gone c
 the weak reference keeps its identity.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from las_sj.neurons import HGNode, ThresholdNode, WindowNode
+from las_sj.analysis.auditing.emissions import ANALOG, SILENT, Emissions
+from las_sj.analysis.auditing.operators import holds_fractions
+from las_sj.neurons import ThresholdNode, WindowNode
 
 _PURGE_ABOVE = 20_000  # storages remembered
+_PURGE_CODES_ABOVE = 1 << 26  # numbers whose codes are kept
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,23 @@ class Origin:
 
     Attributes:
         depth: populations of neurons on the longest way to them.
-        node: the neurons that emitted them, where the storage is their train itself, [T, ...], contiguous.
-        index: whether they are whole numbers made of nothing but whole numbers that went in: tokens and positions.
-        dtype: the coarsest type that they were rounded to on the way; None: that of the tensor.
+        index: whether they are tokens, positions or what was decided: whole numbers made of nothing but whole numbers
+            that went in and of decisions, and masks of 0 and 1 that say so.
+        emitted: the neurons whose train the storage holds, contiguous, and the train's shape.
+        codes: of each number in the storage (`Emissions`), where spikes have been moved to it; float64.
+        dtype: the coarsest type that spikes were rounded to on the way; None: that of the tensor.
     """
 
     depth: int = 0
-    node: WindowNode | None = None
     index: bool = False
+    emitted: tuple[ThresholdNode, torch.Size] | None = None
+    codes: Tensor | None = field(default=None, compare=False, repr=False)
     dtype: torch.dtype | None = None
+
+    @property
+    def has_spikes(self) -> bool:
+        """Whether numbers in the storage may be spikes."""
+        return self.codes is not None or self.emitted is not None
 
 
 class Provenance:
@@ -40,7 +51,9 @@ class Provenance:
     """
 
     def __init__(self) -> None:
+        self._emissions = Emissions()
         self._origins: dict[int, tuple[StorageWeakRef, Origin | None]] = {}
+        self._codes = 0
 
     def of(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor's numbers; None: a constant."""
@@ -51,18 +64,22 @@ class Provenance:
         """Say where the numbers that were just written to a tensor come from."""
         storage = tensor.untyped_storage()
         self._origins[storage._cdata] = (StorageWeakRef(storage), origin)
-        if len(self._origins) > _PURGE_ABOVE:
+        if origin is not None and origin.codes is not None:
+            self._codes += origin.codes.numel()
+        if len(self._origins) > _PURGE_ABOVE or self._codes > _PURGE_CODES_ABOVE:
             self._origins = {key: entry for key, entry in self._origins.items() if not entry[0].expired()}
+            self._codes = 0
 
-    def of_copy(self, copy: Tensor, source: Tensor, merged: Origin | None) -> Origin | None:
-        """The origin of a copy in another type, given what `merged` says: of a train it is the same train, rounded."""
-        origin = self.of(source)
-        if origin is None or origin.node is None or copy.stride() != source.stride() or not copy.is_floating_point():
-            return merged
-        if source.untyped_storage().nbytes() != source.numel() * source.element_size():
-            return merged  # of a part the time steps are not known any more
-        types = (source.dtype, copy.dtype, *([] if origin.dtype is None else [origin.dtype]))
-        return replace(origin, dtype=max(types, key=lambda dtype: torch.finfo(dtype).eps))
+    def mark_train(self, node: WindowNode, train: Tensor, inputs: Origin | None) -> None:
+        """Say that a population emitted a train [T, ...]; HG neurons emit currents of any amplitude, not spikes."""
+        origin = Origin(1 if inputs is None else inputs.depth + 1)
+        if isinstance(node, ThresholdNode) and train.dim():
+            if covers_its_storage(train):
+                origin = replace(origin, emitted=(node, train.shape))
+            else:
+                codes = self._emissions.codes_of_train(node, train.shape, train.device)
+                origin = replace(origin, codes=codes_for(train, codes, elsewhere=ANALOG))
+        self.mark(train, origin)
 
     def merged(self, tensors: list[Tensor]) -> Origin | None:
         """The origin of something computed from several tensors."""
@@ -71,55 +88,69 @@ class Provenance:
             return None
         return Origin(max(origin.depth for origin in origins), index=all(origin.index for origin in origins))
 
+    def has_spikes(self, tensor: Tensor) -> bool:
+        """Whether numbers of a tensor may be spikes."""
+        origin = self.of(tensor)
+        return origin is not None and origin.has_spikes and holds_fractions(tensor)
 
-def is_spikes(tensor: Tensor, origin: Origin | None) -> bool:
-    """Whether every number in a tensor is a spike of the neurons it came from, or 0: checked on the values.
+    def is_spikes(self, tensor: Tensor) -> bool:
+        """Whether every number in a tensor is a spike of the neurons it came from, or 0: checked on the values.
 
-    Only a train itself, or a view of it, can be: at step t, 0 and ±θ(t)(1 + j/n) of one of the neuron's sub-neurons
-    pass, and the same times a power of two where rows have octave gates. Of a copy the time steps are not known any
-    more, so it counts as analog. HG neurons emit currents of arbitrary amplitude, which are no spikes for a
-    multiplication.
-    """
-    if origin is None or not isinstance(origin.node, ThresholdNode):
-        return False
-    values, step = tensor.detach().abs().double(), _step_of(tensor, origin.node.time_steps)
-    rounded_to = origin.dtype or tensor.dtype
-    return bool(_is_level(values * torch.exp2(step + 1), step == 0, origin.node, rounded_to).all())
+        At step t, 0 and ±θ(t)(1 + j/n) of one of the neuron's sub-neurons pass, and the same times a power of two where
+        rows have octave gates. Spikes may have been moved since they were emitted; any other operation makes them
+        analog.
+        """
+        origin = self.of(tensor)
+        if origin is None or not self.has_spikes(tensor):
+            return False
+        values = tensor.detach()
+        if values.is_complex():
+            values = torch.where(values.imag == 0, values.real, torch.nan)
+        return self._emissions.are_spikes(values, self.codes_of(tensor), origin.dtype or tensor.dtype)
 
+    def codes_of(self, tensor: Tensor) -> Tensor:
+        """The code of each number in a tensor (`Emissions`), float64 of its shape."""
+        return placed_like(self.codes_around(tensor), tensor)
 
-def _step_of(tensor: Tensor, time_steps: int) -> Tensor:
-    """The time step, from 0, that each number of a view of a whole train belongs to."""
-    total = tensor.untyped_storage().nbytes() // tensor.element_size()
-    place = torch.arange(total, device=tensor.device).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
-    return place // (total // time_steps)
+    def codes_around(self, tensor: Tensor) -> Tensor:
+        """The code of each number in the storage of a tensor, float64."""
+        origin, size = self.of(tensor), _size_of_storage(tensor)
+        if origin is not None and self.has_spikes(tensor):
+            codes = origin.codes
+            if codes is None and origin.emitted is not None:
+                codes = self._emissions.codes_of_train(*origin.emitted, tensor.device).reshape(-1)
+            if codes is not None and len(codes) == size:
+                return codes
+        return torch.full((size,), SILENT if origin is None else ANALOG, dtype=torch.float64, device=tensor.device)
 
-
-def _is_level(scaled: Tensor, first: Tensor, node: ThresholdNode, dtype: torch.dtype) -> Tensor:
-    """Whether |s|·2^t, for spikes s at steps t (from 1), is 0 or α(1 + j/n) of a sub-neuron; bool [...]."""
-    n = node.code.levels
-    highest = torch.where(first, 2 * n, 2 * n - 1)
-    allowed = scaled == 0
-    for threshold in node.parameters():
-        base = threshold.detach().double()
-        level = scaled / (base * _octave(scaled / base, node)) * n
-        whole = level.round()
-        exact = (level - whole).abs() <= 4 * n * torch.finfo(dtype).eps
-        allowed |= exact & (whole >= n) & (whole <= highest)
-    return allowed
-
-
-def _octave(size: Tensor, node: ThresholdNode) -> Tensor | float:
-    """2^k of the octave that spikes of these sizes, in units of a threshold, can be of; 1 without octave gates."""
-    if node.octaves is None:
-        return 1.0
-    whole = size.clamp(min=torch.finfo(size.dtype).tiny) * (1 + 2.0**-16)  # spikes are rounded
-    return torch.exp2(whole.log2().floor().clamp(min=0.0))
+    def with_codes(self, origin: Origin, codes: Tensor, sources: list[Tensor]) -> Origin:
+        """`origin` of a storage whose numbers have these codes, moved there from `sources`."""
+        types = [source.dtype for source in sources if holds_fractions(source)]
+        for found in map(self.of, sources):
+            types += [] if found is None or found.dtype is None else [found.dtype]
+        coarsest = max(types, key=lambda dtype: torch.finfo(dtype).eps)
+        return replace(origin, index=False, codes=codes, dtype=coarsest)
 
 
-def train_origin(node: WindowNode, inputs: Origin | None) -> Origin:
-    """The origin of what a population just emitted."""
-    depth = (0 if inputs is None else inputs.depth) + 1
-    return Origin(depth, None if isinstance(node, HGNode) else node)
+def codes_for(tensor: Tensor, codes: Tensor, elsewhere: int = SILENT) -> Tensor:
+    """What to keep of a tensor's storage where the tensor's numbers have these codes."""
+    kept = torch.full((_size_of_storage(tensor),), elsewhere, dtype=torch.float64, device=tensor.device)
+    placed_like(kept, tensor).copy_(codes)
+    return kept
+
+
+def _size_of_storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes() // tensor.element_size()
+
+
+def placed_like(of_storage: Tensor, tensor: Tensor) -> Tensor:
+    """What is kept of each number in a storage, as a tensor looks at the storage."""
+    return of_storage.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+
+def covers_its_storage(tensor: Tensor) -> bool:
+    """Whether there is nothing in a tensor's storage but the tensor."""
+    return tensor.is_contiguous() and tensor.numel() == _size_of_storage(tensor)
 
 
 def tensors_in(tree: Any) -> list[Tensor]:

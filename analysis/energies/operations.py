@@ -132,7 +132,7 @@ def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, co
         row.synaptic_operations += operations
         row.levelled_operations += operations * factor
         if synapses.is_mac:
-            row.macs += counts.neurons * (synapses.fan_out or 0) if fixed else counts.synapses
+            row.macs += counts.neurons * (synapses.fan_out or 0) if fixed else counts.macs
         if synapses.bias:
             row.additions += counts.rows * (synapses.fan_out or 0)
             row.ann_additions += counts.rows * (synapses.fan_out or 0)

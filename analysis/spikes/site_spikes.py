@@ -16,7 +16,7 @@ Number = Tensor | float
 
 _FLUSH = 1 << 13  # sampled membrane potentials whose trains are looked at together
 _ALL_OF_FIRST, _EVERY = 4, 8  # windows sampled: the first four, then every eighth
-_TOTALS = ("neurons", "rows", "spikes", "synapses", "synaptic_operations", "outliers", "out_of_range")
+_TOTALS = ("neurons", "rows", "spikes", "synapses", "macs", "synaptic_operations", "outliers", "out_of_range")
 _PENDING = 64  # windows whose totals may still be on the device
 
 
@@ -30,6 +30,7 @@ class SiteSpikes:
         spikes: spikes of all of them.
         synapses, synaptic_operations: synapses of all neurons, and those that a spike came to, in the sites whose
             fan-out each window has of its own (operands of attention); else 0.
+        macs: multiply-accumulates of the ANN in the same sites: one a synapse, unless the layer tells otherwise.
         out_of_range: inputs beyond the calibrated range.
         outliers: inputs that the outlier sub-neuron coded.
     """
@@ -64,7 +65,8 @@ class SiteSpikes:
             partners, operations = neurons * (synapses or 0), fired * (synapses or 0)
         out_of_range = self._out_of_range(v, int(record.counts.out_of_range), live)
         rows = neurons // (v.shape[-1] if v.dim() else 1)
-        self._pending.append((neurons, rows, fired, partners, operations, outliers, out_of_range))
+        macs = record.fan_out.macs if record.fan_out is not None and record.fan_out.macs is not None else partners
+        self._pending.append((neurons, rows, fired, partners, macs, operations, outliers, out_of_range))
         self.trains.add(v, live)
         if len(self._pending) >= _PENDING:
             self._flush()
@@ -105,6 +107,11 @@ class SiteSpikes:
     def synapses(self) -> int:
         """Synapses of all neurons, where each window has a fan-out of its own; else 0."""
         return self._total_of("synapses")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the ANN, where each window has a fan-out of its own; else 0."""
+        return self._total_of("macs")
 
     @property
     def synaptic_operations(self) -> int:

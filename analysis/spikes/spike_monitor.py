@@ -111,8 +111,9 @@ class SpikeMonitor:
     def spikes_per_neuron(self) -> float:
         """Over the sites that feed a weight matrix, weighted by fan-out: spikes per synapse and window."""
         feeding = [counts for counts in self.sites.values() if counts.site.feeds == "weights"]
-        synapses = sum(counts.neurons * counts.site.fan_out for counts in feeding)
-        events = sum(counts.spikes * counts.site.fan_out for counts in feeding)
+        # A site has a fixed fan-out, or each window its own, and the other of both counts is 0.
+        synapses = sum(counts.neurons * counts.site.fan_out + counts.synapses for counts in feeding)
+        events = sum(counts.spikes * counts.site.fan_out + counts.synaptic_operations for counts in feeding)
         return events / synapses if synapses else 0.0
 
     @property

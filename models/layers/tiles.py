@@ -11,7 +11,8 @@ from las_sj.neurons import watching
 
 Past = tuple[Tensor, Tensor] | None  # keys and values that act as weights
 Shape = tuple[int, int, int, int, int]  # of scores: sequences, heads of keys, heads of queries for each, S_q, S_k
-_ON_PROCESSOR = 1 << 21  # scores of all steps at a time: bounds memory, and stays in the caches
+_ON_PROCESSOR = 1 << 21  # scores at a time: bounds memory, and stays in the caches
+_IN_TIME = 1 << 24  # of all steps: smaller tiles make more products, after each of which threads wait for one another
 _ELSEWHERE = 1 << 26  # launches cost more than memory
 _LEAST = 64  # queries at a time: fewer keep products of matrices from being fast
 _MULTIPLE = 16  # blocks are of so many queries, or a multiple
@@ -106,7 +107,7 @@ def _sizes(shape: Shape, query: Tensor) -> tuple[int, int]:
     """Queries, and heads of keys, at a time; fewer heads than there are: of one sequence at a time."""
     batch, heads, groups, queries, keys = shape
     steps = len(query) if query.dim() == 6 else 1
-    most = (_ON_PROCESSOR if query.device.type == "cpu" else _ELSEWHERE) // (steps * groups * max(keys, 1))
+    most = _most(query, steps) // (steps * groups * max(keys, 1))
     least = (
         queries if watching.operations_are_followed() else min(_LEAST, queries)
     )  # an audit knows no copies of spikes
@@ -115,6 +116,13 @@ def _sizes(shape: Shape, query: Tensor) -> tuple[int, int]:
         blocks = math.ceil(queries / size)
         return math.ceil(queries / blocks / _MULTIPLE) * _MULTIPLE, heads
     return least, min(max(1, most // max(least, 1)), heads - 1 or 1)
+
+
+def _most(query: Tensor, steps: int) -> int:
+    """Scores of all steps at a time."""
+    if query.device.type != "cpu":
+        return _ELSEWHERE
+    return _ON_PROCESSOR if steps == 1 else _IN_TIME
 
 
 def joined(outputs: list[Tensor], tiles: list[Tile], shape: Shape) -> Tensor:

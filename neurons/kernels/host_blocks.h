@@ -66,13 +66,19 @@ template <class Value>
 void integrate(const Currents &currents, Index start, Index count, ComputedIn<Value> *v) {
     const Value *data = static_cast<const Value *>(currents.data);
     if (is_contiguous(currents)) return sum_steps(data + start, currents, count, v);
+    Index in_run = start % currents.run, row = start / currents.run;
+    Index c = row % currents.c, b = row / currents.c % currents.b, a = row / currents.c / currents.b;
     for (Index done = 0; done < count;) {
-        const Index at = start + done, in_run = at % currents.run, row = at / currents.run;
-        const Index c = row % currents.c, b = row / currents.c % currents.b, a = row / currents.c / currents.b;
         const Index part = std::min(currents.run - in_run, count - done);
         const Value *first = data + a * currents.a_stride + b * currents.b_stride + c * currents.c_stride + in_run;
         sum_steps(first, currents, part, v + done);
         done += part;
+        in_run = 0;
+        if (++c < currents.c) continue;
+        c = 0;
+        if (++b < currents.b) continue;
+        b = 0;
+        a++;
     }
 }
 

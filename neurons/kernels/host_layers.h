@@ -93,15 +93,33 @@ void emit_row(const Thresholds<Real> &neurons, const Real *row, Index channels, 
     }
 }
 
-// Calls run(index, row, counts) for all rows; `row` has room for 2·channels numbers.
+constexpr Index GROUP = 16;             // rows at a time, so that what each needs once is computed side by side
+constexpr Index GROUP_ELEMENTS = 4096;  // of a group: they stay in the first cache
+
+// A group of rows: the first one's index, how many, their numbers side by side, and room for as many again.
+template <class Real> struct Rows {
+    Index first, count;
+    Real *x, *room;
+};
+
+Index rows_at_a_time(Index rows, Index channels, int threads) {
+    const Index most = std::min(GROUP_ELEMENTS / channels, rows / (4 * threads));  // all threads have something to do
+    return std::clamp(most, Index(1), GROUP);
+}
+
+// Calls run(group, counts) for all rows, in groups.
 template <class Real, int POPULATIONS, class Run>
-void for_rows(Index rows, Index channels, int threads, Counts *counts, Run run) {
+void for_groups(Index rows, Index channels, int threads, Counts *counts, Run run) {
+    const Index each = rows_at_a_time(rows, channels, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1 && rows * channels >= PARALLEL_FROM)
     {
-        std::vector<Real> buffer(2 * channels);
+        std::vector<Real> buffer(2 * each * channels);
         Counts parts[POPULATIONS] = {};
 #pragma omp for schedule(static) nowait
-        for (Index index = 0; index < rows; index++) run(index, buffer.data(), parts);
+        for (Index first = 0; first < rows; first += each) {
+            const Index count = std::min(each, rows - first);
+            run(Rows<Real>{first, count, buffer.data(), buffer.data() + each * channels}, parts);
+        }
         finish_writing();
         add_all(counts, parts, POPULATIONS);
     }
@@ -127,55 +145,96 @@ template <class Real> void centre(Real *row, Index channels) {
     for (Index i = 0; i < channels; i++) row[i] -= mean;
 }
 
-// Inputs to the potentials of the last population, in units of its octave, 2^k, which is returned; `squares` has room
-// for as many.
+// The inverse root of a row's mean square, as the population of scales emits it.
 template <class Real>
-Real normalise(const Norm<Real> &norm, const Bounds<Real> &bounds, Real *row, Real *squares, Counts *counts) {
+void scale_rows(const Norm<Real> &norm, const Rows<Real> &rows, const Real *units, Real *factors, Counts *counts) {
     const Index channels = norm.channels;
-    if (norm.centres) centre(row, channels);
-    const Real unit = unit_of_row(largest_magnitude(row, channels), limit_of(*norm.centred), bounds);
-    if (unit != 1) multiply(row, channels, unit);
-    pass_row(*norm.centred, row, channels, counts[InNorm::CENTRED]);
-    std::copy(row, row + channels, squares);
-    pass_row(*norm.square, squares, channels, counts[InNorm::SQUARE]);
-    Real factor = sum(squares, channels) / Real(channels) + Real(norm.epsilon) * unit * unit;
-    pass_row(*norm.rsqrt, &factor, 1, counts[InNorm::RSQRT]);
-    const Real scale_unit = unit_of_row(las::magnitude(factor), limit_of(*norm.scale), {});
-    factor *= scale_unit;
-    pass_row(*norm.scale, &factor, 1, counts[InNorm::SCALE]);
-    multiply(row, channels, factor / scale_unit);
-    const Real output_unit = unit_of_row(largest_magnitude(row, channels), limit_of(*norm.output), {});
-    if (output_unit != 1) multiply(row, channels, output_unit);
-    return 1 / output_unit;
+    Real scale_units[GROUP];
+    for (Index r = 0; r < rows.count; r++)
+        factors[r] = sum(rows.room + r * channels, channels) / Real(channels) + Real(norm.epsilon) * units[r] * units[r];
+    pass_row(*norm.rsqrt, factors, rows.count, counts[InNorm::RSQRT]);
+    for (Index r = 0; r < rows.count; r++) {
+        scale_units[r] = unit_of_row(las::magnitude(factors[r]), limit_of(*norm.scale), {});
+        factors[r] *= scale_units[r];
+    }
+    pass_row(*norm.scale, factors, rows.count, counts[InNorm::SCALE]);
+    for (Index r = 0; r < rows.count; r++) factors[r] /= scale_units[r];
 }
+
+// Inputs to the potentials of the last population, each row in units of its octave, 2^k, which `sizes` receives.
+template <class Real>
+void normalise(const Norm<Real> &norm, const Bounds<Real> &bounds, const Rows<Real> &rows, Real *sizes, Counts *counts) {
+    const Index channels = norm.channels, all = rows.count * channels;
+    Real units[GROUP], factors[GROUP];
+    for (Index r = 0; r < rows.count; r++) {
+        Real *row = rows.x + r * channels;
+        if (norm.centres) centre(row, channels);
+        units[r] = unit_of_row(largest_magnitude(row, channels), limit_of(*norm.centred), bounds);
+        if (units[r] != 1) multiply(row, channels, units[r]);
+    }
+    pass_row(*norm.centred, rows.x, all, counts[InNorm::CENTRED]);
+    std::copy(rows.x, rows.x + all, rows.room);
+    pass_row(*norm.square, rows.room, all, counts[InNorm::SQUARE]);
+    scale_rows(norm, rows, units, factors, counts);
+    for (Index r = 0; r < rows.count; r++) {
+        Real *row = rows.x + r * channels;
+        multiply(row, channels, factors[r]);
+        const Real output_unit = unit_of_row(largest_magnitude(row, channels), limit_of(*norm.output), {});
+        if (output_unit != 1) multiply(row, channels, output_unit);
+        sizes[r] = 1 / output_unit;
+    }
+}
+
+// What follows the last population, by channel; each step of a train has its part of the bias. Empty where there is none.
+template <class Real> struct Affine {
+    std::vector<Real> gains, bias;
+
+    template <class Value> static Affine of(const Norm<Real> &norm, int parts) {
+        const Value *gains = static_cast<const Value *>(norm.gains), *bias = static_cast<const Value *>(norm.bias);
+        Affine affine;
+        for (Index i = 0; gains != nullptr && i < norm.channels; i++) affine.gains.push_back(value_of(gains[i]));
+        for (Index i = 0; bias != nullptr && i < norm.channels; i++)
+            affine.bias.push_back(value_of(bias[i]) / Real(parts));
+        return affine;
+    }
+
+    // Of so many channels from `start` on, which were emitted in units of `size`.
+    void follow(Real *__restrict y, Index start, Index count, Real size) const {
+        if (size != 1) multiply(y, count, size);
+        const Real *__restrict gain = gains.data() + start, *__restrict added = bias.data() + start;
+        if (!gains.empty())
+            for (Index i = 0; i < count; i++) y[i] *= gain[i];
+        if (!bias.empty())
+            for (Index i = 0; i < count; i++) y[i] += added[i];
+    }
+};
 
 template <class Value>
 void run_norm(const Norm<ComputedIn<Value>> &norm, const Currents &currents, Value *total, Value *train, Counts *counts,
               int threads) {
     using Real = ComputedIn<Value>;
     const Index channels = norm.channels, size = size_of(currents);
-    const Value *gains = static_cast<const Value *>(norm.gains), *bias = static_cast<const Value *>(norm.bias);
     const int time_steps = norm.output->code.time_steps;
-    const Real share = total == nullptr ? Real(time_steps) : Real(1);  // each step of a train has its part of the bias
+    const auto affine = Affine<Real>::template of<Value>(norm, total == nullptr ? time_steps : 1);
     const auto trains = train_at(train, time_steps, size);
     const auto bounds = bounds_of(norm);
-    const auto run = [&](Index index, Real *row, Counts *part) {
-        const Index at = index * channels;
-        integrate<Value>(currents, at, channels, row);
-        const Real size = normalise(norm, bounds, row, row + channels, part);
-        const auto follow = [=](Real *y, Index start, Index count) {
-            if (size != 1) multiply(y, count, size);
-            if (gains != nullptr)
-                for (Index i = 0; i < count; i++) y[i] *= value_of(gains[start + i]);
-            if (bias != nullptr)
-                for (Index i = 0; i < count; i++) y[i] += value_of(bias[start + i]) / share;
-        };
-        if (total == nullptr) return emit_row(*norm.output, row, channels, trains, at, part[InNorm::OUTPUT], follow);
-        pass_row(*norm.output, row, channels, part[InNorm::OUTPUT]);
-        follow(row, 0, channels);
-        store(row, total + at, channels);
+    const auto run = [&](const Rows<Real> &rows, Counts *part) {
+        const Index at = rows.first * channels, all = rows.count * channels;
+        Real sizes[GROUP];
+        integrate<Value>(currents, at, all, rows.x);
+        normalise(norm, bounds, rows, sizes, part);
+        if (total != nullptr) pass_row(*norm.output, rows.x, all, part[InNorm::OUTPUT]);
+        for (Index r = 0; r < rows.count; r++) {
+            Real *row = rows.x + r * channels;
+            const auto follow = [&](Real *y, Index start, Index count) { affine.follow(y, start, count, sizes[r]); };
+            if (total != nullptr)
+                follow(row, 0, channels);
+            else
+                emit_row(*norm.output, row, channels, trains, at + r * channels, part[InNorm::OUTPUT], follow);
+        }
+        if (total != nullptr) store(rows.x, total + at, all);
     };
-    for_rows<Real, InNorm::POPULATIONS>(size / channels, channels, threads, counts, run);
+    for_groups<Real, InNorm::POPULATIONS>(size / channels, channels, threads, counts, run);
 }
 
 // ------------------------------------------------------------------------------------------------------------- softmax
@@ -206,23 +265,41 @@ template <class Real> Span lower(Real *row, Index keys, Real silent) {
     return {first, last};
 }
 
-// Lowered scores to the potentials of the last population.
+// Lowered scores to the weights of their keys, in place.
 template <class Real>
-void weigh(const Softmax<Real> &softmax, const EvenGrid<Real> &grid, Real *row, Index keys, Counts *counts) {
+void weigh(const Softmax<Real> &softmax, const EvenGrid<Real> &grid, Real *x, Index count, Counts *counts) {
     const auto &exponential = *softmax.exponential;
-    for (Index start = 0; start < keys; start += BLOCK) {  // exponentials stay in the first cache
-        const Index part = std::min(BLOCK, keys - start);
+    for (Index start = 0; start < count; start += BLOCK) {  // exponentials stay in the first cache
+        const Index part = std::min(BLOCK, count - start);
         if (grid.is_even)
-            sum_on_even_grid(exponential, grid, part, exponential.bias, exponential.amplitude, row + start,
+            sum_on_even_grid(exponential, grid, part, exponential.bias, exponential.amplitude, x + start,
                              counts[InSoftmax::EXPONENTIAL]);
         else
-            pass_row(exponential, row + start, part, counts[InSoftmax::EXPONENTIAL]);
-        pass_row(*softmax.weight, row + start, part, counts[InSoftmax::WEIGHT]);
+            pass_row(exponential, x + start, part, counts[InSoftmax::EXPONENTIAL]);
+        pass_row(*softmax.weight, x + start, part, counts[InSoftmax::WEIGHT]);
     }
-    Real factor = sum(row, keys);
-    pass_row(*softmax.reciprocal, &factor, 1, counts[InSoftmax::RECIPROCAL]);
-    pass_row(*softmax.scale, &factor, 1, counts[InSoftmax::SCALE]);
-    for (Index i = 0; i < keys; i++) row[i] *= factor;
+}
+
+// Calls run(x, count) for the keys that take part: at once where all do, which are side by side, else row by row.
+template <class Real, class Run> void for_spans(const Rows<Real> &rows, const Span *spans, Index keys, Run run) {
+    Index all = 0;
+    for (Index r = 0; r < rows.count; r++) all += spans[r].last - spans[r].first;
+    if (all == rows.count * keys) return run(rows.x, all);
+    for (Index r = 0; r < rows.count; r++) run(rows.x + r * keys + spans[r].first, spans[r].last - spans[r].first);
+}
+
+// Lowered scores to the potentials of the last population.
+template <class Real>
+void share_out(const Softmax<Real> &softmax, const EvenGrid<Real> &grid, const Rows<Real> &rows, const Span *spans,
+               Index keys, Counts *counts) {
+    Real factors[GROUP];
+    for_spans(rows, spans, keys, [&](Real *x, Index count) { weigh(softmax, grid, x, count, counts); });
+    for (Index r = 0; r < rows.count; r++)
+        factors[r] = sum(rows.x + r * keys + spans[r].first, spans[r].last - spans[r].first);
+    pass_row(*softmax.reciprocal, factors, rows.count, counts[InSoftmax::RECIPROCAL]);
+    pass_row(*softmax.scale, factors, rows.count, counts[InSoftmax::SCALE]);
+    for (Index r = 0; r < rows.count; r++)
+        multiply(rows.x + r * keys + spans[r].first, spans[r].last - spans[r].first, factors[r]);
 }
 
 constexpr Index LOOK_OVER_FROM = 1 << 18;  // scores: below, looking over a grid's tables costs more than it saves
@@ -239,22 +316,27 @@ void run_softmax(const Softmax<ComputedIn<Value>> &given, const Currents &curren
     const auto exponential = with_lines(*given.exponential, size, memory);
     Softmax<Real> softmax = given;
     softmax.exponential = &exponential;
-    const auto run = [&](Index index, Real *row, Counts *part) {
-        const Index at = index * keys;
-        integrate<Value>(currents, at, keys, row);
-        if (mask.data != nullptr) {
-            const Value *added = mask_row<Value>(mask, index);
-            for (Index i = 0; i < keys; i++) row[i] += value_of(added[i]);
+    const auto run = [&](const Rows<Real> &rows, Counts *part) {
+        const Index at = rows.first * keys;
+        Span spans[GROUP];
+        integrate<Value>(currents, at, rows.count * keys, rows.x);
+        for (Index r = 0; r < rows.count; r++) {
+            Real *row = rows.x + r * keys;
+            if (mask.data != nullptr) {
+                const Value *added = mask_row<Value>(mask, rows.first + r);
+                for (Index i = 0; i < keys; i++) row[i] += value_of(added[i]);
+            }
+            spans[r] = lower(row, keys, silent);
         }
-        const auto [first, last] = lower(row, keys, silent);
-        weigh(softmax, grid, row + first, last - first, part);
+        share_out(softmax, grid, rows, spans, keys, part);
         Counts &of_last = part[InSoftmax::PROBABILITY];
         if (total == nullptr)
-            return emit_row(*softmax.probability, row, keys, trains, at, of_last, [](Real *, Index, Index) {});
-        pass_row(*softmax.probability, row + first, last - first, of_last);
-        store(row, total + at, keys);
+            return emit_row(*softmax.probability, rows.x, rows.count * keys, trains, at, of_last,
+                            [](Real *, Index, Index) {});
+        for_spans(rows, spans, keys, [&](Real *x, Index count) { pass_row(*softmax.probability, x, count, of_last); });
+        store(rows.x, total + at, rows.count * keys);
     };
-    for_rows<Real, InSoftmax::POPULATIONS>(size / keys, keys, threads, counts, run);
+    for_groups<Real, InSoftmax::POPULATIONS>(size / keys, keys, threads, counts, run);
 }
 
 // ------------------------------------------------------------------------------------------------------ gated products

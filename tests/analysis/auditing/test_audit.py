@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 import las_sj
 from las_sj.analysis import SpikeMonitor, audit
-from las_sj.analysis.auditing.audit import (
+from las_sj.analysis.auditing.classes import (
     CLASSES,
     CONSTANT_SCALING,
     NEURON_UPDATE,
     SPIKE_ACCUMULATED,
     SPIKE_WEIGHT,
 )
-from las_sj.analysis.auditing.provenance import Origin, is_spikes
+from las_sj.analysis.auditing.provenance import Origin, Provenance
 from las_sj.analysis.energies.operations import count_operations
 from las_sj.models import execution_of, named_sites, sees_currents
-from las_sj.neurons import MTNode, OATNode
+from las_sj.neurons import MTNode, OATNode, ThresholdNode
 
 T = 5
 BATCH = {"input_ids": token_ids(2, 6)}
@@ -219,18 +219,26 @@ def test_values_that_are_no_spikes_are_found() -> None:
     assert [row.module for row in found.analog] == ["encoder.layer.0.intermediate.dense"]
 
 
+def train_of(node: ThresholdNode, x: Tensor) -> tuple[Provenance, Tensor]:
+    provenance, train = Provenance(), node(x)
+    provenance.mark_train(node, train, None)
+    return provenance, train
+
+
 def test_a_spike_at_the_wrong_step_is_none() -> None:
-    node = OATNode(1.0, 4.0, T, levels=3, step_mode="m")
-    train = node(torch.randn(1, 200))
-    origin = Origin(1, node)
-    assert is_spikes(train, origin)
-    assert is_spikes(train[2], origin)
-    assert is_spikes(train.transpose(0, 1), origin)
-    assert not is_spikes(train.roll(1, 0), origin)
-    assert not is_spikes(train + 0.01, origin)
-    assert not is_spikes(train, None)
-    assert not is_spikes(train, Origin(1))
-    assert not is_spikes(train.masked_fill(train == 0, torch.nan), origin)
+    provenance, train = train_of(OATNode(1.0, 4.0, T, levels=3, step_mode="m"), torch.randn(1, 200))
+    assert provenance.is_spikes(train)
+    assert provenance.is_spikes(train[2])
+    assert provenance.is_spikes(train.transpose(0, 1))
+    for changed in (lambda: train.copy_(train.roll(1, 0)), lambda: train.add_(0.01), lambda: train.fill_(torch.nan)):
+        kept = train.clone()
+        changed()
+        assert not provenance.is_spikes(train)
+        train.copy_(kept)
+    provenance.mark(train, None)
+    assert not provenance.is_spikes(train)
+    provenance.mark(train, Origin(1))
+    assert not provenance.is_spikes(train)
 
 
 def test_a_reordered_train_is_analog() -> None:
@@ -285,8 +293,9 @@ def test_a_loss_is_no_part_of_the_network() -> None:
 
 def test_levels_of_another_code_are_none() -> None:
     node, finer = MTNode(1.0, T, levels=2, step_mode="m"), MTNode(1.0, T, levels=7, step_mode="m")
-    train = finer(torch.randn(1, 300))
-    assert not is_spikes(train, Origin(1, node))
+    provenance, train = train_of(node, torch.randn(1, 300))
+    train.copy_(finer(torch.randn(1, 300)))
+    assert not provenance.is_spikes(train)
 
 
 def test_analog_islands_are_found() -> None:

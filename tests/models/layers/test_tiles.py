@@ -63,6 +63,7 @@ def few_scores_at_once(queries: int = 8) -> Iterator[None]:
     """Within this context a tile has so many queries, and one head of keys."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "_ON_PROCESSOR", 1)
+        patch.setattr(tiles, "_IN_TIME", 1)
         patch.setattr(tiles, "_LEAST", queries)
         yield
 

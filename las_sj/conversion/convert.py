@@ -16,6 +16,7 @@ from las_sj.config import LASConfig
 from las_sj.conversion.all_or_nothing import all_or_nothing
 from las_sj.conversion.calibration import CalibrationError, calibrate
 from las_sj.conversion.calibration_data import generated_batches
+from las_sj.conversion.continuation import check_continuation, continuation_of
 from las_sj.conversion.in_single_precision import dtype_of
 from las_sj.conversion.operations import convert_operations
 from las_sj.conversion.own_config import own_config
@@ -82,13 +83,17 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
     probe = probe_of(first)
     expected = record_outputs(model, probe)
     _check_activations(expected)
+    continuation = None
     if not by_operations:
         swap_modules(model, config.factory(), config.keep_analog)
     else:
-        convert_operations(model, config.factory(), (probe, first))
+        continuation = continuation_of(model, probe)
+        convert_operations(model, config.factory(), (probe, first), continues=continuation is not None)
     place_neurons(model)
     try:
         check_structure(model, probe, expected)
+        if continuation is not None:
+            check_continuation(model, probe, continuation)
     except (RuntimeError, IndexError, TypeError) as error:
         if isinstance(error, StructureError) or not config.keep_analog:
             raise

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from las_sj.models.attachment import attach, watch_ranges
 from las_sj.models.coverage import Coverage
-from las_sj.models.execution import Execution
+from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers.spiking_layer import join
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.operated import Operated
@@ -72,8 +72,12 @@ def populations_of(model: nn.Module) -> Iterator[tuple[str, Populations]]:
 
 
 def entry_of(model: nn.Module) -> dict[str, Any]:
-    """The populations of a model as plain values, for a checkpoint."""
-    return {name: populations.to_dict() for name, populations in populations_of(model)}
+    """The populations of a model, and the decisions that it takes, as plain values for a checkpoint."""
+    coverage = execution_of(model).coverage
+    return {
+        "populations": {name: populations.to_dict() for name, populations in populations_of(model)},
+        "decisions": {name: list(functions) for name, functions in coverage.decisions.items()},
+    }
 
 
 def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any]) -> None:
@@ -85,6 +89,10 @@ def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any]) 
         entry: what `entry_of` returned.
     """
     execution = begin(model, factory)
-    for name, values in entry.items():
+    assert execution.operated is not None
+    for name, values in entry["populations"].items():
         model.get_submodule(name).add_module(CHILD, Populations.from_dict(values, execution, factory))
+    for name, functions in entry["decisions"].items():
+        for function in functions:
+            execution.operated.note_decision(name, function)
     finish(model, execution)

@@ -44,6 +44,14 @@ def mark(x: Tensor, axis: TimeAxis | OneStep) -> Tensor:
     return x
 
 
+def unmark(x: Tensor) -> Tensor:
+    """Make a tensor no current any more, nor what it is a view of."""
+    for tensor in (x, watching.base_of(x)):
+        for name in (_MARK, _WRITTEN) if tensor is not None else ():
+            vars(tensor).pop(name, None)
+    return x
+
+
 def alike(x: Tensor, other: Tensor) -> Tensor:
     """`other`, a current that holds time where `x` does, if it does."""
     axis = time_axis_of(x)

@@ -11,8 +11,7 @@ from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.populations import Kind
 from las_sj.models.operations.registry import composite, rule
 from las_sj.models.operations.time_axis import TimeAxis
-from las_sj.neurons import fused
-from las_sj.neurons.row_octaves import CentredOctaves, RowOctaves
+from las_sj.neurons import CentredOctaves, RowOctaves, fused
 
 _LEAST = 1.1920928955078125e-07  # torch's ε where RMSNorm has none
 
@@ -54,14 +53,17 @@ def _over_last(op: Operation, x: Tensor, dims: int, ends: Any, epsilon: float, *
 def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *, centres: bool) -> Tensor:
     """Over the last dimension, by the kernels of `fused` where nobody watches."""
     kinds = {
-        "centred": Kind("", "product", epsilon=epsilon),
+        # A centred spike goes into the squares and into the product with the scale, which has a term for each channel.
+        "centred": Kind("", "product", epsilon=epsilon, synapses=2, additions=2 * centres, native="norm"),
         "square": Kind("square"),
         "rsqrt": Kind("rsqrt"),
-        "scale": Kind("", "product"),
+        "scale": Kind("", "product", synapses=x.shape[-1]),
         "output": Kind("", "product"),
     }
     nodes: Any = tuple(op.node(role, kind) for role, kind in kinds.items())
-    _bring_rows_into_range(nodes, epsilon)
+    if nodes[0].octaves is None:
+        nodes[0].octaves = CentredOctaves(nodes[3], epsilon)
+        nodes[3].octaves = nodes[4].octaves = RowOctaves()
     temporal = op.temporal
     window = (op.time.window(x, axis) if temporal else x.unsqueeze(0)).contiguous()
     gains, bias = ends
@@ -70,14 +72,6 @@ def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *
         y = _each_population(op, nodes, window, ends, epsilon, centres=centres)
         y = y if temporal else y.squeeze(0)
     return op.time.closed(y, axis) if temporal else y
-
-
-def _bring_rows_into_range(nodes: Any, epsilon: float) -> None:
-    """Rows of sizes that calibration has not seen are shifted by octaves, as those of `layers.norm` are."""
-    centred, _, _, scale, output = nodes
-    if centred.octaves is None:
-        centred.octaves = CentredOctaves(scale, epsilon)
-        scale.octaves = output.octaves = RowOctaves()
 
 
 def _each_population(op: Operation, nodes: Any, x_seq: Tensor, ends: Any, epsilon: float, *, centres: bool) -> Tensor:

@@ -9,7 +9,7 @@ from las_sj.models.operations.registry import composite
 
 
 @composite("linalg_solve_triangular")
-def solve_triangular(input: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
+def solve_triangular(input: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:  # noqa: N803
     """X with input·X = B, for a lower triangle with ones in its diagonal: each row needs those before it.
 
     Raises:

@@ -99,7 +99,7 @@ class KeptState:
         before = self._sums[id(x)][1] if id(x) in self._sums else None
         if steps == 1:
             return unmark(x if before is None else before)
-        if axis is not None:
+        if isinstance(axis, TimeAxis):
             total = self.time.total(x, axis)
             return total if before is None else before.copy_(total)
         return x[: len(x) // steps] if x.dim() > 0 and len(x) == self.rows else x

@@ -18,7 +18,6 @@ from las_sj.data.processed import QUESTION
 from las_sj.data.processors import Processors
 from las_sj.data.text import TextBatch, read_text, split_held_out, text_batches
 
-
 NOUNS = {"images": "images", "audio": "sounds", "pairs": "pairs"}
 
 

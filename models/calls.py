@@ -22,6 +22,7 @@ from las_sj.models.execution import Execution
 from las_sj.models.foreign import look_over
 from las_sj.models.full_precision import full_precision
 from las_sj.models.heads import classifies_sequences
+from las_sj.models.hidden_option import hidden_from_compilers
 from las_sj.models.inputs import (
     OF_IMAGES,
     TARGETS,
@@ -36,6 +37,7 @@ from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.models.operations import attention as operations_attention
 from las_sj.models.operations.mode import intercepted
+from las_sj.models.operations.state import KeptState
 from las_sj.models.operations.sums import summed
 from las_sj.neurons import WindowNode, watching
 
@@ -147,7 +149,7 @@ def _traced(model: OpensCalls, forward: Callable[..., Any], args: tuple[Any, ...
         )
     _check_call(model, named)
     look_over(model, model.full_name, temporal=False)
-    with full_precision(model, named):
+    with full_precision(model, named), hidden_from_compilers(model):
         return forward(model, *args, **named)
 
 
@@ -166,7 +168,7 @@ def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]
     with under_way(call), one_mask_a_window(model, time_steps, temporal), intercepted(execution, call, named, values):
         output = forward(model, **named)
     execution.ranges.check()
-    return _finish(output, call, execution) if temporal else output
+    return _finish(output, call, execution) if temporal or execution.operated is not None else output
 
 
 def _calls_itself(outer: Call, module: nn.Module) -> bool:
@@ -232,7 +234,8 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[st
 def _finish(output: Any, call: Call, execution: Execution) -> Any:
     """The output of a temporal call: what was computed at each step, summed."""
     if execution.operated is not None:
-        return summed(output, call.time_steps)
+        steps = call.time_steps if call.temporal else 1
+        return summed(output, KeptState(None if call.batch is None else steps * call.batch, steps))
     if output is None or source_of(call.arguments) is None:
         return output
     # The vision tower of Qwen2-VL takes patches and merges some of them: all of its outputs are currents.

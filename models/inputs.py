@@ -13,11 +13,14 @@ _VALUES = [
     "inputs_embeds",
     "pixel_values",
     "pixel_values_videos",
-    "hidden_states",
+    "high_res_pixel_values",
+    "flattened_patches",
     "input_features",
     "input_values",
-    "flattened_patches",
+    "inputs",
+    "hidden_states",
 ]
+_OF_DECODERS = ("decoder_input_ids", "decoder_inputs_embeds")  # whose encoder has run before, in a call of its own
 OF_IMAGES = ("image_grid_thw", "video_grid_thw", "grid_thw", "image_sizes")  # one row for each image or video
 TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")
 
@@ -50,7 +53,7 @@ def values_of(module: nn.Module, named: dict[str, Any]) -> list[str]:
 
 def sources() -> tuple[str, ...]:
     """The arguments that tell the size of the batch, the first that is given: tokens, or values."""
-    return ("input_ids", *_VALUES)
+    return ("input_ids", *_VALUES, *_OF_DECODERS)
 
 
 def arguments_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +85,9 @@ def size_of(named: dict[str, Any]) -> Size:
         if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape == tokens.shape[:2]:
             return Size(int(mask.bool().sum()), len(tokens))
         return Size(tokens.shape[:2].numel(), len(tokens))
-    images = next((named[name] for name in (*OF_IMAGES, *_VALUES) if isinstance(named.get(name), Tensor)), None)
+    floats = [name for name, value in named.items() if isinstance(value, Tensor) and value.is_floating_point()]
+    known = (*OF_IMAGES, *_VALUES, *floats)
+    images = next((named[name] for name in known if isinstance(named.get(name), Tensor)), None)
     return Size(0, 0 if images is None else len(images))
 
 

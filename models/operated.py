@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from torch import nn
+
+from las_sj.models.dense_operations import DenseOperations
 from las_sj.models.neuron_factory import NeuronFactory
 
 
@@ -13,11 +16,17 @@ class Operated:
         factory: makes the neurons of operations.
         finds: whether operations that are seen for the first time get neurons; otherwise they are an error.
         decisions: functions that are taken on sums over T, by the names of the modules in which they stand.
+        dense: counts operations without neurons, while somebody watches.
+        continues_apart: whether generation from a cache has operations that a plain call has not.
+        attributes: modules, and the names of what they hold since the latest call.
     """
 
     factory: NeuronFactory
     finds: bool = True
     decisions: dict[str, list[str]] = field(default_factory=dict)
+    dense: DenseOperations | None = None
+    continues_apart: bool = False
+    attributes: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     def note_decision(self, module: str, function: str) -> None:
         """Keep that a module takes a decision."""

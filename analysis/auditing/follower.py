@@ -122,12 +122,14 @@ class Follower(TorchDispatchMode):
 
     def _follow(self, func: Any, name: str, args: Any, kwargs: Any, output: Any, merged: Origin | None) -> None:
         """Mark what an operation wrote."""
+        if is_view(func):
+            return
         written = _written_by(func, args, kwargs)
         moves = keeps_spikes(func, name, args, kwargs)
         for tensor in written:
             moved = origin_of_written(self.provenance, func, name, args, kwargs) if moves else None
             self.provenance.mark(tensor, moved or self._of_written(name, tensor, merged))
-        if written or is_view(func):
+        if written:
             return
         for tensor in tensors_in(output):
             moved = None

@@ -84,6 +84,7 @@ FRESH = frozenset({
 KEEPING_SPIKES = frozenset({"masked_fill", "neg", "where", *MOVEMENTS}) - FRESH - {
     "embedding", "fill", "resize", "set", "unique", "zero",
 }
+VIEWS_IN_PLACE = frozenset({"as_strided", "detach", "squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze"})
 OVERWRITING = frozenset({"copy", "fill", "zero"})  # in place, everything
 # fmt: on
 
@@ -106,7 +107,7 @@ def attention_macs(name: str, arguments: Arguments) -> int:
 def is_view(func: Any) -> bool:
     """Whether an operator returns another look at the numbers that it was given."""
     aliases = [result.alias_info for result in func._schema.returns]
-    return any(alias is not None and not alias.is_write for alias in aliases)
+    return base_name(func) in VIEWS_IN_PLACE or any(alias is not None and not alias.is_write for alias in aliases)
 
 
 def holds_fractions(tensor: Tensor) -> bool:

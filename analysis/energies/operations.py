@@ -9,6 +9,7 @@ from las_sj.models.layers.embedding import SpikingEmbedding
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.norm import SpikingRMSNorm
 from las_sj.models.layers.site import Site
+from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.neurons import HGNode, ThresholdNode
 
 CORE = "las_attention"
@@ -20,14 +21,24 @@ KINDS = (
     "scores",
     "softmax",
     "values",
+    "product",
     "activation",
     "gate",
     "residual",
+    "dense",
     "head",
     "analog",
 )
-MAC_KINDS = ("projection", "scores", "values", "head", "analog")  # the operators that a count of MACs of the ANN sees
-_PRODUCTS = ("scores", "values", "gate")  # both operands are activations
+MAC_KINDS = (
+    "projection",
+    "scores",
+    "values",
+    "product",
+    "head",
+    "analog",
+)  # the operators that a count of MACs of the ANN sees
+_PRODUCTS = ("scores", "values", "product", "gate")  # both operands are activations
+_ELEMENTWISE = ("mul", "multiply", "__mul__", "__rmul__", "__imul__", "div", "divide", "true_divide", "__truediv__")
 _OPERATOR_KINDS = {"scores": "scores", "values": "values", "softmax": "softmax", "rope": "rope", "residual": "residual"}
 
 
@@ -97,13 +108,17 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
             rows[name] = Operations(name, "embedding", lookups=lookups)
     for name, counts in monitor.sites.items():
         _add_site(rows, monitor, name.rpartition(".")[0], counts)
+    for (module, function), dense in monitor.dense.counts.items():
+        name, counts = f"{module}.{function}".lstrip("."), (round(dense.additions), round(dense.scalings))
+        row = rows[name] = Operations(name, "dense", additions=counts[0], scalings=counts[1])
+        row.ann_additions, row.ann_scalings = counts
     for name, island in monitor.islands.items():
         rows[name] = Operations(name, "analog", macs=island.macs, analog_macs=island.macs)
     return list(rows.values())
 
 
 def _row(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> Operations:
-    label = ".".join(part for part in (*owner.split("."), operator) if part and part != CORE)
+    label = ".".join(part for part in (*owner.split("."), operator) if part and part not in (CORE, CHILD))
     if label not in rows:
         rows[label] = Operations(label, _kind(monitor, owner, operator, site))
     return rows[label]
@@ -113,11 +128,26 @@ def _kind(monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> str:
     if operator in _OPERATOR_KINDS:
         return _OPERATOR_KINDS[operator]
     module = monitor.model.get_submodule(owner)
+    if isinstance(module, Populations):
+        return _kind_of_operation(operator.rpartition("_")[0], site)
     if site.feeds == "weights":
         return "head" if isinstance(module, SpikingReadout) else "projection"
     if operator == "product":
         return "gate"
     return "norm" if isinstance(module, SpikingRMSNorm) else "activation"
+
+
+def _kind_of_operation(function: str, site: Site) -> str:
+    """The kind of an operation that was converted by its torch function."""
+    if function in ("layer_norm", "rms_norm"):
+        return "norm"
+    if function == "softmax":
+        return "softmax"
+    if site.feeds == "neuron":
+        return "activation"
+    if site.feeds == "weights":
+        return "projection"
+    return "gate" if function in _ELEMENTWISE else "product"
 
 
 def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, counts: SiteSpikes) -> None:

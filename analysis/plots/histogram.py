@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from transformers import PreTrainedModel
+from torch import nn
 
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, legend_above, row_height, wrap
 from las_sj.analysis.plots.picture import Picture
@@ -71,9 +71,7 @@ class _Magnitudes:
 
 
 @torch.no_grad()
-def plot_activation_histogram(
-    model: PreTrainedModel, batch: Mapping[str, Any], sites: Sequence[str] | None = None
-) -> Figure:
+def plot_activation_histogram(model: nn.Module, batch: Mapping[str, Any], sites: Sequence[str] | None = None) -> Figure:
     """Run a call, in the execution that is set, and draw how the membrane potentials of some sites are distributed.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
-from transformers import PreTrainedModel
+from torch import nn
 
 from las_sj.analysis.labels import NORMAL, SMALL
 from las_sj.analysis.plots.picture import Picture
@@ -21,7 +21,7 @@ _POTENTIAL, _THRESHOLD, _POSITIVE, _NEGATIVE = "#333333", "#009E73", "#2A8BD2", 
 
 
 def plot_membrane(
-    model: PreTrainedModel, batch: Mapping[str, Any], site: str, neurons: Sequence[int] = (0, 1, 2), token: int = -1
+    model: nn.Module, batch: Mapping[str, Any], site: str, neurons: Sequence[int] = (0, 1, 2), token: int = -1
 ) -> Figure:
     """Run a temporal call and draw the membrane potential of some neurons of one site over a window.
 

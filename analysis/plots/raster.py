@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, legend_above, row_height, wrap
 from las_sj.analysis.plots.picture import Picture
@@ -48,7 +47,7 @@ _KINDS = (
 
 
 def plot_raster(
-    model: PreTrainedModel,
+    model: nn.Module,
     batch: Mapping[str, Any],
     sites: Sequence[str] | None = None,
     neurons: Sequence[int] | None = None,

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from las_sj.analysis.spikes.site_spikes import Live, SiteSpikes
 from las_sj.analysis.spikes.train_sample import TrainSample
 from las_sj.models import AnalogIsland, execution_of, named_sites
+from las_sj.models.dense_operations import DenseOperations
 from las_sj.models.inputs import arguments_of, size_of
 from las_sj.models.layers.analog import IslandCounts
 from las_sj.neurons import WindowNode, WindowRecord, watching
@@ -41,18 +42,20 @@ class SpikeMonitor:
             `generate` extends by four tokens without a cache counts four times.
         train_sample: the trains that were kept, or None.
         islands: counts of the parts that stayed analog, by name.
+        dense: operations without neurons of a model that was converted by operations; of one time step.
 
     Raises:
         ValueError: the model is not converted, or (on entering) counted by another monitor.
     """
 
-    def __init__(self, model: PreTrainedModel, sample: int | None = SAMPLE, keep_trains: int = 0) -> None:
+    def __init__(self, model: nn.Module, sample: int | None = SAMPLE, keep_trains: int = 0) -> None:
         self._execution = execution_of(model)
         self._hooks: list[Any] = []
         self.model = model
         self.sites = {name: SiteSpikes(site, sample) for name, site in named_sites(model)}
         self._islands = {name: part for name, part in model.named_modules() if isinstance(part, AnalogIsland)}
         self.islands = {name: IslandCounts() for name in self._islands}
+        self.dense = DenseOperations()
         self.tokens = self.samples = 0
         self.train_sample = TrainSample(keep_trains) if keep_trains else None
 
@@ -64,8 +67,11 @@ class SpikeMonitor:
             counts.site.node.recorder = _Recorder(self, name, counts)
         for name, island in self._islands.items():
             island.counts = self.islands[name]
+        if self._execution.operated is not None:
+            self._execution.operated.dense = self.dense
         for module in self.model.modules():
-            if isinstance(module, PreTrainedModel):  # calls may go to a model inside of the model
+            # Calls may go to a model inside of the model.
+            if module is self.model or isinstance(module, PreTrainedModel):
                 self._hooks.append(module.register_forward_hook(self._count_call, with_kwargs=True))
         return self
 
@@ -77,6 +83,8 @@ class SpikeMonitor:
         self._hooks.clear()
         for island in self._islands.values():
             island.counts = None
+        if self._execution.operated is not None:
+            self._execution.operated.dense = None
         for counts in self.sites.values():
             counts.site.node.count_spikes = False
             counts.site.node.recorder = None

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from las_sj.analysis.labels import thin
 from las_sj.models import execution_of, named_sites
 from las_sj.neurons import HGNode, ThresholdNode, WindowNode, WindowRecord
+from las_sj.neurons.precision import single
 from las_sj.neurons.record import Recorder
 
 SHOWN_SITES = 8
@@ -21,7 +21,7 @@ Seen = TypeVar("Seen")
 
 @dataclass(frozen=True)
 class Window:
-    """What some neurons of one token did in one window; tensors on the CPU.
+    """What some neurons of one token did in one window; tensors on the CPU, in single precision at least.
 
     Args:
         neurons: their indices in the last dimension, K of them.
@@ -67,15 +67,15 @@ class _Sampler:
     def _row(self, x: Tensor, neurons: list[int]) -> Tensor:
         """Some neurons of the chosen token, [N, ..., S, C] or [N, C] to [N, K]."""
         x = x if x.dim() > 2 else x.unsqueeze(1)
-        return x[..., self.token, :].reshape(len(x), -1, x.shape[-1])[:, -1, neurons].cpu()
+        return single(x[..., self.token, :].reshape(len(x), -1, x.shape[-1])[:, -1, neurons].cpu())
 
 
-def coding_nodes(model: PreTrainedModel) -> dict[str, WindowNode]:
+def coding_nodes(model: nn.Module) -> dict[str, WindowNode]:
     """The nodes of `model` that code values as spikes, by name; HG neurons, which compute, are not among them."""
     return {name: site.node for name, site in named_sites(model) if not isinstance(site.node, HGNode)}
 
 
-def choose_sites(model: PreTrainedModel, sites: Sequence[str] | None) -> list[str]:
+def choose_sites(model: nn.Module, sites: Sequence[str] | None) -> list[str]:
     """The sites to draw: those named, all ("all"), or a spread of those that feed weights (None).
 
     Raises:
@@ -99,7 +99,7 @@ def choose_sites(model: PreTrainedModel, sites: Sequence[str] | None) -> list[st
     return list(dict.fromkeys(sites))
 
 
-def threshold_nodes(model: PreTrainedModel, sites: Sequence[str]) -> dict[str, ThresholdNode]:
+def threshold_nodes(model: nn.Module, sites: Sequence[str]) -> dict[str, ThresholdNode]:
     """The nodes of some coding sites, by name.
 
     Raises:
@@ -126,7 +126,7 @@ def check_neurons(neurons: Sequence[int]) -> None:
 
 
 def sample_windows(
-    model: PreTrainedModel, batch: Mapping[str, Any], sites: Sequence[str], neurons: Sequence[int], token: int = -1
+    model: nn.Module, batch: Mapping[str, Any], sites: Sequence[str], neurons: Sequence[int], token: int = -1
 ) -> dict[str, Window]:
     """Run a temporal call and keep one window of each site: of the first sequence, the last head, the chosen token.
 
@@ -151,7 +151,7 @@ def sample_windows(
 
 
 @contextmanager
-def recorders(model: PreTrainedModel, by_site: Mapping[str, Recorder]) -> Iterator[None]:
+def recorders(model: nn.Module, by_site: Mapping[str, Recorder]) -> Iterator[None]:
     """Within this context the nodes of some sites have these recorders instead of their own."""
     nodes = coding_nodes(model)
     before = {name: nodes[name].recorder for name in by_site}

@@ -7,15 +7,13 @@ from typing import Any
 from transformers.quantizers.auto import register_quantization_config
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from las_sj.checkpoint.broken import BrokenCheckpointError
+from las_sj.checkpoint.operations_entry import check_operations
 from las_sj.config import LASConfig
 from las_sj.neurons.soundness import MOST
 
 METHOD = "las"
-FORMAT_VERSION = 2  # 1: the model was not marked with its attention implementation
-
-
-class BrokenCheckpointError(ValueError):
-    """A checkpoint of a converted model is damaged, or none that this las_sj can read; the message says what to do."""
+FORMAT_VERSION = 3  # 1: the model was not marked with its attention implementation; 2: no conversion by operations
 
 
 @register_quantization_config(METHOD)
@@ -24,7 +22,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
 
     It has what `LASConfig` has, the format version, and the ranges of HG neurons. It names the modules that stayed
     analog by request (None in format 1, which has only the patterns). For each site it has a digest of its neurons;
-    None in checkpoints that are older.
+    None in checkpoints that are older. Of a model that was converted by operations it has their populations.
 
     Raises:
         BrokenCheckpointError: the file was written by a newer version, or an entry is unknown or of a wrong kind.
@@ -37,6 +35,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         hg_ranges: dict[str, list[float]] | None = None,
         islands: list[str] | None = None,
         node_digests: dict[str, str] | None = None,
+        operations: dict[str, Any] | None = None,
         quant_method: str = METHOD,
         **settings: Any,
     ) -> None:
@@ -50,6 +49,8 @@ class LASQuantizationConfig(QuantizationConfigMixin):
             )
         _check_by_name("hg_ranges", hg_ranges, _check_range)
         _check_by_name("node_digests", node_digests, _check_digest)
+        if operations is not None:
+            check_operations(operations)
         if islands is not None and not (isinstance(islands, list) and all(isinstance(name, str) for name in islands)):
             raise BrokenCheckpointError("islands must be a list of names: the checkpoint is broken")
         unknown = sorted(settings.keys() - {field.name for field in fields(LASConfig)})
@@ -62,6 +63,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         self.hg_ranges = hg_ranges or {}
         self.islands = islands
         self.node_digests = node_digests
+        self.operations = operations
         self.settings = LASConfig.from_dict(settings)
 
     @classmethod
@@ -84,6 +86,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
             "hg_ranges": self.hg_ranges,
             "islands": self.islands,
             "node_digests": self.node_digests,
+            "operations": self.operations,
         }
 
 

@@ -8,7 +8,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from las_sj.checkpoint.entry import BrokenCheckpointError
+from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.models import named_sites
 from las_sj.neurons import HGNode, WindowNode
 from las_sj.neurons.fetching import fetched

@@ -7,13 +7,17 @@ from transformers import PreTrainedModel
 from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
-from las_sj.checkpoint.entry import FORMAT_VERSION, METHOD, BrokenCheckpointError, LASQuantizationConfig
+from las_sj.checkpoint.broken import BrokenCheckpointError
+from las_sj.checkpoint.entry import FORMAT_VERSION, METHOD, LASQuantizationConfig
 from las_sj.checkpoint.node_digests import check_node, digests_of
+from las_sj.checkpoint.operations_entry import operations_in
 from las_sj.checkpoint.placement import is_stored
 from las_sj.config import LASConfig
 from las_sj.models import Coverage, execution_of, named_sites, set_execution, swap_modules
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import NAME
+from las_sj.models.operations.attention import NAME as OPERATIONS
+from las_sj.models.operations.model import entry_of, restore
 from las_sj.models.swap import keep_coverage, stayed_analog
 from las_sj.neurons import HGNode
 
@@ -21,7 +25,8 @@ from las_sj.neurons import HGNode
 def mark(model: PreTrainedModel) -> None:
     """Have config.json name the attention implementation: transformers refuses to load the model where it is unknown,
     that is, where las_sj was not imported, and would otherwise ignore a quantisation method that it does not know."""
-    model.config.__dict__["_attn_implementation"] = NAME
+    operated = execution_of(model).operated is not None
+    model.config.__dict__["_attn_implementation"] = OPERATIONS if operated else NAME
     # Which is told when the model is saved.
     model.__dict__["hf_quantizer"] = LASQuantizer(model.config.quantization_config)
 
@@ -29,7 +34,10 @@ def mark(model: PreTrainedModel) -> None:
 def quantization_config_of(model: PreTrainedModel, config: LASConfig) -> LASQuantizationConfig:
     """The entry for config.json of a converted, calibrated model."""
     islands = [name for name, module in model.named_modules() if isinstance(module, AnalogIsland)]
-    return LASQuantizationConfig(FORMAT_VERSION, _ranges_of(model), islands, digests_of(model), **config.to_dict())
+    operations = None if execution_of(model).operated is None else entry_of(model)
+    return LASQuantizationConfig(
+        FORMAT_VERSION, _ranges_of(model), islands, digests_of(model), operations, **config.to_dict()
+    )
 
 
 def _ranges_of(model: PreTrainedModel) -> dict[str, list[float]]:
@@ -46,10 +54,13 @@ class LASQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         entry = self.quantization_config
         prefix = f"{model.base_model_prefix}."  # of names in the model that was saved, if this is the one inside of it
-        names = {name for name, _ in model.named_modules()}
-        islands = entry.settings.keep_analog if entry.islands is None else entry.islands
-        islands = [name if name in names else name.removeprefix(prefix) for name in islands]
-        swap_modules(model, entry.settings.factory(), islands, all_must_match=False)
+        if entry.operations is None:
+            names = {name for name, _ in model.named_modules()}
+            islands = entry.settings.keep_analog if entry.islands is None else entry.islands
+            islands = [name if name in names else name.removeprefix(prefix) for name in islands]
+            swap_modules(model, entry.settings.factory(), islands, all_must_match=False)
+        else:
+            restore(model, entry.settings.factory(), operations_in(model, entry.operations, prefix))
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode):
                 bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)
@@ -76,8 +87,9 @@ class LASQuantizer(HfQuantizer):
                     tensor.requires_grad_(False)
         for site_name, site in named_sites(model):
             check_node(site_name, site.node, self.quantization_config.node_digests, f"{model.base_model_prefix}.")
-        spiking = execution_of(model).coverage.spiking
-        keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))  # weights are tied by now
+        if self.quantization_config.operations is None:
+            spiking = execution_of(model).coverage.spiking
+            keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))  # weights are tied by now
         mark(model)
         set_execution(model, "temporal")
         return model

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from las_sj.checkpoint.entry import BrokenCheckpointError
+from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.checkpoint.placement import weights_of
 from las_sj.checkpoint.source import INDEX, WEIGHTS, read_json
 from las_sj.reasons import reason_of

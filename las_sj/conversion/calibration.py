@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.config import LASConfig
+from las_sj.conversion.continuation import calibrate_continuation
 from las_sj.data.batches import Batch, to_device
 from las_sj.models import Execution, execution_of, named_sites
 from las_sj.neurons.seen_values import SeenValues
@@ -91,6 +92,8 @@ def calibrate(model: nn.Module, config: LASConfig, batches: Iterable[Batch]) -> 
     count = 0
     with torch.no_grad(), Calibration(model, config):
         for batch in tqdm(batches, desc="calibrating", unit="batch", leave=False):
-            model(**to_device(batch, device))
+            batch = to_device(batch, device)
+            model(**batch)
+            calibrate_continuation(model, batch)
             count += 1
     return count

@@ -16,6 +16,7 @@ from las_sj.config import LASConfig
 from las_sj.conversion.all_or_nothing import all_or_nothing
 from las_sj.conversion.calibration import CalibrationError, calibrate
 from las_sj.conversion.calibration_data import generated_batches
+from las_sj.conversion.continuation import check_continuation, continuation_of
 from las_sj.conversion.in_single_precision import dtype_of
 from las_sj.conversion.operations import convert_operations
 from las_sj.conversion.own_config import own_config
@@ -24,6 +25,7 @@ from las_sj.data.batches import Batch, to_device
 from las_sj.models import UnsupportedModelError, named_sites, set_execution, swap_modules
 from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences
+from las_sj.models.operations.attention import keep_order_of_tokens
 from las_sj.models.registry import is_of_known_family
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -75,16 +77,23 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
     own_config(model)
     model.eval()
     first = to_device(_checked_batch(next(batches, None)), input_device(model))
+    by_operations = config.by_operations or not is_of_known_family(model)
+    if by_operations:
+        keep_order_of_tokens(model)  # of the ANN too, which is compared module by module
     probe = probe_of(first)
     expected = record_outputs(model, probe)
     _check_activations(expected)
-    if is_of_known_family(model) and not config.by_operations:
+    continuation = None
+    if not by_operations:
         swap_modules(model, config.factory(), config.keep_analog)
     else:
-        convert_operations(model, config.factory(), (probe, first))
+        continuation = continuation_of(model, probe)
+        convert_operations(model, config.factory(), (probe, first), continues=continuation is not None)
     place_neurons(model)
     try:
         check_structure(model, probe, expected)
+        if continuation is not None:
+            check_continuation(model, probe, continuation)
     except (RuntimeError, IndexError, TypeError) as error:
         if isinstance(error, StructureError) or not config.keep_analog:
             raise

@@ -1,24 +1,28 @@
 """Conversion by operations: the populations of a model are found by running it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from las_sj.conversion.continuation import find_operations
 from las_sj.conversion.in_single_precision import in_single_precision
 from las_sj.models import NeuronFactory, running
-from las_sj.models.operations.model import begin, finish
+from las_sj.models.operations.model import begin, finish, populations_of
 
 
 @torch.no_grad()
-def convert_operations(model: nn.Module, factory: NeuronFactory, calls: Iterable[dict[str, Any]]) -> None:
+def convert_operations(
+    model: nn.Module, factory: NeuronFactory, calls: Sequence[dict[str, Any]], *, continues: bool = False
+) -> None:
     """Find the operations of a model in some calls, uncoded, in both executions, and give them neurons.
 
     Args:
         model: any model.
         factory: makes the neurons.
         calls: keyword arguments of the model.
+        continues: whether the model generates from the first of them.
 
     Raises:
         UnsupportedModelError: a function that is called has no spiking form.
@@ -28,5 +32,7 @@ def convert_operations(model: nn.Module, factory: NeuronFactory, calls: Iterable
         for named in calls:
             model(**named)
         with running(model, "temporal"):
-            model(**next(iter(calls)))
+            model(**calls[0])
+        if continues:
+            find_operations(model, calls[0], lambda: sum(len(found.kinds) for _, found in populations_of(model)))
     finish(model, execution)

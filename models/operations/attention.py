@@ -78,13 +78,20 @@ def packed_attention(
 
 
 def use_native_attention(model: nn.Module) -> None:
-    """Have all models inside of one run their own eager attention, and experts in the order of their tokens."""
+    """Have all models inside of one run their own eager attention."""
     for module in model.modules():
         config = getattr(module, "config", None)
         if isinstance(config, PretrainedConfig):
             packs = isinstance(module, PreTrainedModel) and _packs(type(module))
             if packs or config._attn_implementation != PACKED:
                 config._attn_implementation_internal = PACKED if packs else NAME
+
+
+def keep_order_of_tokens(model: nn.Module) -> None:
+    """Have experts take the tokens in their order, not sorted by expert, which would lose the order of time."""
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if isinstance(config, PretrainedConfig):
             config._experts_implementation_internal = "batched_mm"
 
 

@@ -13,9 +13,11 @@ import las_sj.models.operations.rules  # noqa: F401  registers the rules
 from las_sj.models.call import Call
 from las_sj.models.execution import Execution
 from las_sj.models.inputs import source_of
+from las_sj.models.operations.one_step import OperationOfOneStep, joined, steps_in
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.registry import RULES
-from las_sj.models.operations.scope import Scope, entered
+from las_sj.models.operations.scope import FULL_NAME, Scope, entered
+from las_sj.models.operations.state import KeptState, kept_state
 from las_sj.models.operations.time_axis import TimeAxis, mark, mark_written, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
 
@@ -54,7 +56,12 @@ class Operations(TorchFunctionMode):
         name = name_of(func)
         plain = name if name in RULES else name.rstrip("_")
         known = RULES.get(plain)
+        steps = [*steps_in(args), *steps_in(kwargs.values())] if self.scope.temporal else []
         operation = Operation(self.scope, plain, func, frame)
+        if len(set(steps)) > 1:
+            return joined(operation, *args, **kwargs)
+        if steps:
+            operation = OperationOfOneStep(operation, steps[0])
         if known is None:
             raise UnsupportedModelError(f"no spiking form of {name} ({operation.where})")
         if not args and "input" in kwargs:
@@ -65,7 +72,17 @@ class Operations(TorchFunctionMode):
                 output = known.run(*args, **kwargs)
         else:
             output = known.run(operation, *args, **kwargs)
+            self._count(operation, args, kwargs, output)
         return _written(args[0], output) if in_place else output
+
+    def _count(self, operation: Operation, args: Any, kwargs: Any, output: Any) -> None:
+        """Have what needs no neurons counted, where somebody does."""
+        dense, call = self.scope.operated.dense, self.scope.execution.call
+        if dense is None or call is None:
+            return
+        share = call.live_share / operation.time_steps
+        place = (operation.module.__dict__.get(FULL_NAME, ""), operation.name)
+        dense.add(place, args, kwargs, output, operation.is_current, share)
 
 
 def name_of(func: Callable[..., Any]) -> str:
@@ -117,5 +134,6 @@ def _running(execution: Execution, call: Call, named: dict[str, Any], values: It
     rows = None if source is None else len(source)
     assert execution.operated is not None
     scope = Scope(execution, execution.operated, call.caller, rows)
-    with entered(scope), Operations(scope):
+    state = KeptState(rows, scope.time.time_steps)
+    with kept_state(execution.operated, named, state, call.caller.modules()), entered(scope), Operations(scope):
         yield

@@ -9,11 +9,11 @@ from transformers import PreTrainedModel
 
 from las_sj.models.attachment import attach, watch_ranges
 from las_sj.models.coverage import Coverage
-from las_sj.models.execution import Execution
+from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers.spiking_layer import join
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.operated import Operated
-from las_sj.models.operations.attention import use_native_attention
+from las_sj.models.operations.attention import keep_order_of_tokens, use_native_attention
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.scope import FULL_NAME, HasOperations
 from las_sj.models.registry import Family, UnsupportedModelError
@@ -34,6 +34,7 @@ def begin(model: nn.Module, factory: NeuronFactory) -> Execution:
     execution.operated = Operated(factory)
     if isinstance(model, PreTrainedModel):
         use_native_attention(model)
+        keep_order_of_tokens(model)
     attach(model, execution, _NO_FAMILY)
     for name, module in list(model.named_modules()):
         if not isinstance(module, WindowNode | Execution):
@@ -71,8 +72,12 @@ def populations_of(model: nn.Module) -> Iterator[tuple[str, Populations]]:
 
 
 def entry_of(model: nn.Module) -> dict[str, Any]:
-    """The populations of a model as plain values, for a checkpoint."""
-    return {name: populations.to_dict() for name, populations in populations_of(model)}
+    """The populations of a model, and the decisions that it takes, as plain values for a checkpoint."""
+    coverage = execution_of(model).coverage
+    return {
+        "populations": {name: populations.to_dict() for name, populations in populations_of(model)},
+        "decisions": {name: list(functions) for name, functions in coverage.decisions.items()},
+    }
 
 
 def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any]) -> None:
@@ -84,6 +89,10 @@ def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any]) 
         entry: what `entry_of` returned.
     """
     execution = begin(model, factory)
-    for name, values in entry.items():
+    assert execution.operated is not None
+    for name, values in entry["populations"].items():
         model.get_submodule(name).add_module(CHILD, Populations.from_dict(values, execution, factory))
+    for name, functions in entry["decisions"].items():
+        for function in functions:
+            execution.operated.note_decision(name, function)
     finish(model, execution)

@@ -1,7 +1,7 @@
 """What a rule is given: the neurons of an operation, and what becomes of constants and time."""
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from types import FrameType
 from typing import Any
 
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from las_sj.models.layers.products import spiking_matmul, spiking_product
 from las_sj.models.operations.place import place_of
 from las_sj.models.operations.populations import Kind, Populations
+from las_sj.models.operations.reach import Reach
 from las_sj.models.operations.scope import BOUNDARY, Scope
-from las_sj.models.operations.time_axis import TimeAxis, mark, time_axis_of
+from las_sj.models.operations.time_axis import OneStep, TimeAxis, mark, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
-from las_sj.neurons import FUNCTIONS, WindowNode
+from las_sj.neurons import FUNCTIONS, FanOut, WindowNode
 
+Finds = Callable[[], Reach] | None
 MASKED = -(2.0**14)  # exact in shares of T, so that rows that are hidden as a whole keep what they have
 
 
@@ -100,21 +102,37 @@ class Operation:
         assert isinstance(node, WindowNode)
         return node
 
-    def code(self, x: Tensor, role: str = "", feeds: str = "weights", upper_bound: float | None = None) -> Tensor:
-        """A current as spikes, in its shape."""
-        return self.pass_through(self.node(role, Kind("", feeds, upper_bound)), x)
+    def code(
+        self, x: Tensor, role: str = "", feeds: str = "weights", upper_bound: float | None = None, reach: Finds = None
+    ) -> Tensor:
+        """A current as spikes, in its shape.
+
+        Args:
+            x: the current.
+            role: of the population in the operation.
+            feeds, upper_bound: as of `Kind`.
+            reach: finds where the spikes of a window go, if anybody counts them; None: one synapse a neuron.
+        """
+        kind = Kind("", feeds, upper_bound, synapses=1 if reach is None else None, is_mac=reach is not None)
+        return self.pass_through(self.node(role, kind), x, reach)
 
     def fire(self, function: str, x: Tensor, role: str = "") -> Tensor:
         """A function of `FUNCTIONS` of a current, by HG neurons."""
-        return self.pass_through(self.node(role, Kind(function)), x)
+        return self.pass_through(self.node(role, Kind(function, native=function)), x)
 
-    def pass_through(self, node: WindowNode, x: Tensor) -> Tensor:
+    def pass_through(self, node: WindowNode, x: Tensor, reach: Finds = None) -> Tensor:
         """A current through neurons."""
         axis = self.axis(x)
+        window = self.time.window(x, axis) if self.temporal else x
+        shape = window.shape[1:] if self.temporal else window.shape
+        find = None if reach is None else partial(self._fan_out, shape, reach)
         if not self.temporal:
-            return self.current(self.populations.fire(node, x), axis)
-        window = self.populations.emit(node, self.time.window(x, axis))
-        return self.current(self.time.closed(window, axis), axis)
+            return self.current(self.populations.fire(node, window, find), axis)
+        return self.current(self.time.closed(self.populations.emit(node, window, find), axis), axis)
+
+    def _fan_out(self, shape: torch.Size, reach: Callable[[], Reach]) -> FanOut:
+        found = reach()
+        return FanOut(self.scope.execution.live_of(shape), found.synapses, found.macs)
 
     # Constants and time
 
@@ -128,7 +146,7 @@ class Operation:
         assert axis is not None, "a rule lost the time axis of a current"
         return axis
 
-    def current(self, x: Tensor, axis: TimeAxis) -> Tensor:
+    def current(self, x: Tensor, axis: TimeAxis | OneStep) -> Tensor:
         """Mark a tensor as a current."""
         return mark(x, axis)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from las_sj.models.execution import Execution
-from las_sj.models.layers.site import Site, Synapses
+from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.neurons import WindowNode
@@ -22,12 +22,20 @@ class Kind:
         feeds: what its spikes go into: "weights", "product" or "neuron".
         upper_bound: the largest magnitude that can occur, where it is known beforehand.
         epsilon: ε, of the centred values of a norm.
+        synapses: of each neuron, where all windows have the same; None: each window has its own.
+        is_mac: whether a synapse stands for a multiply-accumulate of the original.
+        additions: of currents before they come to a neuron, which the native operation of the original contains.
+        native: what the original does to the value that a neuron takes: "norm", "softmax", a function.
     """
 
     function: str = ""
     feeds: str = "neuron"
     upper_bound: float | None = None
     epsilon: float | None = None
+    synapses: int | None = 1
+    is_mac: bool = False
+    additions: int = 0
+    native: str = ""
 
 
 class Populations(SpikingLayer):
@@ -49,9 +57,13 @@ class Populations(SpikingLayer):
 
     def sites(self) -> Iterator[Site]:
         for name, kind in self.kinds.items():
-            operator = name.rsplit("_", 1)[0]
-            synapses = (Synapses(operator, 1),)
-            yield Site(name, getattr(self, name), kind.feeds, synapses, upper_bound=kind.upper_bound)
+            synapses = Synapses(self.operation_of(name), kind.synapses, kind.is_mac)
+            dense = (Dense(synapses.operator, kind.additions, native=True),) if kind.additions else ()
+            yield Site(name, getattr(self, name), kind.feeds, (synapses,), dense, kind.native, kind.upper_bound)
+
+    def operation_of(self, population: str) -> str:
+        """The name of the operation that a population belongs to: its own, but for the role."""
+        return max((name for name in self.names.values() if f"{population}_".startswith(f"{name}_")), key=len)
 
     def name_operation(self, function: str, place: str) -> str:
         """The name of an operation that is seen for the first time."""

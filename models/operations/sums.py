@@ -1,24 +1,31 @@
-"""What a temporal call of a model that is converted by operations returns: currents summed over T."""
+"""What a call of a model that is converted by operations returns: currents summed over T."""
 
 from typing import Any
 
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from las_sj.models.operations.time_axis import Timeline, time_axis_of
+from las_sj.models.operations.state import KeptState, is_state
+from las_sj.models.operations.time_axis import time_axis_of
 
 
-def summed(output: Any, time_steps: int) -> Any:
-    """The sum over T of every current in `output`; constants, and what is neither, as they are."""
+def summed(output: Any, state: KeptState) -> Any:
+    """The sum over T of every current in `output`; constants, and what is neither, as they are.
+
+    Args:
+        output: of the call.
+        state: of the call, which caches that it made are put to.
+    """
     if isinstance(output, Tensor):
-        axis = time_axis_of(output)
-        return output if axis is None else Timeline(time_steps).total(output, axis)
+        return output if time_axis_of(output) is None else state.summed(output)
+    if is_state(output):
+        return state.summed(output)
     if isinstance(output, ModelOutput):
         for key, value in output.items():
-            output[key] = summed(value, time_steps)
+            output[key] = summed(value, state)
         return output
     if type(output) in (tuple, list):
-        return type(output)(summed(item, time_steps) for item in output)
+        return type(output)(summed(item, state) for item in output)
     if type(output) is dict:
-        return {key: summed(item, time_steps) for key, item in output.items()}
+        return {key: summed(item, state) for key, item in output.items()}
     return output

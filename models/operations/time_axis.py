@@ -25,9 +25,30 @@ class TimeAxis(NamedTuple):
     outer: int = 1
 
 
-def mark(x: Tensor, axis: TimeAxis) -> Tensor:
+class OneStep(NamedTuple):
+    """In place of a `TimeAxis`: a current that is of a single time step, as of one image of a batch that was split.
+
+    Attributes:
+        axis, outer: of no meaning.
+        step: which one.
+    """
+
+    axis: int
+    outer: int
+    step: int
+
+
+def mark(x: Tensor, axis: TimeAxis | OneStep) -> Tensor:
     """Make a tensor a current that holds time there."""
     setattr(x, _MARK, axis)
+    return x
+
+
+def unmark(x: Tensor) -> Tensor:
+    """Make a tensor no current any more, nor what it is a view of."""
+    for tensor in (x, watching.base_of(x)):
+        for name in (_MARK, _WRITTEN) if tensor is not None else ():
+            vars(tensor).pop(name, None)
     return x
 
 

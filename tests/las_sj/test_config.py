@@ -20,6 +20,7 @@ BAD: dict[str, list[Any]] = {
     "headroom": [0.99, 0, -1, 1025, float("nan"), float("inf"), "1.5", None, True],
     "power_of_two_units": [1, 0, "yes"],
     "keep_analog": ["mlp", 3, None, [1], {"mlp": 1}],
+    "by_operations": [1, 0, "yes", None],
     "seed": [1.0, "0", None, True],
 }
 GOOD: dict[str, list[Any]] = {
@@ -32,6 +33,7 @@ GOOD: dict[str, list[Any]] = {
     "headroom": [1, 1024, 1.5],
     "power_of_two_units": [None, True, False],
     "keep_analog": [(), ["*mlp*"], ("lm_head",)],
+    "by_operations": [False, True],
     "seed": [0, -1, 2**40],
 }
 

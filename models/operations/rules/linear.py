@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.reach import Reach, of_convolution
 from las_sj.models.operations.registry import composite, rule
 
 
@@ -19,7 +20,8 @@ def linear(op: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = N
     if axis.axis == input.dim() - 1 and op.time_steps > 1:
         raise op.refusal("that sums over time")
     share = bias if bias is None or op.time_steps == 1 else bias / op.time_steps
-    return op.current(F.linear(op.code(input), weight, share), axis)
+    coded = op.code(input, reach=lambda: Reach(len(weight)))
+    return op.current(F.linear(coded, weight, share), axis)
 
 
 @rule("bilinear")
@@ -39,7 +41,9 @@ def convolution(
     if op.time_steps > 1 and (axis.axis != 0 or input.dim() != weight.dim()):
         raise op.refusal("without a batch first")
     share = bias if bias is None or op.time_steps == 1 else bias / op.time_steps
-    return op.current(op.function(op.code(input), weight, share, *args, **kwargs), axis)
+    rows = len(input) // op.time_steps
+    coded = op.code(input, reach=lambda: of_convolution(op.function, input[:rows], weight, args, kwargs))
+    return op.current(op.function(coded, weight, share, *args, **kwargs), axis)
 
 
 @rule("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_hfft", "fft_ihfft")
@@ -48,7 +52,8 @@ def fourier(op: Operation, input: Tensor, n: int | None = None, dim: int = -1, n
     axis = op.axis(input)
     if dim % input.dim() == axis.axis and op.time_steps > 1:
         raise op.refusal("that sums over time")
-    coded = input if input.is_complex() else op.code(input)
+    frequencies = input.shape[dim] if n is None else n
+    coded = input if input.is_complex() else op.code(input, reach=lambda: Reach(frequencies, macs=0))
     return op.current(op.function(coded, n, dim, norm), axis)
 
 

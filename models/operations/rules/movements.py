@@ -1,14 +1,15 @@
 """Functions that move dimensions of a current, or take parts of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from las_sj.models.operations.one_step import split_by_step
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.registry import composite, rule
-from las_sj.models.operations.time_axis import TimeAxis
+from las_sj.models.operations.time_axis import OneStep, TimeAxis
 
 
 @rule("transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis", "t", "T", "mT", "H", "mH", "adjoint")
@@ -52,11 +53,22 @@ def split(op: Operation, x: Tensor, sizes: Any, dim: int = 0) -> tuple[Tensor, .
     axis, dim = op.axis(x), dim % x.dim()
     if dim != axis.axis or op.time_steps == 1:
         return tuple(op.current(part, axis) for part in op.function(x, sizes, dim))
+    if not op.name.endswith("chunk") and _are_of_steps(op, x.shape[dim], sizes):
+        return split_by_step(op, x, _as_list(sizes, x.shape[dim]), dim)
     if axis.outer > 1 or not isinstance(sizes, int):
         raise op.refusal("along time")
     of_steps = sizes if op.name.endswith("chunk") else _per_step(op, sizes)
     parts = op.function(op.time.apart(x, axis).squeeze(dim), of_steps, dim + 1)
     return tuple(op.current(part.flatten(dim, dim + 1), axis) for part in parts)
+
+
+def _are_of_steps(op: Operation, length: int, sizes: Any) -> bool:
+    """Whether parts are those of single images, and not shares of the batch: they lie within one time step each."""
+    return not isinstance(sizes, int) or (length // op.time_steps) % sizes == 0
+
+
+def _as_list(sizes: Any, length: int) -> list[int]:
+    return [sizes] * (length // sizes) if isinstance(sizes, int) else [int(size) for size in sizes]
 
 
 def _per_step(op: Operation, size: int) -> int:
@@ -76,9 +88,16 @@ def unbind(op: Operation, x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Each entry along a dimension, which goes."""
     axis, dim = op.axis(x), dim % x.dim()
     if dim == axis.axis and op.time_steps > 1:
-        raise op.refusal("along time")
+        parts = split_by_step(op, x, [1] * x.shape[dim], dim)
+        return tuple(op.current(part.squeeze(dim), op.axis(part)) for part in parts)
     left = TimeAxis(axis.axis - (dim < axis.axis), axis.outer)
     return tuple(op.current(part, left) for part in x.unbind(dim))
+
+
+@composite("__iter__")
+def iterate(input: Tensor) -> Iterator[Tensor]:
+    """Each entry along the first dimension."""
+    return iter(input.unbind(0))
 
 
 @rule("select", "narrow", "index_select", "gather", "take_along_dim", "unfold_copy")
@@ -122,7 +141,15 @@ def getitem(op: Operation, x: Tensor, index: Any) -> Tensor:
     return op.current(output, followed(op, x, index))
 
 
-def _after_slices(op: Operation, x: Tensor, items: list[Any]) -> TimeAxis:
+def _one_step_of(op: Operation, chosen: range, size: int, axis: TimeAxis) -> OneStep:
+    """The only time step that chosen entries of the dimension with time belong to."""
+    steps = {place // (size // op.time_steps) for place in chosen}
+    if len(steps) != 1 or axis.outer > 1:
+        raise op.refusal("that takes part of the batch")
+    return OneStep(0, 1, steps.pop())
+
+
+def _after_slices(op: Operation, x: Tensor, items: list[Any]) -> TimeAxis | OneStep:
     """Where time is after basic indexing."""
     axis = op.axis(x)
     if Ellipsis not in items:
@@ -133,9 +160,10 @@ def _after_slices(op: Operation, x: Tensor, items: list[Any]) -> TimeAxis:
     d = new = 0
     for item in items:
         if d == axis.axis and item is not None:
-            if isinstance(item, slice) and range(*item.indices(x.shape[d])) == range(x.shape[d]):
+            chosen = range(x.shape[d])[item if isinstance(item, slice) else slice(item, item + 1 or None)]
+            if isinstance(item, slice) and chosen == range(x.shape[d]):
                 return TimeAxis(new, axis.outer)
-            raise op.refusal("that takes part of the batch")
+            return _one_step_of(op, chosen, x.shape[d], axis)
         d += item is not None
         new += item is None or isinstance(item, slice)
     raise op.refusal("without time")  # not reached: every dimension has an item
@@ -150,9 +178,7 @@ def as_strided(
     axis = op.axis(x)
     if op.time_steps == 1:
         return op.current(output, axis)
-    steps = op.time.along(x.shape, axis, x).contiguous()
-    if steps.stride() != x.stride():
-        raise op.refusal("of what does not lie in one piece of memory")
+    steps = torch.empty_strided(x.shape, x.stride()).copy_(op.time.along(x.shape, axis, x))
     found = op.time.found_in(torch.as_strided(steps, size, stride, *args, **kwargs))
     if found is None:
         raise op.refusal("that tears time steps apart")

@@ -53,14 +53,15 @@ def _over_last(op: Operation, x: Tensor, dims: int, ends: Any, epsilon: float, *
 def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *, centres: bool) -> Tensor:
     """Over the last dimension, by the kernels of `fused` where nobody watches."""
     kinds = {
-        "centred": Kind("", "product", epsilon=epsilon),
+        # A centred spike goes into the squares and into the product with the scale, which has a term for each channel.
+        "centred": Kind("", "product", epsilon=epsilon, synapses=2, additions=2 * centres, native="norm"),
         "square": Kind("square"),
         "rsqrt": Kind("rsqrt"),
-        "scale": Kind("", "product"),
+        "scale": Kind("", "product", synapses=x.shape[-1]),
         "output": Kind("", "product"),
     }
     nodes: Any = tuple(op.node(role, kind) for role, kind in kinds.items())
-    _open_by_rows(nodes, epsilon)
+    _bring_rows_into_range(nodes, epsilon)
     temporal = op.temporal
     window = (op.time.window(x, axis) if temporal else x.unsqueeze(0)).contiguous()
     gains, bias = ends
@@ -71,8 +72,8 @@ def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *
     return op.time.closed(y, axis) if temporal else y
 
 
-def _open_by_rows(nodes: Any, epsilon: float) -> None:
-    """Give new populations the gates by which a norm is as free of scale as the ANN's."""
+def _bring_rows_into_range(nodes: Any, epsilon: float) -> None:
+    """Rows of sizes that calibration has not seen are shifted by octaves, as those of `layers.norm` are."""
     centred, _, _, scale, output = nodes
     if centred.octaves is None:
         centred.octaves = CentredOctaves(scale, epsilon)

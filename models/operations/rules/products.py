@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.reach import Reach, of_einsum, of_matmul, of_operand
 from las_sj.models.operations.registry import composite, rule
 
 
@@ -13,7 +14,7 @@ from las_sj.models.operations.registry import composite, rule
 def mul(op: Operation, input: Any, other: Any) -> Tensor:
     """a·b: a constant scales the current as it is; of two currents, both are spikes."""
     if op.is_current(input) and op.is_current(other):
-        return op.product(op.code(input, "left", "product"), op.code(other, "right", "product"))
+        return _of_both(op, input, other)
     output: Tensor = input * other
     return op.current(output, op.aligned(output.dim(), (input, other)))
 
@@ -28,9 +29,19 @@ def div(op: Operation, input: Any, other: Any, *, rounding_mode: str | None = No
         return op.current(output, op.aligned(output.dim(), (input,)))
     inverse = op.fire("reciprocal", other, "reciprocal")
     if op.is_current(input):
-        return op.product(op.code(input, "left", "product"), op.code(inverse, "right", "product"))
+        return _of_both(op, input, inverse)
     output = input * op.code(inverse, "right", "product")
     return op.current(output, op.aligned(output.dim(), (inverse,)))
+
+
+def _of_both(op: Operation, a: Tensor, b: Tensor) -> Tensor:
+    """a·b of two currents."""
+
+    def reach(x: Tensor) -> Reach:
+        return of_operand(x, torch.broadcast_shapes(a.shape, b.shape).numel(), is_counted=False)
+
+    left = op.code(a, "left", "product", reach=lambda: reach(a))
+    return op.product(left, op.code(b, "right", "product", reach=lambda: reach(b)))
 
 
 @composite("__rtruediv__", "__rdiv__")
@@ -53,7 +64,7 @@ def matmul(op: Operation, input: Tensor, other: Any = None, *, mat2: Any = None,
         return _with_weights(op, a, b)
     if op.is_current(a):
         return _of_currents(op, a, b)
-    output = torch.matmul(a, op.code(b, "right"))
+    output = torch.matmul(a, op.code(b, "right", reach=lambda: of_operand(b, of_matmul(a.shape, b.shape))))
     axis = op.axis(b)
     if axis.axis == b.dim() - 2 and op.time_steps > 1:
         raise op.refusal("that sums over time")
@@ -71,18 +82,39 @@ def _with_weights(op: Operation, a: Tensor, b: Tensor) -> Tensor:
     axis = op.axis(a)
     if axis.axis == a.dim() - 1 and op.time_steps > 1:
         raise op.refusal("that sums over time")
-    output = torch.matmul(op.code(a, "left"), b)
+    output = torch.matmul(op.code(a, "left", reach=lambda: of_operand(a, of_matmul(a.shape, b.shape))), b)
     if b.dim() == 1:  # the last dimension goes
         return op.current(output, axis)
     return op.current(output, op.aligned(output.dim(), (a,)))
 
 
 def _of_currents(op: Operation, a: Tensor, b: Tensor) -> Tensor:
-    first, second = op.code(a, "left", "product"), op.code(b, "right", "product")
+    first = op.code(a, "left", "product", reach=lambda: of_operand(a, of_matmul(a.shape, b.shape)))
+    second = op.code(b, "right", "product", reach=lambda: of_operand(b, of_matmul(a.shape, b.shape), False))
     dims = max(a.dim(), b.dim())
     if op.time_steps > 1 and (min(a.dim(), b.dim()) < 3 or op.aligned(dims, (a, b)).axis >= dims - 2):
         raise op.refusal("of two currents that hold time in the rows or columns")
     return op.matrix_product(first, second)
+
+
+@composite("linalg_solve_triangular")
+def solve_triangular(
+    a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False, out: None = None
+) -> Tensor:
+    """The solution x of a·x = b, row by row, for ones on the diagonal of a lower triangle.
+
+    Raises:
+        NotImplementedError: another triangle.
+    """
+    if upper or not left or not unitriangular:
+        raise NotImplementedError(
+            "triangular solves but of lower triangles with ones on the diagonal have no spiking form"
+        )
+    b = b.expand(*a.shape[:-2], *b.shape[-2:])
+    x = b[..., :1, :] * 1.0
+    for row in range(1, a.shape[-1]):
+        x = torch.cat((x, b[..., row : row + 1, :] - a[..., row : row + 1, :row] @ x), -2)
+    return x
 
 
 @rule("einsum")
@@ -92,11 +124,17 @@ def einsum(op: Operation, equation: str, *operands: Any) -> Tensor:
     currents = [i for i, x in enumerate(tensors) if op.is_current(x)]
     axis = _axis_of_equation(op, equation, tensors, currents)
     if len(currents) == 1:
-        tensors[currents[0]] = op.code(tensors[currents[0]])
+        current, total = tensors[currents[0]], of_einsum(equation, tensors)
+        tensors[currents[0]] = op.code(current, reach=lambda: of_operand(current, total))
         return op.current(torch.einsum(equation, *tensors), axis)
     if len(currents) > 2:
         raise op.refusal("of three currents")
-    coded = [op.code(tensors[i], role, "product") for i, role in zip(currents, ("left", "right"), strict=True)]
+    total = of_einsum(equation, tensors)
+    a, b = (tensors[i] for i in currents)
+    coded = (
+        op.code(a, "left", "product", reach=lambda: of_operand(a, total)),
+        op.code(b, "right", "product", reach=lambda: of_operand(b, total, False)),
+    )
 
     def contract(a: Tensor, b: Tensor) -> Tensor:
         full = list(tensors)

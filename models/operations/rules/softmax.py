@@ -10,14 +10,15 @@ from las_sj.models.operations.operation import MASKED, Operation
 from las_sj.models.operations.populations import Kind
 from las_sj.models.operations.registry import composite, rule
 from las_sj.models.operations.time_axis import TimeAxis
-from las_sj.neurons import WindowNode, fused
+from las_sj.neurons import FanOut, WindowNode, fused
 
 # Of `layers.softmax`: exponentials, weights, reciprocals, scale and probabilities.
 _KINDS = {
-    "exp": Kind("exp"),
-    "weight": Kind("", "product", 1.0),
+    "exp": Kind("exp", additions=2, native="softmax"),
+    # A weight spike goes into the sum of its row and into the product with the row's scale.
+    "weight": Kind("", "product", 1.0, synapses=2),
     "reciprocal": Kind("reciprocal"),
-    "scale": Kind("", "product", 1.0),
+    "scale": Kind("", "product", 1.0, synapses=None),
     "probability": Kind("", "product", 1.001),
 }
 
@@ -45,7 +46,7 @@ def _probabilities(op: Operation, nodes: Any, scores: Tensor, axis: TimeAxis) ->
     output = fused.softmax(nodes, scores.unsqueeze(0), None, as_train=False) if scores.dim() < 6 else None
     if output is not None:
         return output.view(scores.shape)
-    exp, weight, reciprocal, scale, probability = (_fires(op, node) for node in nodes)
+    exp, weight, reciprocal, scale, probability = (_fires(op, node, scores.shape[-1]) for node in nodes)
     weights = weight(exp(scores - scores.amax(-1, keepdim=True)))
     result: Tensor = probability(weights * scale(reciprocal(weights.sum(-1, keepdim=True))))
     return result
@@ -56,18 +57,23 @@ def _trains(op: Operation, nodes: Any, window: Tensor) -> Tensor:
     output = fused.softmax(nodes, window, None, as_train=True) if window.dim() < 7 else None
     if output is not None:
         return output.view(window.shape)
-    exp, weight, reciprocal, scale, probability = (_emits(op, node) for node in nodes)
+    exp, weight, reciprocal, scale, probability = (_emits(op, node, window.shape[-1]) for node in nodes)
     weights = weight(exp(subtract_running_max(window.clone())))
     result: Tensor = probability(spiking_product(weights, scale(reciprocal(weights.sum(-1, keepdim=True)))))
     return result
 
 
-def _fires(op: Operation, node: WindowNode) -> Any:
-    return lambda x: op.populations.fire(node, x)
+def _fires(op: Operation, node: WindowNode, row: int) -> Any:
+    return lambda x: op.populations.fire(node, x, lambda: _fan_out(x, row))
 
 
-def _emits(op: Operation, node: WindowNode) -> Any:
-    return lambda x: op.populations.emit(node, x)
+def _emits(op: Operation, node: WindowNode, row: int) -> Any:
+    return lambda x: op.populations.emit(node, x, lambda: _fan_out(x, row))
+
+
+def _fan_out(x: Tensor, row: int) -> FanOut:
+    """The scale of a row has a synapse for each of its weights."""
+    return FanOut(synapses=row if x.shape[-1] == 1 else None)
 
 
 @composite("softmin")

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.operation import MASKED, Operation
 from las_sj.models.operations.registry import rule
 from las_sj.models.operations.time_axis import TimeAxis, mark_written, time_axis_of
+from las_sj.neurons import watching
 
 
 @rule("__setitem__")
@@ -22,7 +23,8 @@ def setitem(op: Operation, x: Tensor, index: Any, value: Any) -> None:
 @rule("copy_")
 def copy_into(op: Operation, x: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
     """The whole of a tensor."""
-    x.copy_(op.addend(source), non_blocking)
+    ready = _ready(op, x, source)
+    x.copy_(ready, non_blocking)
     if not op.is_current(source):
         return x
     return mark_written(x, op.aligned(x.dim(), [source]))
@@ -45,6 +47,8 @@ def write(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     place = _SOURCE.get(name, 0)
     key = next((key for key in ("source", "src", "values", "tensor") if key in kwargs), None)
     value = kwargs[key] if key is not None else args[place]
+    if op.is_current(value) and not op.name.endswith("_"):
+        x = x.clone()
     ready = _ready(op, x, value)
     if key is not None:
         kwargs[key] = ready
@@ -63,8 +67,9 @@ def write(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 def _ready(op: Operation, x: Tensor, value: Any) -> Any:
     """What is written; a constant that currents are written to becomes one, its share in all places."""
-    if op.is_current(value) and not op.is_current(x) and op.time_steps > 1 and x.is_floating_point():
-        x.div_(op.time_steps)
+    if op.is_current(value) and not op.is_current(x) and x.is_floating_point():
+        base = watching.base_of(x)
+        (x if base is None else base).clamp_(min=MASKED).div_(op.time_steps)
     return op.addend(value)
 
 

@@ -157,6 +157,7 @@ ALLOWED: dict[str, Function] = {
     "average pooling": lambda m, x, a, b: F.avg_pool2d(x, 2),
     "adaptive pooling": lambda m, x, a, b: F.adaptive_avg_pool2d(x, 3),
     "mean": lambda m, x, a, b: F.adaptive_avg_pool2d(x, 1),
+    "mean of a line": lambda m, x, a, b: nn.AdaptiveAvgPool1d(1)(x[:, 0]),
     "max pooling": lambda m, x, a, b: max_pooled(x),
     "fold": lambda m, x, a, b: F.fold(F.unfold(x, 3), SIZE, 3),
     "added at places": lambda m, x, a, b: x.new_zeros(STEPS, C, 6, 6).index_add_(1, torch.arange(C), x),

@@ -1,0 +1,104 @@
+"""Currents of single time steps: what a model takes out of a batch image by image, and puts together again."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.time_axis import OneStep, TimeAxis, Timeline, mark, time_axis_of
+from las_sj.neurons import WindowNode
+
+_JOINING = ("cat", "concat", "concatenate", "stack")
+
+
+class OperationOfOneStep(Operation):
+    """An operation on currents of one time step: only what is linear and keeps them apart is possible.
+
+    Args:
+        operation: as it would be with whole currents.
+        step: which one.
+    """
+
+    def __init__(self, operation: Operation, step: OneStep) -> None:
+        super().__init__(operation.scope, operation.name, operation.function, operation.frame)
+        self.step = step
+        self.time = Timeline(1)  # no tensor holds time
+
+    def pass_through(self, node: WindowNode, x: Tensor) -> Tensor:
+        """Refused: neurons take all time steps.
+
+        Raises:
+            UnsupportedModelError: always.
+        """
+        raise self.refusal("of a part of the batch")
+
+    def total(self, x: Tensor) -> Tensor:
+        """Refused: the other time steps are elsewhere.
+
+        Raises:
+            UnsupportedModelError: always.
+        """
+        raise self.refusal("that decides by a part of the batch")
+
+    def current(self, x: Tensor, axis: TimeAxis) -> Tensor:
+        """Mark a tensor as a current of this time step."""
+        return mark(x, self.step)
+
+    def share(self, constant: Any) -> Any:
+        """A constant as what one step adds."""
+        constant = super().share(constant)
+        return constant if constant is None else constant / self.scope.time.time_steps
+
+
+def steps_in(values: Any) -> Iterator[OneStep]:
+    """The time steps of currents of single ones among arguments."""
+    for value in values:
+        if isinstance(value, Tensor):
+            axis = time_axis_of(value)
+            if isinstance(axis, OneStep):
+                yield axis
+        elif isinstance(value, tuple | list):
+            yield from steps_in(value)
+
+
+def joined(op: Operation, tensors: Any, dim: int = 0, *others: Any, **kwargs: Any) -> Tensor:
+    """Parts of all time steps put together, as many of each and in the order of time.
+
+    Args:
+        op: a function that puts tensors together; others are refused.
+        tensors: of single steps.
+        dim: along which, that of time from here on.
+        others, kwargs: as the function has them.
+    """
+    if op.name not in _JOINING or others:
+        raise op.refusal("of parts of several time steps")
+    output: Tensor = op.function(tensors, dim, **kwargs)
+    sizes = [1 if op.name == "stack" else x.shape[dim] for x in tensors]
+    found = [next(steps_in([x]), OneStep(0, 1, -1)).step for x in tensors]
+    expected = torch.arange(op.time_steps).repeat_interleave(output.shape[dim] // op.time_steps)
+    if not torch.equal(torch.tensor(found).repeat_interleave(torch.tensor(sizes)), expected):
+        raise op.refusal("of parts that are not all there, or not in the order of time")
+    return mark(output, TimeAxis(dim % output.dim(), 1))
+
+
+def split_by_step(op: Operation, x: Tensor, sizes: Sequence[int], dim: int) -> tuple[Tensor, ...]:
+    """Parts along the dimension that holds time, each within one time step.
+
+    Args:
+        op: whose current is split.
+        x: it.
+        sizes: of the parts.
+        dim: that holds time.
+    """
+    if op.axis(x).outer > 1:
+        raise op.refusal("along time")
+    per_step = x.shape[dim] // op.time_steps
+    parts, start = [], 0
+    for part, size in zip(torch.split(x, list(sizes), dim), sizes, strict=True):
+        if size and start // per_step != (start + size - 1) // per_step:
+            raise op.refusal("that tears time steps apart")
+        parts.append(mark(part, OneStep(0, 1, min(start // per_step, op.time_steps - 1))))
+        start += size
+    return tuple(parts)

@@ -171,6 +171,7 @@ def test_convert_twice(snn: Model) -> None:
         lambda: gpt2(scale_attn_weights=False, use_cache=False),
     ],
 )
+@torch.no_grad()
 def test_options_that_the_family_does_not_know(build: Callable[[], PreTrainedModel]) -> None:
     """Such models are converted by operations."""
     ann = build()

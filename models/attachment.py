@@ -9,6 +9,7 @@ from las_sj.models.calls import OpensCalls
 from las_sj.models.checkpointing import FindsItsCall
 from las_sj.models.execution import EXECUTION, Execution
 from las_sj.models.foreign import ForeignModule
+from las_sj.models.hidden_option import keep_config_in_calls
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.spiking_layer import KnowsCalls, SpikingLayer, join
 from las_sj.models.reclassed import reclass
@@ -23,6 +24,7 @@ def attach(model: nn.Module, execution: Execution, family: Family) -> None:
     for mixin in {layer.config_mixin for layer in layers.values()}:
         if mixin is not None:
             reclass(model.config, mixin)
+    keep_config_in_calls(model)
     analog = {id(part) for island in model.modules() if isinstance(island, AnalogIsland) for part in island.modules()}
     for name, _, module in list(without_adapters(model)):
         if id(module) not in analog:

@@ -22,6 +22,7 @@ from las_sj.models.execution import Execution
 from las_sj.models.foreign import look_over
 from las_sj.models.full_precision import full_precision
 from las_sj.models.heads import classifies_sequences
+from las_sj.models.hidden_option import hidden_from_compilers
 from las_sj.models.inputs import (
     OF_IMAGES,
     TARGETS,
@@ -148,7 +149,7 @@ def _traced(model: OpensCalls, forward: Callable[..., Any], args: tuple[Any, ...
         )
     _check_call(model, named)
     look_over(model, model.full_name, temporal=False)
-    with full_precision(model, named):
+    with full_precision(model, named), hidden_from_compilers(model):
         return forward(model, *args, **named)
 
 

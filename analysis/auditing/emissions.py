@@ -1,7 +1,7 @@
 """Which neurons a number is a spike of, and of which time step: kept for each number, so that it may be moved.
 
-Each number has a code: `SILENT` for what no neuron emitted, which is no spike unless it is 0, `ANALOG` for what is none
-in any case, and above that one for each node, time step and threshold.
+Each number has a code. `SILENT` is for what no neuron emitted, which is no spike unless it is 0. `ANALOG` is for what
+is none in any case. Above these there is one for each node, time step and threshold.
 """
 
 import torch

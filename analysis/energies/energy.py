@@ -202,21 +202,14 @@ class EnergyReport:
         return "\n".join(lines) + "\n"
 
     def totals_table(self) -> tuple[list[str], list[list[str | float]]]:
-        """Header and rows: ratio and energies by accounting."""
-        header = [
-            "accounting",
-            "SNN / ANN",
-            "ANN µJ per token",
-            "SNN µJ per token",
-            "ANN µJ per sample",
-            "SNN µJ per sample",
-        ]
-        per = [max(self.tokens, 1), max(self.tokens, 1), max(self.samples, 1), max(self.samples, 1)]
+        """Header and rows: ratio and energies by accounting; per token where there are any."""
+        per = {"token": self.tokens, "sample": max(self.samples, 1)}
+        counts = {unit: count for unit, count in per.items() if count}
+        header = ["accounting", "SNN / ANN", *(f"{side} µJ per {unit}" for unit in counts for side in ("ANN", "SNN"))]
         rows: list[list[str | float]] = []
         for name in self.accountings:
             pair = (self.total_pj(name, "ann"), self.total_pj(name, "snn"))
-            energies = [energy * 1e-6 / count for energy, count in zip(pair * 2, per, strict=True)]
-            rows.append([name, self.ratio(name), *energies])
+            rows.append([name, self.ratio(name), *(pj * 1e-6 / count for count in counts.values() for pj in pair)])
         return header, rows
 
     def __str__(self) -> str:

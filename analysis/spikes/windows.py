@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from las_sj.analysis.labels import thin
 from las_sj.models import execution_of, named_sites
 from las_sj.neurons import HGNode, ThresholdNode, WindowNode, WindowRecord
+from las_sj.neurons.precision import single
 from las_sj.neurons.record import Recorder
 
 SHOWN_SITES = 8
@@ -20,7 +21,7 @@ Seen = TypeVar("Seen")
 
 @dataclass(frozen=True)
 class Window:
-    """What some neurons of one token did in one window; tensors on the CPU.
+    """What some neurons of one token did in one window; tensors on the CPU, in single precision at least.
 
     Args:
         neurons: their indices in the last dimension, K of them.
@@ -66,7 +67,7 @@ class _Sampler:
     def _row(self, x: Tensor, neurons: list[int]) -> Tensor:
         """Some neurons of the chosen token, [N, ..., S, C] or [N, C] to [N, K]."""
         x = x if x.dim() > 2 else x.unsqueeze(1)
-        return x[..., self.token, :].reshape(len(x), -1, x.shape[-1])[:, -1, neurons].cpu()
+        return single(x[..., self.token, :].reshape(len(x), -1, x.shape[-1])[:, -1, neurons].cpu())
 
 
 def coding_nodes(model: nn.Module) -> dict[str, WindowNode]:

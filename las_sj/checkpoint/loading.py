@@ -5,22 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoModelForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from las_sj.checkpoint.architecture import class_of
 from las_sj.checkpoint.quantizer import METHOD
 from las_sj.checkpoint.source import NEEDS_CODE, check_source
 from las_sj.checkpoint.tokenizer import has_tokenizer, load_tokenizer
 from las_sj.checkpoint.weights import check_depth, check_finite, load_weights
+from las_sj.data.modalities import ModalityError, modalities_of
 from las_sj.extras import require_extra
-from las_sj.models import UnsupportedModelError, family_of_config
+from las_sj.models import UnsupportedModelError
 from las_sj.reasons import reason_of
 
 
@@ -36,7 +36,7 @@ def load_model(
     device: str = "cpu",
     places: dict[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model with the class that its checkpoint names, and its tokenizer. Never runs remote code.
+    """Load a model of text with the class that its checkpoint names, and its tokenizer. Never runs remote code.
 
     Args:
         name: a hub name or a folder.
@@ -46,44 +46,75 @@ def load_model(
 
     Raises:
         UnsupportedModelError: the architecture cannot be converted; found before any weights are loaded.
+        ModalityError: it takes other things than text.
         OSError, ValueError: nothing that can be loaded is there.
         MissingExtraError: what reads GGUF is not installed.
     """
-    extra: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
-    model_class = _convertible_class(name, gguf_file)
-    tokenizer = load_tokenizer(name, **extra)
-    model = load_weights(model_class, name, dtype=dtype, **extra, **(places or {}))
-    if gguf_file is not None:
-        model = _without_quantisation(model)
-    return model.eval() if places else model.to(device).eval(), tokenizer
+    model_class = class_to_convert(name, gguf_file)
+    takes = modalities_of(model_class)
+    if not takes.only_text:
+        raise ModalityError(f"{name} takes {' and '.join(takes.names)}: give a model of text")
+    tokenizer = load_tokenizer(name, **_of_gguf(gguf_file))
+    return load_ann(model_class, name, gguf_file, dtype, device, places), tokenizer
 
 
-def _convertible_class(name: str, gguf_file: str | None) -> Any:
-    """The class of a model to convert, found before any weights are loaded.
+def load_ann(
+    model_class: Any,
+    name: str,
+    gguf_file: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    places: dict[str, Any] | None = None,
+    trust: bool = False,
+) -> PreTrainedModel:
+    """Load the weights of a model to convert.
+
+    Args:
+        model_class: as `class_to_convert` returns.
+        name, gguf_file, dtype, device, places: as `load_model` takes them.
+        trust: whether code that comes with the model may run.
 
     Raises:
-        UnsupportedModelError: the model cannot be converted.
+        OSError: they cannot be read, or are not all there.
     """
-    config = read_config(name, gguf_file)
-    family_of_config(config)
-    if getattr(config, "quantization_config", None) is not None and gguf_file is None:
-        method = dict(config.quantization_config).get("quant_method")
-        raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
-    model_class = _class_of(config, name) if gguf_file is None else AutoModelForCausalLM
-    if "image" in getattr(model_class, "input_modalities", ()):
-        raise UnsupportedModelError(
-            f"{name} takes images, which this command has none of: convert it in Python, with batches of its processor "
-            "(las_sj.convert)"
-        )
-    return model_class
+    options = _of_gguf(gguf_file) | (places or {})
+    model: PreTrainedModel = load_weights(model_class, name, trust=trust, dtype=dtype, **options)
+    if gguf_file is not None:
+        model = _without_quantisation(model)
+    return model.eval() if places else model.to(device).eval()
 
 
-def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
-    """The configuration of a model. Never runs remote code.
+def _of_gguf(gguf_file: str | None) -> dict[str, Any]:
+    return {} if gguf_file is None else {"gguf_file": gguf_file}
+
+
+def class_to_convert(name: str, gguf_file: str | None = None, trust: bool = False) -> Any:
+    """The class of a model to convert, found before any weights are loaded.
 
     Args:
         name: a hub name or a folder.
         gguf_file: file name within it, for GGUF checkpoints.
+        trust: whether code that comes with the model may run.
+
+    Raises:
+        UnsupportedModelError: the model cannot be converted.
+        OSError, ValueError: there is none, or its configuration is broken.
+        MissingExtraError: what reads GGUF is not installed.
+    """
+    config = read_config(name, gguf_file, trust)
+    if getattr(config, "quantization_config", None) is not None and gguf_file is None:
+        method = dict(config.quantization_config).get("quant_method")
+        raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
+    return class_of(config, name, trust) if gguf_file is None else AutoModelForCausalLM
+
+
+def read_config(name: str, gguf_file: str | None = None, trust: bool = False) -> PretrainedConfig:
+    """The configuration of a model.
+
+    Args:
+        name: a hub name or a folder.
+        gguf_file: file name within it, for GGUF checkpoints.
+        trust: whether code that comes with the model may run.
 
     Raises:
         OSError, ValueError: there is none, or it asks for more layers than there are weights.
@@ -91,10 +122,9 @@ def read_config(name: str, gguf_file: str | None = None) -> PretrainedConfig:
     """
     if gguf_file is not None:
         require_extra("gguf", "gguf", "accelerate")
-    check_source(name, gguf_file)
-    extra = {} if gguf_file is None else {"gguf_file": gguf_file}
+    check_source(name, gguf_file, trust)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False, **extra)
+        config: PretrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=trust, **_of_gguf(gguf_file))
     except Exception as error:  # whatever a broken configuration makes of transformers
         raise OSError(_no_config(name, error)) from error
     if gguf_file is None and Path(name).is_dir():
@@ -111,73 +141,58 @@ def _no_config(name: str, error: Exception) -> str:
     return f"there is no folder {name}, and no model of that name can be had from the hub: {reason}"
 
 
-def check_folder(folder: Path) -> None:
-    """Raise an OSError where a folder holds no model."""
+def check_folder(folder: Path, trust: bool = False) -> None:
+    """Raise an OSError where a folder holds no model, or one with code of its own, which is not trusted."""
     if not folder.exists():
         raise OSError(f"there is no folder {folder}: give the output of las-sj convert")
-    check_source(str(folder))
+    check_source(str(folder), trust=trust)
 
 
-def load_converted(folder: Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+def load_converted(
+    folder: Path, device: str = "cpu", trust: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Load a converted model with the class that it was saved with, and its tokenizer if it has one.
 
     Args:
         folder: what `convert` or `save_pretrained` wrote.
         device: for the weights.
+        trust: whether code that comes with the model may run.
 
     Raises:
         OSError, ValueError: the folder does not exist or holds no converted model, or a weight is broken.
     """
-    check_folder(folder)
-    config = read_config(str(folder))
+    check_folder(folder, trust)
+    config = read_config(str(folder), trust=trust)
     quantisation = getattr(config, "quantization_config", None) or {}
     method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation.quant_method
     if method != METHOD:
         raise UnsupportedModelError(
             f"the model in {folder} is not converted: give the output of las-sj convert {folder}"
         )
-    tokenizer = load_tokenizer(folder) if has_tokenizer(folder) else None
-    model = load_weights(_class_of(config, folder), folder)
+    tokenizer = load_tokenizer(folder, trust) if has_tokenizer(folder) else None
+    model = load_weights(class_of(config, folder, trust), folder, trust=trust)
     check_finite(model, folder)
     return model.to(device).eval(), tokenizer
 
 
-def load_original(folder: Path, device: str = "cpu") -> PreTrainedModel:
+def load_original(folder: Path, device: str = "cpu", trust: bool = False) -> PreTrainedModel:
     """The ANN that a converted model was made from, whose weights its folder holds.
 
     Args:
         folder: of a converted model.
         device: for the weights.
+        trust: whether code that comes with the model may run.
 
     Raises:
         OSError: the weights cannot be read, or are not all there.
     """
-    check_folder(folder)
-    config = read_config(str(folder))
+    check_folder(folder, trust)
+    config = read_config(str(folder), trust=trust)
     config.quantization_config = None
     del config.quantization_config
     config._attn_implementation = None
-    return load_weights(_class_of(config, folder), folder, of_converted=True, config=config).to(device).eval()
-
-
-def _class_of(config: PretrainedConfig, name: str | Path) -> Any:
-    """The class that config.json names; that without a head where it names none.
-
-    Raises:
-        OSError: it is no class of transformers for models of this type.
-    """
-    named = config.architectures
-    architecture = ((named if isinstance(named, list) else [named]) or [None])[0]
-    if architecture is None:
-        return AutoModel
-    known = getattr(transformers, str(architecture), None)
-    kind = getattr(known, "config_class", None)
-    if isinstance(known, type) and issubclass(known, PreTrainedModel) and kind and isinstance(config, kind):
-        return known
-    raise OSError(
-        f"config.json of {name} names {architecture!r} in architectures, which is no class of transformers for models "
-        f"of type {config.model_type!r}: name the class that was saved"
-    )
+    model_class = class_of(config, folder, trust)
+    return load_weights(model_class, folder, of_converted=True, trust=trust, config=config).to(device).eval()
 
 
 def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:

@@ -54,13 +54,14 @@ class LASQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         entry = self.quantization_config
         prefix = f"{model.base_model_prefix}."  # of names in the model that was saved, if this is the one inside of it
+        names = {name for name, _ in model.named_modules()}
+        islands = entry.settings.keep_analog if entry.islands is None else entry.islands
+        islands = [name if name in names else name.removeprefix(prefix) for name in islands]
         if entry.operations is None:
-            names = {name for name, _ in model.named_modules()}
-            islands = entry.settings.keep_analog if entry.islands is None else entry.islands
-            islands = [name if name in names else name.removeprefix(prefix) for name in islands]
             swap_modules(model, entry.settings.factory(), islands, all_must_match=False)
         else:
-            restore(model, entry.settings.factory(), operations_in(model, entry.operations, prefix))
+            operations = operations_in(model, entry.operations, prefix)
+            restore(model, entry.settings.factory(), operations, [name for name in islands if name in names])
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode):
                 bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)

@@ -18,12 +18,13 @@ LFS_POINTER = b"version https://git-lfs"
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
-def check_source(name: str, gguf_file: str | None = None) -> None:
+def check_source(name: str, gguf_file: str | None = None, trust: bool = False) -> None:
     """Make sure that a model can be read from where it is said to be, without unpickling and without code of its own.
 
     Args:
         name: a folder, or a name on the hub, of which nothing is known before it is loaded.
         gguf_file: file name within it.
+        trust: whether it may have code of its own.
 
     Raises:
         OSError: what is there is no model that can be loaded; the message says what to do.
@@ -36,12 +37,12 @@ def check_source(name: str, gguf_file: str | None = None) -> None:
     if is_file:
         raise OSError(f"{name} is a file: give the folder of a model, or its name on the hub{_gguf_hint([path])}")
     if path.is_dir() and name.strip():
-        _check_folder(path, gguf_file)
+        _check_folder(path, gguf_file, trust)
     elif not _HUB_NAME.fullmatch(name):
         raise OSError(f"there is no folder {name or repr(name)}: check the path of the model")
 
 
-def _check_folder(folder: Path, gguf_file: str | None) -> None:
+def _check_folder(folder: Path, gguf_file: str | None, trust: bool) -> None:
     if gguf_file is not None:
         _check_gguf(folder, gguf_file)
         return
@@ -53,9 +54,10 @@ def _check_folder(folder: Path, gguf_file: str | None) -> None:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise OSError(f"{folder / 'config.json'} names no model_type: give a model that transformers saved")
-    if model_type not in CONFIG_MAPPING:
-        if "auto_map" in config:
+    if model_type not in CONFIG_MAPPING and "auto_map" in config:
+        if not trust:
             raise OSError(f"{folder} {NEEDS_CODE}")
+    elif model_type not in CONFIG_MAPPING:
         raise OSError(
             f"{folder / 'config.json'} names the model_type {model_type!r}, which transformers {transformers_version} "
             "does not know: upgrade it, or give another model"
@@ -93,8 +95,8 @@ def _check_generation(file: Path) -> None:
 
 
 NEEDS_CODE = (
-    "needs Python code of its own (auto_map in config.json), which is never run: give a model that transformers knows "
-    "by itself"
+    "needs Python code of its own (auto_map in config.json), which is never run unasked: give a model that "
+    "transformers knows by itself, or --trust-remote-code where you trust its author"
 )
 
 

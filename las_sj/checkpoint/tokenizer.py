@@ -10,11 +10,12 @@ from las_sj.reasons import reason_of
 FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
-def load_tokenizer(name: str | Path, **extra: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model. Never runs remote code.
+def load_tokenizer(name: str | Path, trust: bool = False, **extra: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
 
     Args:
         name: a hub name or a folder.
+        trust: whether code that comes with the model may run.
         extra: for transformers, such as the file name of a GGUF checkpoint.
 
     Raises:
@@ -23,7 +24,7 @@ def load_tokenizer(name: str | Path, **extra: Any) -> PreTrainedTokenizerBase:
     if not extra and Path(name).is_dir() and not has_tokenizer(Path(name)):
         raise OSError(_none_in(name))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **extra)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust, **extra)
     except Exception as error:  # the readers of tokenizers raise whatever they come upon
         raise OSError(
             f"the tokenizer of {name} cannot be loaded ({reason_of(error)}): save that of the original model there "

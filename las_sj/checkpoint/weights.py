@@ -22,7 +22,13 @@ HARMLESS = re.compile(
 
 
 def load_weights(
-    model_class: Any, name: str | Path, *, new_head: bool = False, of_converted: bool = False, **options: Any
+    model_class: Any,
+    name: str | Path,
+    *,
+    new_head: bool = False,
+    of_converted: bool = False,
+    trust: bool = False,
+    **options: Any,
 ) -> Any:
     """A model with all weights of its checkpoint, which are read from safetensors or GGUF files alone.
 
@@ -31,6 +37,7 @@ def load_weights(
         name: a hub name or a folder.
         new_head: whether weights of the head may be missing, and those of another head left out.
         of_converted: whether thresholds and tables of neurons are left out, and nothing is said of what else is.
+        trust: whether code that comes with the model may run.
         options: for `from_pretrained`.
 
     Raises:
@@ -39,7 +46,7 @@ def load_weights(
     safe = {} if "gguf_file" in options else {"use_safetensors": True}
     try:
         model, info = model_class.from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **safe, **options
+            name, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=trust, **safe, **options
         )
     except SafetensorError as error:
         raise OSError(f"the weights in {name} cannot be read ({error}): download or save them again") from None

@@ -196,6 +196,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="make spikes exact in bf16, fp16 and int8 (in models of half precision)",
     )
+    group.add_argument(
+        "--by-operations", action="store_true", help="convert operation by operation, models of known families too"
+    )
     group.add_argument("--keep-analog", nargs="+", metavar="PATTERN", help="modules that stay analog")
     group.add_argument("--seed", type=int)
 

@@ -7,23 +7,27 @@ import warnings
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from las_sj.analysis import plot_raster
-from las_sj.checkpoint.loading import default_model, load_model
+from las_sj.checkpoint.loading import class_to_convert, default_model, load_ann
 from las_sj.checkpoint.model_card import model_card
 from las_sj.checkpoint.placement import input_device, places_of
+from las_sj.checkpoint.processors import load_processors
 from las_sj.checkpoint.sample import save_sample
 from las_sj.checkpoint.weights import check_finite
 from las_sj.commands.analog import analog_by_option
 from las_sj.commands.command_line import program
-from las_sj.commands.convert_data import Data, Texts, prepare_data, read_texts
+from las_sj.commands.convert_data import Data, Given, prepare_data, read_data
 from las_sj.commands.convert_request import ConvertRequest, parse_arguments
 from las_sj.commands.devices import check_device, check_limits
+from las_sj.commands.media_options import check_takes
 from las_sj.conversion.convert import convert
 from las_sj.conversion.quality import compare
-from las_sj.data.batches import to_device
+from las_sj.data.batches import shortened, to_device, without_padding
+from las_sj.data.modalities import modalities_of
 from las_sj.data.output_folder import CONVERSION, check_output, whole_folder
+from las_sj.data.processors import Processors
 from las_sj.data.text import TextBatch
 from las_sj.models import running, set_execution
 from las_sj.reports.conversion_report import ConversionReport, conversion_report
@@ -37,18 +41,23 @@ def main(argument_list: list[str] | None = None) -> None:
     request = parse_arguments(argument_list)
     check_device(request.device)
     check_output(request.output, request.overwrite, CONVERSION, request.inputs)
-    texts = read_texts(request)
+    given = read_data(request)
     with places_of(request.device_map, request.max_memory) as places:
         check_limits(request.max_memory)
-        _convert(request, texts, places)
+        _convert(request, given, places)
 
 
-def _convert(request: ConvertRequest, texts: Texts | None, places: dict[str, Any]) -> None:
-    ann, tokenizer = _load(request, places)
+def _convert(request: ConvertRequest, given: Given | None, places: dict[str, Any]) -> None:
+    model_class = class_to_convert(_name(request), request.gguf_file, request.trust)
+    takes = modalities_of(model_class)
+    check_takes(_name(request), takes, request.data_option, [] if given is None else given.examples)
+    processors = load_processors(_name(request), takes, request.trust, request.gguf_file)
+    ann = _load(request, model_class, places)
     check_finite(ann, _name(request))
-    data = prepare_data(request, texts, ann, tokenizer)
+    data = prepare_data(request, given, takes, ann, processors)
     start = time.perf_counter()
-    snn = _load(request, places)[0] if places else copy.deepcopy(ann)  # parts on other devices cannot be copied
+    # Parts on other devices cannot be copied.
+    snn = _load(request, model_class, places) if places else copy.deepcopy(ann)
     with analog_by_option(request.config.keep_analog):
         snn = convert(snn, request.config, data.calibration)
     converted = time.perf_counter()
@@ -59,12 +68,13 @@ def _convert(request: ConvertRequest, texts: Texts | None, places: dict[str, Any
     source = request.model or "the default model (GPT-2, Tiny Shakespeare)"
     settings = snn.config.quantization_config.settings
     report = conversion_report(snn, source, settings, data.source, quality, monitor, gap, seconds)
-    _write(request, snn, tokenizer, data, report)
+    _write(request, snn, processors, data, report)
     print(f"{report.summary()}\n\n{_written(request)}")
 
 
-def _load(request: ConvertRequest, places: dict[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    return load_model(_name(request), request.gguf_file, getattr(torch, request.dtype), request.device, places)
+def _load(request: ConvertRequest, model_class: Any, places: dict[str, Any]) -> PreTrainedModel:
+    dtype = getattr(torch, request.dtype)
+    return load_ann(model_class, _name(request), request.gguf_file, dtype, request.device, places, request.trust)
 
 
 def _name(request: ConvertRequest) -> str:
@@ -75,25 +85,22 @@ def _name(request: ConvertRequest) -> str:
 def executions_gap(snn: PreTrainedModel, batch: TextBatch) -> float:
     """‖temporal − accumulated‖/‖accumulated‖ of the first output for one sequence; leaves the model temporal."""
     short = _beginning(snn, batch, GAP_TOKENS)
-    mask = short.get("attention_mask", torch.ones_like(short["input_ids"])).bool()
     with running(snn, "accumulated"):
-        accumulated = snn(**short)[0]
+        accumulated = without_padding(short, snn(**short)[0])
     set_execution(snn, "temporal")
-    temporal = snn(**short)[0]
-    if accumulated.dim() == 3:
-        accumulated, temporal = accumulated[mask], temporal[mask]
+    temporal = without_padding(short, snn(**short)[0])
     return float((temporal - accumulated).norm() / accumulated.norm())
 
 
 def _beginning(snn: PreTrainedModel, batch: TextBatch, tokens: int) -> dict[str, Any]:
     """The first tokens of a batch's first sequence, where the model takes them."""
-    return {key: value[:1, :tokens] for key, value in to_device(batch, input_device(snn)).items()}
+    return shortened(to_device(batch, input_device(snn)), tokens)
 
 
 def _write(
     request: ConvertRequest,
     snn: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    processors: Processors,
     data: Data,
     report: ConversionReport,
 ) -> None:
@@ -101,7 +108,7 @@ def _write(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Attempting to save a model with offloaded modules")
             snn.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        processors.save(folder)
         save_sample(data.evaluation, folder)
         (folder / CONVERSION.report).write_text(
             json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8"
@@ -118,6 +125,6 @@ def _write(
 def _written(request: ConvertRequest) -> str:
     output = request.output
     return (
-        f"Written to {output}: config.json, model.safetensors, tokenizer, README.md, las_report.json, raster.png, …\n"
+        f"Written to {output}: config.json, model.safetensors, README.md, las_report.json, raster.png, …\n"
         f"Look at it: {program('report')} {output}   {program('inspect')} {output}"
     )

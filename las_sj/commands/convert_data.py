@@ -1,28 +1,43 @@
-"""What a conversion is calibrated and compared on: texts that were given, or what the model generates."""
+"""What a conversion is calibrated and compared on: data that were given, or generated ones."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from las_sj.checkpoint.loading import default_model
 from las_sj.commands.convert_request import ConvertRequest
 from las_sj.conversion.calibration_data import generated_batches
+from las_sj.conversion.media_batches import media_batches, model_batch
+from las_sj.data.examples import Example, evenly, split_examples
+from las_sj.data.media import read_media
+from las_sj.data.modalities import Modalities
+from las_sj.data.noise import in_words, noise_examples
+from las_sj.data.processed import QUESTION
+from las_sj.data.processors import Processors
 from las_sj.data.text import TextBatch, read_text, split_held_out, text_batches
+
+NOUNS = {"images": "images", "audio": "sounds", "pairs": "pairs"}
 
 
 @dataclass(frozen=True)
-class Texts:
+class Given:
     """What was given.
 
     Attributes:
-        calibration, evaluation: texts.
+        calibration, evaluation: texts; or images, sounds or pairs.
         source: where each comes from.
     """
 
-    calibration: str
-    evaluation: str
+    calibration: str | Sequence[Example]
+    evaluation: str | Sequence[Example]
     source: dict[str, str]
+
+    @property
+    def examples(self) -> list[Example]:
+        """Images, sounds or pairs among them."""
+        return [part for side in (self.calibration, self.evaluation) if not isinstance(side, str) for part in side]
 
 
 @dataclass(frozen=True)
@@ -39,15 +54,17 @@ class Data:
     source: dict[str, str]
 
 
-def read_texts(request: ConvertRequest) -> Texts | None:
-    """The texts of a conversion, read before the model is loaded, so that a wrong path is found at once.
+def read_data(request: ConvertRequest) -> Given | None:
+    """The data of a conversion, read before the model is loaded, so that a wrong path is found at once.
 
     Returns:
-        None where none is given, and the model has to generate its data.
+        None where none are given, and they have to be generated.
 
     Raises:
-        TextError: a file cannot be used.
+        TextError, ExampleError: a file cannot be used.
     """
+    if request.data_option not in (None, "calibration"):
+        return _read_media(request, request.data_option)
     calibration, evaluation = request.calibration, request.evaluation
     if request.model is None:
         calibration = calibration or default_model() / "calibration.txt"
@@ -56,7 +73,7 @@ def read_texts(request: ConvertRequest) -> Texts | None:
         return None
     text = read_text(calibration)
     parts = (text, read_text(evaluation)) if evaluation is not None else split_held_out(text)
-    return Texts(*parts, _sources(request))
+    return Given(*parts, _sources(request))
 
 
 def _sources(request: ConvertRequest) -> dict[str, str]:
@@ -68,29 +85,57 @@ def _sources(request: ConvertRequest) -> dict[str, str]:
     }
 
 
+def _read_media(request: ConvertRequest, kind: str) -> Given:
+    media = read_media(kind, getattr(request, kind))
+    taken = evenly(media.examples, request.samples)
+    if request.evaluation is None:
+        calibration, evaluation = split_examples(taken)
+        held_out = "others of these" if len(calibration) < len(taken) else "the last of these"
+    else:
+        others = read_media(kind, request.evaluation)
+        calibration, evaluation, held_out = taken, evenly(others.examples, request.samples), others.source
+    amounts = f"{len(calibration)} of the {NOUNS[kind]} in {media.source}", f"{len(evaluation)}, {held_out}"
+    return Given(calibration, evaluation, dict(zip(("calibration", "evaluation"), amounts, strict=True)))
+
+
 def prepare_data(
-    request: ConvertRequest, texts: Texts | None, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    request: ConvertRequest, given: Given | None, takes: Modalities, model: PreTrainedModel, processors: Processors
 ) -> Data:
-    """Batches of the texts, or of what the model generates.
+    """Batches of what was given, or of what is generated, which is said on stderr.
 
     Args:
-        request: says how many tokens, how long and how many at a time.
-        texts: as `read_texts` returns.
+        request: says how much, how long and how much at a time.
+        given: as `read_data` returns.
+        takes: what the model takes.
         model: to convert.
-        tokenizer: of the model.
+        processors: of the model.
 
     Raises:
         TextError: a text is too short, or the tokenizer is not that of the model.
-        CalibrationError: no text was given, and the model cannot generate data.
+        ExampleError: an image or a sound cannot be used.
     """
-    if texts is None:
-        seed = request.config.seed
-        source = "none given: generated by the model itself, or random tokens"
-        data = generated_batches(model, seed), generated_batches(model, seed + 1, batches=2)
-        return Data(*data, {"calibration": source, "evaluation": "likewise"})
+    if given is None:
+        print(f"no data given: {in_words(takes)} instead; give some with {takes.option}", file=sys.stderr)
+        return _generated(request, takes, model, processors)
 
-    def batches(text: str, tokens: int) -> list[TextBatch]:
-        return text_batches(model, tokenizer, text, tokens, request.window, request.batch_size)
+    def batches(data: str | Sequence[Example], tokens: int) -> list[TextBatch]:
+        if not isinstance(data, str):
+            return media_batches(model, processors, takes, data, request.batch_size)
+        found = text_batches(model, processors.tokenizer, data, tokens, request.window, request.batch_size)
+        return [model_batch(model, batch) for batch in found]
 
-    calibration = batches(texts.calibration, request.calibration_tokens)
-    return Data(calibration, batches(texts.evaluation, request.evaluation_tokens), texts.source)
+    source = dict(given.source)
+    if takes.text and any(example.text is None for example in given.examples):
+        source["calibration"] += f', each with the text "{QUESTION}"'
+    calibration = batches(given.calibration, request.calibration_tokens)
+    return Data(calibration, batches(given.evaluation, request.evaluation_tokens), source)
+
+
+def _generated(request: ConvertRequest, takes: Modalities, model: PreTrainedModel, processors: Processors) -> Data:
+    seed = request.config.seed
+    source = {"calibration": f"none given: {in_words(takes)}", "evaluation": "likewise"}
+    if takes.only_text:
+        texts = generated_batches(model, seed), generated_batches(model, seed + 1, batches=2)
+        return Data(*([model_batch(model, batch) for batch in batches] for batches in texts), source)
+    parts = split_examples(noise_examples(takes, processors, request.samples, seed))
+    return Data(*(media_batches(model, processors, takes, part, request.batch_size) for part in parts), source)

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from las_sj.checkpoint.placement import DEVICE_MAPS
-from las_sj.commands.command_line import OneLineParser, add_settings, at_least, split_settings
+from las_sj.commands.command_line import OneLineParser, add_settings, at_least, option_of, split_settings
 from las_sj.commands.devices import check_device_name
+from las_sj.commands.media_options import add_media, add_trust, one_of
 from las_sj.config import LASConfig
+
+SAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,20 @@ class ConvertRequest:
         gguf_file: within the model, for GGUF checkpoints.
         device, dtype: of the weights.
         device_map, max_memory: as `places_of` takes them.
-        calibration, evaluation: files of text; None is the model's own text, or a part of the other.
+        calibration: file of text.
+        images, audio: folders of images or sounds.
+        pairs: file of texts with an image or a sound each.
+        evaluation: file or folder of the same kind as that; None is a part of it.
+        samples: images, sounds or pairs that are taken, at most.
         calibration_tokens, evaluation_tokens: how many are taken.
         window: tokens of a sequence, at most.
         batch_size: windows of a batch.
         execution: of the comparison.
+        trust: whether code that comes with the model may run.
 
     Raises:
-        ValueError: a number is too small, there is no such device, or a text to compare on, but none to calibrate on.
+        ValueError: a number is too small, there is no such device, data of several kinds are given, or data to compare
+            on, but none to calibrate on.
     """
 
     output: Path
@@ -42,28 +51,42 @@ class ConvertRequest:
     max_memory: tuple[str, ...] = ()
     dtype: str = "float32"
     calibration: Path | None = None
+    images: Path | None = None
+    audio: Path | None = None
+    pairs: Path | None = None
     evaluation: Path | None = None
+    samples: int = SAMPLES
     calibration_tokens: int = 4096
     evaluation_tokens: int = 4096
     window: int = 256
     batch_size: int = 4
     execution: str = "accumulated"
+    trust: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_memory", tuple(self.max_memory))
         for name in ("calibration_tokens", "evaluation_tokens", "window"):
             at_least(name, getattr(self, name), 2)
-        at_least("batch_size", self.batch_size, 1)
+        for name in ("batch_size", "samples"):
+            at_least(name, getattr(self, name), 1)
         check_device_name(self.device)
         if self.model == "":
             raise ValueError("the name of the model is empty: give a hub name or a folder, or leave it out")
-        if self.evaluation is not None and self.calibration is None and self.model is not None:
-            raise ValueError("--evaluation needs --calibration too")
+        option = self.data_option
+        if self.evaluation is not None and option is None and self.model is not None:
+            raise ValueError("--evaluation needs --calibration too, or --images, --audio or --pairs")
+        if self.model is None and option not in (None, "calibration"):
+            raise ValueError(f"{option_of(option)} needs a model that takes it: name one")
+
+    @property
+    def data_option(self) -> str | None:
+        """The field that names what is calibrated on; None where the model generates it."""
+        return one_of({name: getattr(self, name) for name in ("calibration", "images", "audio", "pairs")})
 
     @property
     def inputs(self) -> list[Path]:
         """Everything that is read, as far as it lies in files that were named."""
-        files = (self.model, self.calibration, self.evaluation)
+        files = (self.model, self.calibration, self.images, self.audio, self.pairs, self.evaluation)
         return [Path(file) for file in files if file is not None]
 
 
@@ -82,6 +105,7 @@ def _parser() -> OneLineParser:
         "convert", "Turn a pre-trained transformer into a fully spike-driven network, without retraining."
     )
     parser.add_argument("model", nargs="?", help="hub name or folder; a small GPT-2 of this package if left out")
+    add_trust(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
     parser.add_argument("--gguf-file", metavar="FILE", help="GGUF file within MODEL")
@@ -101,7 +125,8 @@ def _parser() -> OneLineParser:
 def _add_data(parser: OneLineParser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument("--calibration", type=Path, metavar="FILE", help="text to calibrate on (the model's own)")
-    group.add_argument("--evaluation", type=Path, metavar="FILE", help="text to compare on (its end)")
+    add_media(group, SAMPLES)
+    group.add_argument("--evaluation", type=Path, metavar="PATH", help="the same, to compare on (a part of it)")
     group.add_argument("--calibration-tokens", type=int, metavar="N")
     group.add_argument("--evaluation-tokens", type=int, metavar="N")
     group.add_argument("--window", type=int, metavar="N", help="tokens per window (256)")

@@ -23,10 +23,16 @@ from las_sj.evaluation.errors import SourceError
 from las_sj.evaluation.journal import Journal, Processes, check_unfinished, has_finished
 from las_sj.evaluation.models import Source, load_pair
 from las_sj.evaluation.paired import Pair
-from las_sj.evaluation.registry import Task, calibration_of, needs_images, prepare
+from las_sj.evaluation.registry import Task, calibration_of, kind_of, prepare
 from las_sj.evaluation.report import EvaluationReport, RunSettings, installed_versions
 from las_sj.evaluation.result import TaskResult
 
+TASKS = {
+    "questions": "pope_random, …, and yes_no are the tasks",
+    "images": "image_classes is the task",
+    "sound": "speech is the task",
+}
+NEEDS = {"questions": "asks about them", "images": "is about them", "sound": "is about"}
 OPTIONS = {"outlier_aware": "single_threshold"}  # settings whose options have other names
 
 
@@ -100,13 +106,15 @@ def _check_folders(request: EvaluateRequest) -> None:
 
 def _check_source(request: EvaluateRequest, source: Source) -> None:
     """Raise where the model is of the wrong kind, or has settings of its own."""
-    with_images = [name for name in request.tasks if needs_images(name)]
-    if source.takes_images and len(with_images) < len(request.tasks):
-        raise SourceError(f"{source.name} takes images: pope_random, …, and yes_no are the tasks for it")
-    if source.takes_images and request.calibration is not None:
-        raise SourceError(f"{source.name} takes images, of which --calibration has none: leave it out")
-    if with_images and not source.takes_images:
-        raise SourceError(f"{source.name} takes no images, and {with_images[0]} asks about them")
+    kind, others = source.kind, [name for name in request.tasks if kind_of(name) != source.kind]
+    takes = "sound" if kind == "sound" else "images"
+    if others and kind != "text":
+        raise SourceError(f"{source.name} takes {takes}: {TASKS[kind]} for it")
+    if others:
+        wanted = "sound, which" if kind_of(others[0]) == "sound" else "images, and"
+        raise SourceError(f"{source.name} takes no {wanted} {others[0]} {NEEDS[kind_of(others[0])]}")
+    if kind != "text" and request.calibration is not None:
+        raise SourceError(f"{source.name} takes {takes}, of which --calibration has none: leave it out")
     own = source.settings
     if own is None:
         return

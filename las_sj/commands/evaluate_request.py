@@ -6,6 +6,7 @@ from typing import Any
 
 from las_sj.commands.command_line import OneLineParser, add_settings, at_least, split_settings
 from las_sj.commands.devices import check_device_name
+from las_sj.commands.media_options import add_trust
 from las_sj.config import LASConfig
 from las_sj.evaluation.models import Source
 from las_sj.evaluation.registry import Options
@@ -30,10 +31,11 @@ class EvaluateRequest:
         dtype: of a conversion; None is "float32".
         device: of the weights.
         data_dir: files of the tasks; None reads from the hub.
-        text, questions, images: files of the tasks that need them.
+        text, questions, images, audio: files and folders of the tasks that need them.
         window, stride: of texts, in tokens; a stride of None is half the window.
         calibration: file of text; None is data of the first task, or the model's own text.
         calibration_tokens: how many are taken.
+        trust: whether code that comes with the model may run.
 
     Raises:
         ValueError: a number is out of its range, a task comes twice or none at all, or a name cannot be one.
@@ -56,10 +58,12 @@ class EvaluateRequest:
     text: Path | None = None
     questions: Path | None = None
     images: Path | None = None
+    audio: Path | None = None
     window: int = 1024
     stride: int | None = None
     calibration: Path | None = None
     calibration_tokens: int = 4096
+    trust: bool = False
 
     def __post_init__(self) -> None:
         for name in ("limit", "batch_size", "window", "stride", "calibration_tokens"):
@@ -87,7 +91,8 @@ class EvaluateRequest:
     @property
     def source(self) -> Source:
         """The model, as `load_pair` takes it."""
-        return Source(self.model, self.config, self.gguf_file, self.execution, self.dtype or "float32", self.device)
+        kind = self.dtype or "float32"
+        return Source(self.model, self.config, self.gguf_file, self.execution, kind, self.device, self.trust)
 
     @property
     def options(self) -> Options:
@@ -97,6 +102,7 @@ class EvaluateRequest:
             text=self.text,
             questions=self.questions,
             images=self.images,
+            audio=self.audio,
             batch_size=self.batch_size,
             window=self.window,
             stride=self.stride,
@@ -107,14 +113,14 @@ class EvaluateRequest:
     @property
     def files(self) -> dict[str, str | None]:
         """Paths that were given, by name."""
-        names = ("gguf_file", "data_dir", "text", "questions", "images", "calibration")
+        names = ("gguf_file", "data_dir", "text", "questions", "images", "audio", "calibration")
         values = {name: getattr(self, name) for name in names}
         return {name: None if value is None else str(value) for name, value in values.items()}
 
     @property
     def inputs(self) -> list[Path]:
         """Everything that is read, as far as it lies in files that were named."""
-        files = (self.data_dir, self.text, self.questions, self.images, self.calibration)
+        files = (self.data_dir, self.text, self.questions, self.images, self.audio, self.calibration)
         return [Path(self.model), *(path for path in files if path is not None)]
 
 
@@ -145,7 +151,8 @@ def _parser() -> OneLineParser:
         required=True,
         metavar="NAMES",
         help="with commas: GLUE (SST-2, CoLA, MRPC, STS-B, QQP, MNLI, MNLI-mm, QNLI, RTE, WNLI), texts (wikitext2, "
-        "wikitext103, enwik8, text), pope_random, pope_popular, pope_adversarial, yes_no, or any task of lm-eval",
+        "wikitext103, enwik8, text), pope_random, pope_popular, pope_adversarial, yes_no, "
+        "image_classes, speech, or any task of lm-eval",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
@@ -156,6 +163,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("--gguf-file", metavar="FILE", help="GGUF file within MODEL")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="of a conversion (float32)")
     parser.add_argument("--device")
+    add_trust(parser)
     _add_data(parser)
     add_settings(parser)
     return parser
@@ -166,7 +174,8 @@ def _add_data(parser: OneLineParser) -> None:
     data.add_argument("--data-dir", type=Path, metavar="DIR", help="files of the tasks (the hub)")
     data.add_argument("--text", type=Path, metavar="FILE", help="text to predict")
     data.add_argument("--questions", type=Path, metavar="FILE", help="yes-no questions, JSON lines as in POPE")
-    data.add_argument("--images", type=Path, metavar="DIR", help="images of the questions")
+    data.add_argument("--images", type=Path, metavar="DIR", help="images of the questions, or by class")
+    data.add_argument("--audio", type=Path, metavar="DIR", help="sounds, for speech")
     data.add_argument("--window", type=int, metavar="N", help="tokens that predict the next one (1024)")
     data.add_argument("--stride", type=int, metavar="N", help="tokens that each window predicts (half of them)")
     data.add_argument(

@@ -11,10 +11,15 @@ from transformers import PreTrainedModel
 from las_sj.analysis import Network, SpikeMonitor, audit, describe_network
 from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.placement import input_device
-from las_sj.checkpoint.sample import SampleError, load_sample
+from las_sj.checkpoint.processors import load_processors
+from las_sj.checkpoint.sample import SampleError, load_sample, sample_of
 from las_sj.commands.command_line import OneLineParser, at_least
 from las_sj.commands.devices import check_device, check_device_name
+from las_sj.commands.media_options import add_trust
+from las_sj.conversion.media_batches import media_batches, model_batch
 from las_sj.data.batches import Batch, shortened, to_device
+from las_sj.data.modalities import modalities_of
+from las_sj.data.noise import noise_examples
 from las_sj.data.text import longest_sequence, tokens_known
 from las_sj.models import running, set_execution
 
@@ -27,9 +32,10 @@ class InspectRequest:
 
     Attributes:
         folder: of the model.
-        tokens: length of the sequence to count for.
+        tokens: length of the sequence of text to count for.
         format: "md" or "json".
         device: for the weights.
+        trust: whether code that comes with the model may run.
 
     Raises:
         ValueError: there are no tokens, or no such device.
@@ -39,6 +45,7 @@ class InspectRequest:
     tokens: int = 32
     format: str = "md"
     device: str = "cpu"
+    trust: bool = False
 
     def __post_init__(self) -> None:
         at_least("tokens", self.tokens, 1)
@@ -54,6 +61,7 @@ def parse_arguments(arguments: list[str] | None = None) -> InspectRequest:
     parser.add_argument("--tokens", type=int, metavar="N", help="length of the sequence to count for (32)")
     parser.add_argument("--format", choices=("md", "json"), help="printed as Markdown or JSON (md)")
     parser.add_argument("--device")
+    add_trust(parser)
     return parser.request(arguments, lambda given: InspectRequest(**given))
 
 
@@ -61,12 +69,27 @@ def main(argument_list: list[str] | None = None) -> None:
     """Count, and print."""
     request = parse_arguments(argument_list)
     check_device(request.device)
-    model, _ = load_converted(request.folder, request.device)
+    model, _ = load_converted(request.folder, request.device, request.trust)
     longest = longest_sequence(model.config)
     if longest is not None and request.tokens > longest:
         raise ValueError(f"--tokens must be at most {longest}, the longest sequence of the model")
-    network = inspect_network(model, sequence(request.folder, request.tokens, tokens_known(model)))
+    network = inspect_network(model, batch_for(model, request))
     print(json.dumps(network.to_dict(), indent=1) if request.format == "json" else network.to_markdown())
+
+
+def batch_for(model: PreTrainedModel, request: InspectRequest) -> Batch:
+    """What a model is counted for: a sequence of text, or the first of the sample kept with it, or noise."""
+    takes = modalities_of(type(model))
+    if takes.only_text and not takes.decoder:
+        return sequence(request.folder, request.tokens, tokens_known(model))
+    try:
+        return shortened(sample_of(model, request.folder)[0], request.tokens)
+    except SampleError as error:
+        print(f"{str(error).partition(': give')[0]}; counting for noise instead", file=sys.stderr)
+    if takes.only_text:
+        return model_batch(model, {"input_ids": torch.ones(1, request.tokens, dtype=torch.long)})
+    processors = load_processors(request.folder, takes, request.trust)
+    return media_batches(model, processors, takes, noise_examples(takes, processors, 1, 0), 1)[0]
 
 
 def sequence(folder: Path, tokens: int, known: int) -> Batch:

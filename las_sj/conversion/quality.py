@@ -13,8 +13,13 @@ from transformers import PreTrainedModel
 
 from las_sj.analysis import SpikeMonitor
 from las_sj.checkpoint.placement import input_device
-from las_sj.data.batches import Batch, to_device
+from las_sj.conversion.decoder_inputs import needs_decoder_inputs
+from las_sj.data.batches import Batch, mask_of, to_device
 from las_sj.data.text import is_language_model
+from las_sj.models.heads import classifies_inputs, transcribes_frames
+
+# Entries of configurations: tokens in whose place images, videos and sounds stand.
+PLACES = ("image_token_id", "image_token_index", "video_token_id", "audio_token_id", "audio_token_index")
 
 
 @dataclass
@@ -22,11 +27,12 @@ class Quality:
     """What the two models made of the same tokens.
 
     Attributes:
-        tokens: predictions (language models) or tokens (others) compared.
+        tokens: predictions (language models) or rows of the output (others) compared.
         ann_perplexity, snn_perplexity: of next-token prediction; None where the model has none.
-        kl: mean KL(ANN ‖ SNN) of the next-token distributions, nats; None likewise.
-        top1_agreement: share of positions with the same most likely token; None likewise.
+        kl: mean KL(ANN ‖ SNN) of the distributions that are predicted, nats; None where there are none.
+        top1_agreement: share of predictions with the same most likely token or class; None likewise.
         relative_error: ‖SNN − ANN‖/‖ANN‖ of the first output (logits or hidden states), padding excluded.
+        predicts: "token", or "class" of an image or a sound, or "token of a frame" of speech.
     """
 
     tokens: int
@@ -35,6 +41,7 @@ class Quality:
     kl: float | None
     top1_agreement: float | None
     relative_error: float
+    predicts: str = "token"
 
     def to_dict(self) -> dict[str, Any]:
         """The entry `quality` of las_report.json."""
@@ -46,7 +53,8 @@ class Quality:
 class _Sums:
     """Running sums over batches, fp64."""
 
-    def __init__(self) -> None:
+    def __init__(self, predicts: str | None) -> None:
+        self.predicts = predicts
         self.squared_error = self.squared_norm = self.ann_loss = self.snn_loss = self.kl = 0.0
         self.agreements = self.predictions = self.tokens = 0
 
@@ -56,28 +64,26 @@ class _Sums:
         self.squared_norm += float(ann.double().square().sum())
         self.tokens += len(ann)
 
-    def add_predictions(self, ann: Tensor, snn: Tensor, targets: Tensor) -> None:
+    def add_predictions(self, ann: Tensor, snn: Tensor, targets: Tensor | None = None) -> None:
         """Logits [N, V] of both, and the tokens that followed, [N]; fp64, since divergences near 1e-9 are real."""
         ann_log, snn_log = F.log_softmax(ann.double(), -1), F.log_softmax(snn.double(), -1)
-        self.ann_loss += float(F.nll_loss(ann_log, targets, reduction="sum"))
-        self.snn_loss += float(F.nll_loss(snn_log, targets, reduction="sum"))
+        if targets is not None:
+            self.ann_loss += float(F.nll_loss(ann_log, targets, reduction="sum"))
+            self.snn_loss += float(F.nll_loss(snn_log, targets, reduction="sum"))
         self.kl += float(F.kl_div(snn_log, ann_log, reduction="sum", log_target=True))
         self.agreements += int((ann.argmax(-1) == snn.argmax(-1)).sum())
-        self.predictions += len(targets)
+        self.predictions += len(ann)
 
     def quality(self) -> Quality:
         """Means of what was added."""
         error = math.sqrt(self.squared_error / self.squared_norm) if self.squared_norm else 0.0
         if not self.predictions:
             return Quality(self.tokens, None, None, None, None, error)
-        return Quality(
-            self.predictions,
-            math.exp(self.ann_loss / self.predictions),
-            math.exp(self.snn_loss / self.predictions),
-            self.kl / self.predictions,
-            self.agreements / self.predictions,
-            error,
-        )
+        agreeing = self.kl / self.predictions, self.agreements / self.predictions, error
+        if self.predicts not in (None, "token"):
+            return Quality(self.predictions, None, None, *agreeing, predicts=self.predicts)
+        perplexities = (math.exp(loss / self.predictions) for loss in (self.ann_loss, self.snn_loss))
+        return Quality(self.predictions, *perplexities, *agreeing)
 
 
 @torch.no_grad()
@@ -95,20 +101,41 @@ def compare(
     Returns:
         The comparison, and the spike counts of the SNN.
     """
-    sums, monitor = _Sums(), SpikeMonitor(snn)
-    predicts = is_language_model(ann)
+    predicts = predicted_by(ann)
+    sums, monitor = _Sums(predicts), SpikeMonitor(snn)
     for batch in tqdm(batches, total=total, desc="comparing", unit="batch", leave=False):
         arguments = to_device(batch, input_device(ann))
         ann_output = ann(**arguments)[0]
         with monitor:
             snn_output = snn(**arguments)[0]
-        mask = arguments.get("attention_mask")
-        if mask is None or ann_output.dim() < 3:
+        mask = mask_of(arguments, ann_output)
+        if mask is None:
             mask = torch.ones(ann_output.shape[:-1], dtype=torch.bool, device=ann_output.device)
-        mask = mask.bool()
         sums.add_outputs(ann_output[mask], snn_output[mask])
-        if predicts:
-            predicted = mask[:, :-1] & mask[:, 1:]
-            targets = arguments["input_ids"][:, 1:][predicted]
+        if predicts == "token":
+            predicted, targets = _targets(ann, arguments, mask)
             sums.add_predictions(ann_output[:, :-1][predicted], snn_output[:, :-1][predicted], targets)
+        elif predicts is not None:
+            sums.add_predictions(ann_output[mask], snn_output[mask])
     return sums.quality(), monitor
+
+
+def predicted_by(model: PreTrainedModel) -> str | None:
+    """What the outputs of a model predict, as `Quality.predicts` says it; None of one whose outputs predict nothing."""
+    if is_language_model(model) or (model.can_generate() and needs_decoder_inputs(model)):
+        return "token"
+    return "class" if classifies_inputs(model) else "token of a frame" if transcribes_frames(model) else None
+
+
+def _targets(model: PreTrainedModel, batch: Batch, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Which positions are followed by a token of the text, bool [B, S − 1], and these tokens, [N].
+
+    Places of images and sounds among the tokens are not predicted.
+    """
+    ids = batch["decoder_input_ids" if "decoder_input_ids" in batch else "input_ids"]
+    predicted = mask[:, :-1] & mask[:, 1:]
+    for name in PLACES:
+        token = getattr(model.config, name, None)
+        if isinstance(token, int):
+            predicted = predicted & (ids[:, 1:] != token)
+    return predicted, ids[:, 1:][predicted]

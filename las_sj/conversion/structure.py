@@ -215,8 +215,8 @@ class _Comparison:
         if self.time_steps is not None and axis is not None:
             time, shares = Timeline(self.time_steps), uneven_shares(self.time_steps, output).flatten()
             return time.spread(reference.to(output).view(time.total(output, axis).shape), axis, shares)
-        if self.time_steps is not None and self.is_operated and output.numel() != reference.numel():
-            return None  # a constant that was repeated for all steps
+        if self.is_operated and self.time_steps is not None:
+            return None  # a constant, though it may be repeated for all steps
         if output.numel() == reference.numel():
             whole = self.time_steps is None or output.shape[:1] != reference.shape[:1]
             return reference.to(output).clone().view(output.shape) if whole else None

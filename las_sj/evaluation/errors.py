@@ -13,6 +13,10 @@ class YesNoError(ValueError):
     """A set of yes-no questions cannot be used; the message says why."""
 
 
+class MediaTaskError(ValueError):
+    """Images or sounds cannot be scored; the message says why."""
+
+
 class ZeroShotError(ValueError):
     """A task of lm-eval cannot be run; the message says why."""
 

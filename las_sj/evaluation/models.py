@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
-from las_sj.checkpoint.loading import load_converted, load_model, load_original, read_config
+from las_sj.checkpoint.architecture import class_of
+from las_sj.checkpoint.loading import class_to_convert, load_ann, load_converted, load_original, read_config
+from las_sj.checkpoint.processors import load_processors
 from las_sj.checkpoint.quantizer import METHOD
 from las_sj.checkpoint.weights import check_finite, load_weights
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration_data import generated_batches
 from las_sj.conversion.convert import convert
 from las_sj.data.batches import Batch
+from las_sj.data.modalities import modalities_of
 from las_sj.evaluation.errors import SourceError
 from las_sj.evaluation.paired import Pair
 from las_sj.models import set_execution
@@ -32,6 +35,7 @@ class Source:
         gguf_file: within it, for GGUF checkpoints.
         execution: "accumulated" or "temporal".
         dtype, device: of the weights.
+        trust: whether code that comes with the model may run.
     """
 
     name: str
@@ -40,13 +44,14 @@ class Source:
     execution: str = "accumulated"
     dtype: str = "float32"
     device: str = "cpu"
+    trust: bool = False
 
     @property
     def settings(self) -> LASConfig | None:
         """Settings of a converted model; None where `name` is a model that is to be converted."""
         if self.gguf_file is not None and not Path(self.name, "config.json").exists():
             return None
-        found = getattr(read_config(self.name), "quantization_config", None) or {}
+        found = getattr(read_config(self.name, trust=self.trust), "quantization_config", None) or {}
         entries = found if isinstance(found, dict) else found.to_dict()
         if entries.get("quant_method") != METHOD:
             return None
@@ -58,8 +63,18 @@ class Source:
     @property
     def takes_images(self) -> bool:
         """Whether the model answers questions about images."""
-        config = read_config(self.name, self.gguf_file)
+        config = read_config(self.name, self.gguf_file, self.trust)
         return self.gguf_file is None and type(config) in AutoModelForImageTextToText._model_mapping
+
+    @property
+    def kind(self) -> str:
+        """What the model takes: "questions" about images, "images", "sound" or "text"."""
+        if self.takes_images:
+            return "questions"
+        if self.gguf_file is not None:
+            return "text"
+        takes = modalities_of(class_of(read_config(self.name, trust=self.trust), self.name, self.trust))
+        return "text" if takes.text else "images" if takes.images else "sound"
 
 
 def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list[Batch] | None]) -> Pair:
@@ -85,7 +100,15 @@ def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list
 
 
 def _load(source: Source) -> tuple[PreTrainedModel, Any]:
-    return load_model(source.name, source.gguf_file, getattr(torch, source.dtype), source.device)
+    """A model and its tokenizer, or its processors where it takes images or sound."""
+    model_class = class_to_convert(source.name, source.gguf_file, source.trust)
+    takes = modalities_of(model_class)
+    if source.kind == "text" and not takes.only_text:
+        raise SourceError(f"{source.name} takes {' and '.join(takes.names)}, for which there is no task")
+    processors = load_processors(source.name, takes, source.trust, source.gguf_file)
+    dtype = getattr(torch, source.dtype)
+    model = load_ann(model_class, source.name, source.gguf_file, dtype, source.device, trust=source.trust)
+    return model, processors.tokenizer if source.kind == "text" else processors
 
 
 def _load_with_images(source: Source) -> tuple[PreTrainedModel, Any]:
@@ -97,8 +120,10 @@ def _load_with_images(source: Source) -> tuple[PreTrainedModel, Any]:
 def _load_converted(source: Source) -> tuple[PreTrainedModel, PreTrainedModel, Any]:
     """A converted model after its original, and its tokenizer or processor."""
     folder = Path(source.name)
-    snn, tokenizer = load_converted(folder, source.device)
-    ann = load_original(folder, source.device)
+    snn, tokenizer = load_converted(folder, source.device, source.trust)
+    ann = load_original(folder, source.device, source.trust)
+    if source.kind in ("images", "sound"):
+        return ann, snn, load_processors(folder, modalities_of(type(ann)), source.trust)
     if source.takes_images:
         return ann, snn, _processor(source.name)
     if tokenizer is None:

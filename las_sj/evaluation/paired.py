@@ -21,7 +21,8 @@ class Pair:
     Attributes:
         ann: the original.
         snn: the converted model, in the execution that is to be evaluated.
-        tokenizer: of both; a processor for models that take images.
+        tokenizer: of both; a processor for models that answer questions about images, `Processors`
+            for those of images or of sound.
     """
 
     ann: PreTrainedModel

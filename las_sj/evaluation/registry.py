@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from las_sj.data.batches import Batch
-from las_sj.evaluation import classification, language, yes_no, zero_shot
+from las_sj.evaluation import classification, language, media, yes_no, zero_shot
 from las_sj.evaluation.errors import GlueError
 from las_sj.evaluation.glue import TASKS
 from las_sj.evaluation.journal import Journal
@@ -43,7 +43,9 @@ class Options:
     Attributes:
         folder: of data; None reads from the hub.
         text: file for the task "text".
-        questions, images: a file of questions and the folder of their images.
+        questions: a file of questions.
+        images: the folder of their images, or of images in folders named for their classes.
+        audio: a folder of sounds.
         batch_size: rows, windows, requests or questions.
         window, stride: of texts, in tokens; a stride of None is half the window.
         limit: rows, tokens or questions, the first ones; None for all.
@@ -54,6 +56,7 @@ class Options:
     text: Path | None = None
     questions: Path | None = None
     images: Path | None = None
+    audio: Path | None = None
     batch_size: int = 8
     window: int = 1024
     stride: int | None = None
@@ -65,7 +68,8 @@ def prepare(name: str, options: Options) -> Iterator[Task]:
     """The tasks that a name stands for.
 
     Args:
-        name: of GLUE ("SST-2"), a text ("wikitext2"), yes-no questions ("pope_random", "yes_no"), or of lm-eval.
+        name: of GLUE ("SST-2"), a text ("wikitext2"), yes-no questions ("pope_random", "yes_no"), "image_classes",
+            "speech", or of lm-eval.
         options: as above.
 
     Raises:
@@ -80,6 +84,8 @@ def prepare(name: str, options: Options) -> Iterator[Task]:
         yield _text(name, options)
     elif needs_images(name):
         yield _questions(name, options)
+    elif name in (media.CLASSES, media.SPEECH):
+        yield _media(name, options)
     else:
         for task in zero_shot.load_tasks(name, options.folder):
             yield _zero_shot(task, options)
@@ -95,6 +101,8 @@ def calibration_of(names: Sequence[str], options: Options) -> Callable[[PreTrain
         if needs_images(names[0]):
             questions = yes_no.read_questions(*_question_files(names[0], options), yes_no.CALIBRATION_ROWS)
             return [*yes_no.Batches(tokenizer, questions, options.batch_size, model.dtype)]
+        if names[0] in (media.CLASSES, media.SPEECH):
+            return [*media.calibration_files(names[0], _media_folder(names[0], options), model, tokenizer)]
         return None
 
     return batches
@@ -103,6 +111,11 @@ def calibration_of(names: Sequence[str], options: Options) -> Callable[[PreTrain
 def needs_images(name: str) -> bool:
     """Whether a task asks about images."""
     return name in POPE or name == OWN_QUESTIONS
+
+
+def kind_of(name: str) -> str:
+    """What a task is of: "questions" about images, "images", "sound" or "text"."""
+    return "questions" if needs_images(name) else {media.CLASSES: "images", media.SPEECH: "sound"}.get(name, "text")
 
 
 def _training_rows(name: str, model: PreTrainedModel, tokenizer: Any, options: Options) -> list[Batch]:
@@ -157,6 +170,28 @@ def _questions(name: str, options: Options) -> Task:
         lambda model: None,  # takes images, as the configuration said before the model was loaded
         lambda pair, journal: yes_no.evaluate_yes_no(name, pair, journal, questions, options.batch_size, options.seed),
     )
+
+
+def _media_folder(name: str, options: Options) -> Path:
+    folder, option = (options.images, "--images") if name == media.CLASSES else (options.audio, "--audio")
+    if folder is None:
+        raise UsageError(f"{name} needs {option} DIR")
+    return folder
+
+
+def _media(name: str, options: Options) -> Task:
+    folder = _media_folder(name, options)
+    examples = media.read_files(name, folder, options.limit)
+
+    def classes(pair: Pair, journal: Journal) -> TaskResult:
+        return media.evaluate_classes(pair, journal, examples, folder, options.batch_size, options.seed)
+
+    def speech(pair: Pair, journal: Journal) -> TaskResult:
+        return media.evaluate_speech(pair, journal, examples, folder, options.seed)
+
+    if name == media.CLASSES:
+        return Task(name, media.check_classifier, classes)
+    return Task(name, media.check_speech, speech)
 
 
 def _zero_shot(task: Any, options: Options) -> Task:

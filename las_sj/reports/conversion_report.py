@@ -15,6 +15,7 @@ from las_sj.conversion.quality import Quality
 from las_sj.models import Coverage, execution_of
 from las_sj.reports.site_report import SiteReport, site_report
 
+KINDS = {"token": "next-token", "class": "class", "token of a frame": "frame"}
 SITE_COLUMNS = ("site", "feeds", "spikes per neuron", "thresholds or function", "outside")
 
 
@@ -162,12 +163,17 @@ def conversion_report(
 
 def _quality_rows(quality: Quality) -> list[tuple[str, str]]:
     ann, snn, kl, agreement = quality.ann_perplexity, quality.snn_perplexity, quality.kl, quality.top1_agreement
-    if ann is None or snn is None or kl is None or agreement is None:
+    if kl is None or agreement is None:
         return [("relative error of the output", f"{quality.relative_error:.2e}")]
-    return [
-        ("perplexity, ANN", f"{ann:.4f}"),
-        ("perplexity, SNN", f"{snn:.4f} ({100 * (snn / ann - 1):+.4f} %)"),
-        ("mean KL(ANN ‖ SNN) of next-token distributions", f"{kl:.2e} nats"),
-        ("same most likely token", f"{100 * agreement:.2f} %"),
+    rows = [
+        (f"mean KL(ANN ‖ SNN) of {KINDS[quality.predicts]} distributions", f"{kl:.2e} nats"),
+        (f"same most likely {quality.predicts}", f"{100 * agreement:.2f} %"),
         ("relative error of the logits", f"{quality.relative_error:.2e}"),
     ]
+    if ann is None or snn is None:
+        return rows
+    perplexities = [
+        ("perplexity, ANN", f"{ann:.4f}"),
+        ("perplexity, SNN", f"{snn:.4f} ({100 * (snn / ann - 1):+.4f} %)"),
+    ]
+    return perplexities + rows

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.conversion.structure import bypassed_coding
-from las_sj.data.batches import Batch, to_device
+from las_sj.data.batches import Batch, to_device, without_padding
 from las_sj.models import Site, named_sites, running
 
 MOST_BITS = 24
@@ -97,8 +97,7 @@ def _quantised_error(model: PreTrainedModel, batches: list[Batch], exact: list[T
 def _outputs(model: PreTrainedModel, batches: list[Batch]) -> list[Tensor]:
     outputs = []
     for batch in batches:
-        output, mask = model(**batch)[0], batch.get("attention_mask")
-        outputs.append(output[mask.bool()] if mask is not None and output.dim() == 3 else output)
+        outputs.append(without_padding(batch, model(**batch)[0]))
     return outputs
 
 

@@ -51,6 +51,14 @@ class ModelReport:
         """What the model is."""
         return f"{self.conversion.get('model', self.folder)} as a spiking network"
 
+    @property
+    def amount(self) -> str:
+        """How much was run: tokens of sequences, or images and sounds, which have none."""
+        tokens, samples = self.monitor.tokens, self.monitor.samples
+        kind = "sequence" if tokens else "sample"
+        count = f"{samples} {kind}{'' if samples == 1 else 's'}"
+        return f"{tokens:,} tokens in {count}" if tokens else count
+
     def sites(self) -> list[dict[str, Any]]:
         """Counts of each population."""
         return [
@@ -91,7 +99,7 @@ class ModelReport:
         ratios = ", ".join(f"{name} {self.energy.ratio(name):.3f}" for name in self.energy.accountings)
         verdict = "yes" if self.audit.fully_spike_driven else f"no, {self.audit.analog_products:,} analog products"
         return (
-            f"{self.monitor.tokens:,} tokens, {self.monitor.spikes_per_neuron:.3f} spikes per neuron\n"
+            f"{self.amount}, {self.monitor.spikes_per_neuron:.3f} spikes per neuron\n"
             f"Energy, SNN / ANN: {ratios}\nFully spike-driven: {verdict}"
         )
 
@@ -118,7 +126,7 @@ class ModelReport:
     def summary_table(self) -> Table:
         """The figures that people ask for first."""
         architecture = self.conversion.get("architecture", type(self.monitor.model).__name__)
-        data = f"{self.source}: {self.monitor.tokens:,} tokens in {self.monitor.samples} sequences"
+        data = f"{self.source}: {self.amount}"
         rows = [
             ("architecture", str(architecture)),
             ("data of this report", data),
@@ -167,6 +175,9 @@ def quality_rows(quality: dict[str, Any] | None) -> list[tuple[str, str]]:
     if quality["ann"]["perplexity"] is not None:
         rows.insert(0, ("perplexity, SNN (conversion)", f"{quality['snn']['perplexity']:.4f}"))
         rows.insert(0, ("perplexity, ANN (conversion)", f"{quality['ann']['perplexity']:.4f}"))
+    elif quality.get("top1_agreement") is not None:
+        name = f"same most likely {quality.get('predicts', 'token')} (conversion)"
+        rows.insert(0, (name, f"{100 * quality['top1_agreement']:.2f} %"))
     return rows
 
 

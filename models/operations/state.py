@@ -63,7 +63,7 @@ class KeptState:
         return mapped(value, self._repeat, [])
 
     def take_attribute(self, module: nn.Module, name: str) -> None:
-        """The same with what a module holds as an attribute."""
+        """Take over what a module holds as an attribute, likewise."""
         value = vars(module).get(name)
         self._places.append((vars(module), name, value))
         vars(module)[name] = self.taken(value)

@@ -1,5 +1,6 @@
 """torch.compile and torch.export of converted models: accumulated calls are one graph, of operators of las_sj."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 import torch
 from tiny_models import EXECUTIONS, MODELS, Model, convert_tiny, llama, padding_mask, relative_error, run, token_ids
 from torch import nn
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
@@ -43,6 +45,24 @@ def test_one_graph_for_all_lengths(name: str) -> None:
             torch.compiler.set_stance("fail_on_recompile")
         inputs = {"input_ids": token_ids(3, length), "attention_mask": padding_mask("right", length)}
         assert torch.equal(call(**inputs)[0], snn(**inputs)[0])
+
+
+@torch.no_grad()
+def test_logits_are_capped_once(tmp_path: Path) -> None:
+    """By the spiking readout, and not by modelling code: compilers read its option outside of any call."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16, "head_dim": 8, "vocab_size": 100}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "initializer_range": 0.5}
+    snn = convert_tiny(Gemma2ForCausalLM(Gemma2Config(**sizes, **heads)).eval())
+    las_sj.set_execution(snn, "accumulated")
+    inputs = {"input_ids": token_ids(2, 6), "use_cache": False}
+    expected = snn(**inputs)[0]
+    program = torch.export.export(copy.deepcopy(snn), (), inputs)
+    assert torch.equal(program.module()(**inputs)[0], expected)
+    snn.save_pretrained(tmp_path)
+    loaded = type(snn).from_pretrained(tmp_path)
+    assert loaded.config.final_logit_softcapping == 30.0
+    las_sj.set_execution(loaded, "accumulated")
+    assert torch.equal(compiled(loaded)(**inputs)[0], expected)
 
 
 @torch.no_grad()

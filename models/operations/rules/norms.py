@@ -61,9 +61,13 @@ def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *
         "output": Kind("", "product"),
     }
     nodes: Any = tuple(op.node(role, kind) for role, kind in kinds.items())
+<<<<<<< HEAD
     if nodes[0].octaves is None:
         nodes[0].octaves = CentredOctaves(nodes[3], epsilon)
         nodes[3].octaves = nodes[4].octaves = RowOctaves()
+=======
+    _bring_rows_into_range(nodes, epsilon)
+>>>>>>> helper19-A
     temporal = op.temporal
     window = (op.time.window(x, axis) if temporal else x.unsqueeze(0)).contiguous()
     gains, bias = ends

@@ -35,7 +35,7 @@ def window(model: Model, site: str) -> tuple[Tensor, Tensor]:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def hook(module: nn.Module, args: Any, train: Tensor) -> None:
-        seen.append((args[0].sum(0), train))
+        seen.append((args[0].float().sum(0), train.float()))
 
     handle = model.get_submodule(site).register_forward_hook(hook)
     run(model, "temporal", **BATCH)
@@ -76,6 +76,15 @@ def levels(axis: Axes) -> dict[int, int]:
     """The level written at each step."""
     annotations = [text for text in axis.texts if isinstance(text, Annotation)]
     return {round(text.xy[0]): int(re.fullmatch(r"j=(\d+)", text.get_text())[1]) for text in annotations}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_drawn_in_single(dtype: torch.dtype) -> None:
+    model = convert_tiny(MODELS["gpt2"]().to(dtype))
+    v, train = window(model, SITE)
+    for axis, neuron in zip(panels(plot_membrane(model, BATCH, SITE, NEURONS)), NEURONS, strict=True):
+        potential = float(v[0, -1, neuron]) - np.concatenate([[0], train[:, 0, -1, neuron].numpy().cumsum()])
+        np.testing.assert_allclose(membrane(axis), potential, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def operations_in(model: nn.Module, entry: Mapping[str, Any], prefix: str) -> di
     for name in entry["populations"]:
         if name not in known:
             raise BrokenCheckpointError(
-                f"config.json has neurons of operations in {name}, which {type(model).__name__} has not: load the "
-                "class that was saved, or convert the model again"
+                f"config.json has neurons of operations in {name}, which {type(model).__name__} has not: "
+                "load the class that was saved, or convert the model again"
             )
     return {part: entry[part] for part in _PARTS}
 

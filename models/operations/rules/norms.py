@@ -61,13 +61,7 @@ def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *
         "output": Kind("", "product"),
     }
     nodes: Any = tuple(op.node(role, kind) for role, kind in kinds.items())
-<<<<<<< HEAD
-    if nodes[0].octaves is None:
-        nodes[0].octaves = CentredOctaves(nodes[3], epsilon)
-        nodes[3].octaves = nodes[4].octaves = RowOctaves()
-=======
     _bring_rows_into_range(nodes, epsilon)
->>>>>>> helper19-A
     temporal = op.temporal
     window = (op.time.window(x, axis) if temporal else x.unsqueeze(0)).contiguous()
     gains, bias = ends
@@ -76,6 +70,14 @@ def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *
         y = _each_population(op, nodes, window, ends, epsilon, centres=centres)
         y = y if temporal else y.squeeze(0)
     return op.time.closed(y, axis) if temporal else y
+
+
+def _bring_rows_into_range(nodes: Any, epsilon: float) -> None:
+    """Rows of sizes that calibration has not seen are shifted by octaves, as those of `layers.norm` are."""
+    centred, _, _, scale, output = nodes
+    if centred.octaves is None:
+        centred.octaves = CentredOctaves(scale, epsilon)
+        scale.octaves = output.octaves = RowOctaves()
 
 
 def _each_population(op: Operation, nodes: Any, x_seq: Tensor, ends: Any, epsilon: float, *, centres: bool) -> Tensor:

@@ -97,6 +97,26 @@ def _of_currents(op: Operation, a: Tensor, b: Tensor) -> Tensor:
     return op.matrix_product(first, second)
 
 
+@composite("linalg_solve_triangular")
+def solve_triangular(
+    a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False, out: None = None
+) -> Tensor:
+    """The solution x of a·x = b, row by row, for ones on the diagonal of a lower triangle.
+
+    Raises:
+        NotImplementedError: another triangle.
+    """
+    if upper or not left or not unitriangular:
+        raise NotImplementedError(
+            "triangular solves but of lower triangles with ones on the diagonal have no spiking form"
+        )
+    b = b.expand(*a.shape[:-2], *b.shape[-2:])
+    x = b[..., :1, :] * 1.0
+    for row in range(1, a.shape[-1]):
+        x = torch.cat((x, b[..., row : row + 1, :] - a[..., row : row + 1, :row] @ x), -2)
+    return x
+
+
 @rule("einsum")
 def einsum(op: Operation, equation: str, *operands: Any) -> Tensor:
     """Any sum of products of one current with constants, or of two currents with constants."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
@@ -50,6 +50,13 @@ class LASQuantizer(HfQuantizer):
 
     requires_calibration = True
     quantization_config: LASQuantizationConfig
+
+    def update_attn_implementation(self, config: PretrainedConfig) -> PretrainedConfig:
+        """What transformers calls before it makes an empty model: that looks its attention modules up by the name of
+        an implementation that its file knows, where las_sj's runs in its place."""
+        if self.quantization_config.operations is not None:
+            config._attn_implementation = "eager"
+        return config
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         entry = self.quantization_config

@@ -21,8 +21,9 @@ from las_sj.conversion.in_single_precision import dtype_of
 from las_sj.conversion.operations import convert_operations
 from las_sj.conversion.own_config import own_config
 from las_sj.conversion.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
+from las_sj.conversion.verdict import keep_verdict
 from las_sj.data.batches import Batch, to_device
-from las_sj.models import UnsupportedModelError, named_sites, set_execution, swap_modules
+from las_sj.models import UnsupportedModelError, execution_of, named_sites, set_execution, swap_modules
 from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences
 from las_sj.models.operations.attention import keep_order_of_tokens
@@ -110,6 +111,8 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
             f"uses what lies inside: name the whole part, or single layers of it ({str(error).splitlines()[0]})"
         ) from error
     calibrate(model, config, chain([first], batches))
+    if execution_of(model).operated is not None:
+        keep_verdict(model, first)
     if isinstance(model, PreTrainedModel):
         for name in _OF_QUANTISERS:
             vars(model).pop(name, None)

@@ -15,10 +15,6 @@ HELD_OUT = 5  # every fifth example is kept to compare on
 T = TypeVar("T")
 
 
-class ExampleError(ValueError):
-    """Images, sounds or pairs cannot be used; the message says why."""
-
-
 @dataclass(frozen=True)
 class Example:
     """One input of a model, read when it is needed: pictures are large.

@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from las_sj.data.examples import ExampleError
+from las_sj.data.example_error import ExampleError
 from las_sj.reasons import reason_of
 
 if TYPE_CHECKING:

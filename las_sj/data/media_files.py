@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from las_sj.data.examples import ExampleError
+from las_sj.data.example_error import ExampleError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3")

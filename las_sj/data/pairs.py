@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from las_sj.data.examples import Example, ExampleError
+from las_sj.data.example_error import ExampleError
+from las_sj.data.examples import Example
 from las_sj.data.text import read_lines, why
 
 FORM = '{"text": "…", "image": "FILE"}, or "audio" in place of "image"'

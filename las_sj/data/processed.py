@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from las_sj.data.examples import Example, ExampleError
+from las_sj.data.example_error import ExampleError
+from las_sj.data.examples import Example
 from las_sj.data.images import read_image
 from las_sj.data.modalities import Modalities
 from las_sj.data.processors import Processors

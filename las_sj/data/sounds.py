@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from las_sj.data.examples import ExampleError
+from las_sj.data.example_error import ExampleError
 from las_sj.extras import MissingExtraError, require_extra
 from las_sj.reasons import reason_of
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -79,11 +80,13 @@ def populations_of(model: nn.Module) -> Iterator[tuple[str, Populations]]:
 
 
 def entry_of(model: nn.Module) -> dict[str, Any]:
-    """The populations of a model, and the decisions that it takes, as plain values for a checkpoint."""
+    """The populations of a model, its decisions and what an audit has found, as plain values for a checkpoint."""
     coverage = execution_of(model).coverage
+    analog = coverage.analog_operations
     return {
         "populations": {name: populations.to_dict() for name, populations in populations_of(model)},
         "decisions": {name: list(functions) for name, functions in coverage.decisions.items()},
+        "analog": None if analog is None else {name: list(functions) for name, functions in analog.items()},
     }
 
 
@@ -103,4 +106,7 @@ def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any], 
     for name, functions in entry["decisions"].items():
         for function in functions:
             execution.operated.note_decision(name, function)
-    finish(model, execution)
+    coverage, analog = finish(model, execution), entry["analog"]
+    if analog is not None:
+        named = {name: tuple(functions) for name, functions in analog.items()}
+        keep_coverage(model, replace(coverage, analog_operations=named))

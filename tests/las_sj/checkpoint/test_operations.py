@@ -114,29 +114,31 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-MLP = "transformer.h.0.mlp"
+LAYER = "transformer.h.0.mlp.dense_h_to_4h"
 
 
 def test_operations_of_another_model(folder: Path) -> None:
-    edit(folder, lambda entry: entry["populations"].update({"transformer.h.7.mlp": entry["populations"][MLP]}))
-    with pytest.raises(ValueError, match=r"operations in transformer\.h\.7\.mlp, which FalconForCausalLM has not"):
+    edit(folder, lambda entry: entry["populations"].update({"transformer.h.7": entry["populations"][LAYER]}))
+    with pytest.raises(ValueError, match=r"operations in transformer\.h\.7, which FalconForCausalLM has not"):
         AutoModelForCausalLM.from_pretrained(folder)
 
 
 def test_neurons_that_were_not_saved(folder: Path) -> None:
     def add(entry: dict[str, Any]) -> None:
-        populations = entry["populations"][MLP]
+        populations = entry["populations"][LAYER]
         name, kind = next((name, kind) for name, kind in populations["kinds"].items() if not kind["function"])
         populations["kinds"][f"{name}_more"] = kind
 
     edit(folder, add)
-    with pytest.raises(ValueError, match=r"mlp\.spiking\.\w+_more\.\w+ is missing from the checkpoint or broken"):
+    with pytest.raises(
+        ValueError, match=r"dense_h_to_4h\.spiking\.\w+_more\.\w+ is missing from the checkpoint or broken"
+    ):
         AutoModelForCausalLM.from_pretrained(folder)
 
 
 def test_operations_that_are_gone(folder: Path) -> None:
     """Their weights would be lost, and the model could not run."""
-    edit(folder, lambda entry: entry["populations"].pop(MLP))
+    edit(folder, lambda entry: entry["populations"].pop(LAYER))
     model = AutoModelForCausalLM.from_pretrained(folder)
     with pytest.raises(RuntimeError, match=r"was not run when the model was converted"):
         generate(model)
@@ -148,11 +150,11 @@ def test_operations_that_are_gone(folder: Path) -> None:
         ((), [], "operations must be named"),
         ((), {"populations": {}}, "operations must have populations and decisions"),
         (("populations",), 3, "populations must be named"),
-        (("populations", MLP), None, rf"the populations of {MLP} must be named"),
-        (("populations", MLP), {"names": {}}, "must have names and kinds"),
-        (("populations", MLP, "names"), {"gelu": "gelu_1"}, "name an operation 'gelu_1'"),
-        (("populations", MLP, "names"), {"gelu@f:1": "a.b"}, "name an operation 'a.b'"),
-        (("populations", MLP, "kinds"), {"exp_1": {}}, "have neurons 'exp_1' that belong to no operation"),
+        (("populations", LAYER), None, rf"the populations of {LAYER} must be named"),
+        (("populations", LAYER), {"names": {}}, "must have names and kinds"),
+        (("populations", LAYER, "names"), {"gelu": "gelu_1"}, "name an operation 'gelu_1'"),
+        (("populations", LAYER, "names"), {"gelu@f:1": "a.b"}, "name an operation 'a.b'"),
+        (("populations", LAYER, "kinds"), {"exp_1": {}}, "have neurons 'exp_1' that belong to no operation"),
         (("decisions",), {"": "topk"}, "the decisions of  must be names of functions"),
     ],
 )
@@ -182,9 +184,9 @@ def test_broken_entries(path: tuple[str, ...], value: Any, message: str) -> None
 )
 def test_broken_neurons(setting: str, value: Any) -> None:
     entry = copy.deepcopy(entry_of(spiking("falcon")))
-    name, kind = next(iter(entry["populations"][MLP]["kinds"].items()))
+    name, kind = next(iter(entry["populations"][LAYER]["kinds"].items()))
     kind[setting] = value
-    with pytest.raises(ValueError, match=rf"{name}, of the populations of {MLP}, has {setting}"):
+    with pytest.raises(ValueError, match=rf"{name}, of the populations of {LAYER}, has {setting}"):
         check_operations(entry)
     del kind[setting]
     with pytest.raises(ValueError, match="must have additions, epsilon, feeds, function, is_mac"):

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from tiny_media import save_pictures, save_sounds, write_pairs
 
-from las_sj.data.examples import Example, ExampleError, evenly, split_examples
+from las_sj.data.example_error import ExampleError
+from las_sj.data.examples import Example, evenly, split_examples
 from las_sj.data.images import read_image
 from las_sj.data.media import read_media
 from las_sj.data.pairs import read_pairs

@@ -7,7 +7,7 @@ import pytest
 from scipy.io import wavfile
 from tiny_media import tone, write_wav
 
-from las_sj.data.examples import ExampleError
+from las_sj.data.example_error import ExampleError
 from las_sj.data.sounds import Sound, read_sound
 
 

@@ -47,17 +47,19 @@ class AlwaysHidden:
 
 def keep_config_in_calls(model: nn.Module) -> None:
     """Keep a config of a model that compilers read in the place of its own, whose hidden options they would see."""
-    if hidden_options(type(model.config)):
-        model.__dict__[CONFIG_IN_CALLS] = config_in_calls(model.config)
+    config = getattr(model, "config", None)
+    if hidden_options(type(config)):
+        model.__dict__[CONFIG_IN_CALLS] = config_in_calls(config)
 
 
 @contextmanager
 def hidden_from_compilers(model: nn.Module) -> Iterator[None]:
     """Within this context, which compilers write down, a model has the config that it has in a call."""
-    own, in_calls = model.config, model.__dict__.get(CONFIG_IN_CALLS)
+    in_calls = model.__dict__.get(CONFIG_IN_CALLS)
     if in_calls is None:
         yield
         return
+    own = model.config
     model.config = in_calls
     try:
         yield

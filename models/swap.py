@@ -182,6 +182,12 @@ def _is_readout(model: PreTrainedModel, family: Family, name: str, module: nn.Mo
     return is_head or any(fnmatch(name, pattern) for pattern in family.readouts)
 
 
+def knows_all_layers(model: PreTrainedModel) -> bool:
+    """Whether each module of a model of a known family that computes has a spiking layer, without any kept analog."""
+    layers = dict(_choose_layers(model, family_of(model)))
+    return all(name in layers for name in _unknown_leaves(model))
+
+
 def _refuse_unknown(model: nn.Module, layers: dict[str, type[SpikingLayer]]) -> None:
     """Raise where a module would stay that may compute something non-linear."""
     islands = tuple(f"{name}." for name, layer in layers.items() if layer is AnalogIsland)

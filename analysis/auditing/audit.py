@@ -38,9 +38,13 @@ class AuditRow:
     count: int
     place: str = ""
 
+    @property
+    def name(self) -> str:
+        """The operator, and the place where it is known."""
+        return f"{self.operator} ({self.place})" if self.place else self.operator
+
     def __str__(self) -> str:
-        where = f"{self.module}, {self.place}" if self.place else self.module
-        return f"{self.operator} ({where})"
+        return f"{self.module}: {self.name}"
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,18 @@ KINDS = (
     "scores",
     "softmax",
     "values",
-    "product",
     "activation",
     "gate",
     "residual",
-    "dense",
     "head",
     "analog",
+    "product",
+    "dense",
 )
 MAC_KINDS = (
     "projection",
     "scores",
     "values",
-    "product",
     "head",
     "analog",
 )  # the operators that a count of MACs of the ANN sees

@@ -11,7 +11,7 @@ from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.models.operations.populations import Kind
 from las_sj.neurons import FUNCTIONS
 
-_PARTS = ("populations", "decisions")
+_PARTS = ("populations", "decisions", "analog")
 _FEEDS = ("weights", "product", "neuron")
 _TITLE = re.compile(r"[A-Za-z_]\w*")
 _KIND = {field.name for field in fields(Kind)}
@@ -21,12 +21,18 @@ def check_operations(entry: Any) -> None:
     """Raise a BrokenCheckpointError where the entry is none that `entry_of` returns."""
     parts = _mapping("operations", entry)
     if sorted(parts) != sorted(_PARTS):
-        raise _broken("operations", f"must have {' and '.join(_PARTS)}, got {', '.join(map(str, parts)):.40}")
+        raise _broken("operations", f"must have {', '.join(_PARTS)}, got {', '.join(map(str, parts)):.40}")
     for module, populations in _mapping("populations", parts["populations"]).items():
         _check_populations(f"the populations of {module or 'the model'}", populations)
-    for module, functions in _mapping("decisions", parts["decisions"]).items():
+    _check_functions("decisions", parts["decisions"])
+    if parts["analog"] is not None:
+        _check_functions("analog", parts["analog"])
+
+
+def _check_functions(what: str, by_module: Any) -> None:
+    for module, functions in _mapping(what, by_module).items():
         if not isinstance(functions, list | tuple) or not all(isinstance(name, str) for name in functions):
-            raise _broken(f"the decisions of {module}", "must be names of functions")
+            raise _broken(f"{what} of {module}", "must be names of functions")
 
 
 def _check_populations(what: str, populations: Any) -> None:
@@ -93,12 +99,12 @@ def operations_in(model: nn.Module, entry: Mapping[str, Any], prefix: str) -> di
     known = {name for name, _ in model.named_modules()}
     is_inside = prefix.rstrip(".") not in known and any(f"{name}.".startswith(prefix) for name in entry["populations"])
     if is_inside:
-        return {part: dict(_inside(entry[part], prefix)) for part in _PARTS}
+        return {part: entry[part] and dict(_inside(entry[part], prefix)) for part in _PARTS}
     for name in entry["populations"]:
         if name not in known:
             raise BrokenCheckpointError(
-                f"config.json has neurons of operations in {name}, which {type(model).__name__} has not: load the "
-                "class that was saved, or convert the model again"
+                f"config.json has neurons of operations in {name}, which {type(model).__name__} has not: "
+                "load the class that was saved, or convert the model again"
             )
     return {part: entry[part] for part in _PARTS}
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
@@ -51,16 +51,24 @@ class LASQuantizer(HfQuantizer):
     requires_calibration = True
     quantization_config: LASQuantizationConfig
 
+    def update_attn_implementation(self, config: PretrainedConfig) -> PretrainedConfig:
+        """What transformers calls before it makes an empty model: that looks its attention modules up by the name of
+        an implementation that its file knows, where las_sj's runs in its place."""
+        if self.quantization_config.operations is not None:
+            config._attn_implementation = "eager"
+        return config
+
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         entry = self.quantization_config
         prefix = f"{model.base_model_prefix}."  # of names in the model that was saved, if this is the one inside of it
+        names = {name for name, _ in model.named_modules()}
+        islands = entry.settings.keep_analog if entry.islands is None else entry.islands
+        islands = [name if name in names else name.removeprefix(prefix) for name in islands]
         if entry.operations is None:
-            names = {name for name, _ in model.named_modules()}
-            islands = entry.settings.keep_analog if entry.islands is None else entry.islands
-            islands = [name if name in names else name.removeprefix(prefix) for name in islands]
             swap_modules(model, entry.settings.factory(), islands, all_must_match=False)
         else:
-            restore(model, entry.settings.factory(), operations_in(model, entry.operations, prefix))
+            operations = operations_in(model, entry.operations, prefix)
+            restore(model, entry.settings.factory(), operations, [name for name in islands if name in names])
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode):
                 bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)

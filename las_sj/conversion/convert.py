@@ -21,12 +21,14 @@ from las_sj.conversion.in_single_precision import dtype_of
 from las_sj.conversion.operations import convert_operations
 from las_sj.conversion.own_config import own_config
 from las_sj.conversion.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
+from las_sj.conversion.verdict import keep_verdict
 from las_sj.data.batches import Batch, to_device
-from las_sj.models import UnsupportedModelError, named_sites, set_execution, swap_modules
+from las_sj.models import UnsupportedModelError, execution_of, named_sites, set_execution, swap_modules
 from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences
 from las_sj.models.operations.attention import keep_order_of_tokens
 from las_sj.models.registry import is_of_known_family
+from las_sj.models.swap import knows_all_layers
 
 Model = TypeVar("Model", bound=nn.Module)
 _OF_QUANTISERS = ("hf_quantizer", "is_quantized", "quantization_method")  # by which transformers knows how to save
@@ -73,11 +75,16 @@ def _generated(model: nn.Module, config: LASConfig) -> Iterable[Batch]:
     return generated_batches(model, config.seed)
 
 
+def _by_family(model: nn.Module, config: LASConfig) -> bool:
+    """Whether a model has a family, and layers that this has spiking forms of; what lacks one may be kept analog."""
+    return is_of_known_family(model) and (bool(config.keep_analog) or knows_all_layers(model))
+
+
 def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> None:
     own_config(model)
     model.eval()
     first = to_device(_checked_batch(next(batches, None)), input_device(model))
-    by_operations = config.by_operations or not is_of_known_family(model)
+    by_operations = config.by_operations or not _by_family(model, config)
     if by_operations:
         keep_order_of_tokens(model)  # of the ANN too, which is compared module by module
     probe = probe_of(first)
@@ -88,7 +95,9 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
         swap_modules(model, config.factory(), config.keep_analog)
     else:
         continuation = continuation_of(model, probe)
-        convert_operations(model, config.factory(), (probe, first), continues=continuation is not None)
+        convert_operations(
+            model, config.factory(), (probe, first), config.keep_analog, continues=continuation is not None
+        )
     place_neurons(model)
     try:
         check_structure(model, probe, expected)
@@ -102,6 +111,8 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
             f"uses what lies inside: name the whole part, or single layers of it ({str(error).splitlines()[0]})"
         ) from error
     calibrate(model, config, chain([first], batches))
+    if execution_of(model).operated is not None:
+        keep_verdict(model, first)
     if isinstance(model, PreTrainedModel):
         for name in _OF_QUANTISERS:
             vars(model).pop(name, None)

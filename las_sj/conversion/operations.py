@@ -1,6 +1,6 @@
 """Conversion by operations: the populations of a model are found by running it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,12 @@ from las_sj.models.operations.model import begin, finish, populations_of
 
 @torch.no_grad()
 def convert_operations(
-    model: nn.Module, factory: NeuronFactory, calls: Sequence[dict[str, Any]], *, continues: bool = False
+    model: nn.Module,
+    factory: NeuronFactory,
+    calls: Sequence[dict[str, Any]],
+    keep_analog: Iterable[str] = (),
+    *,
+    continues: bool = False,
 ) -> None:
     """Find the operations of a model in some calls, uncoded, in both executions, and give them neurons.
 
@@ -22,12 +27,13 @@ def convert_operations(
         model: any model.
         factory: makes the neurons.
         calls: keyword arguments of the model.
+        keep_analog: patterns (as in fnmatch) of names of modules that stay as they are.
         continues: whether the model generates from the first of them.
 
     Raises:
         UnsupportedModelError: a function that is called has no spiking form.
     """
-    execution = begin(model, factory)
+    execution = begin(model, factory, keep_analog)
     with in_single_precision(model):
         for named in calls:
             model(**named)

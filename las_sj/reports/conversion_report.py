@@ -1,6 +1,6 @@
 """What a conversion did and what came of it: las_report.json and las_report.md."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -64,7 +64,7 @@ class ConversionReport:
             "versions": self.versions,
             "settings": self.settings.to_dict(),
             "data": self.data,
-            "coverage": {"spiking": self.coverage.spiking, "analog": self.coverage.analog},
+            "coverage": asdict(self.coverage),
             "quality": self.quality.to_dict(),
             "temporal_vs_accumulated": self.temporal_gap,
             "spikes_per_neuron": self.spikes_per_neuron,
@@ -101,10 +101,21 @@ class ConversionReport:
             ["## Coverage"],
             markdown_table(("module type", "became spiking"), spiking),
             ["Stayed analog: " + ("" if analog else "nothing."), *analog],
+            *self._of_operations(),
             ["## Settings"],
             markdown_table(("setting", "value"), settings),
             [f"{name.capitalize()}: {source}  " for name, source in self.data.items()],
         ]
+
+    def _of_operations(self) -> list[list[str]]:
+        """What was decided, and what an audit has found, of a model that was converted by operations."""
+        decisions, found = self.coverage.decisions, self.coverage.analog_operations
+        lines = [f"- {name}: {', '.join(functions)}" for name, functions in decisions.items()]
+        sections = [["Decided by sums over T:", *lines]] if lines else []
+        if found is not None:
+            lines = [f"- {name}: {', '.join(functions)}" for name, functions in found.items()]
+            sections.append(["Audit of a short call, analog operations: " + ("" if lines else "none."), *lines])
+        return sections
 
     def _results(self) -> list[tuple[str, str]]:
         """What is asked for first, by name."""

@@ -188,4 +188,8 @@ def coverage_rows(coverage: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [
         ("became spiking", ", ".join(f"{count} {kind}" for kind, count in coverage["spiking"].items())),
         ("stayed analog", ", ".join(f"{name} ({why})" for name, why in coverage["analog"].items()) or "nothing"),
+        *[
+            ("decided by sums over T", f"{name}: {', '.join(functions)}")
+            for name, functions in coverage.get("decisions", {}).items()
+        ],
     ]

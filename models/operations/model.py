@@ -1,7 +1,8 @@
 """A model that is converted by operations: its modules know which operations are theirs."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -10,36 +11,42 @@ from transformers import PreTrainedModel
 from las_sj.models.attachment import attach, watch_ranges
 from las_sj.models.coverage import Coverage
 from las_sj.models.execution import Execution, execution_of
-from las_sj.models.layers.spiking_layer import join
+from las_sj.models.layers.analog import AnalogIsland
+from las_sj.models.layers.spiking_layer import KnowsCalls, join
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.operated import Operated
 from las_sj.models.operations.attention import keep_order_of_tokens, use_native_attention
+from las_sj.models.operations.islands import REASON, RunsOutside, keep_islands
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.scope import FULL_NAME, HasOperations
 from las_sj.models.registry import Family, UnsupportedModelError
 from las_sj.models.swap import keep_coverage
-from las_sj.neurons import WindowNode
 
 _NO_FAMILY = Family(())
 
 
-def begin(model: nn.Module, factory: NeuronFactory) -> Execution:
+def begin(model: nn.Module, factory: NeuronFactory, keep_analog: Iterable[str] = ()) -> Execution:
     """Have the operations of a model intercepted in its calls, which find populations until `finish` is called.
 
     Args:
         model: any model.
         factory: makes the neurons.
+        keep_analog: patterns (as in fnmatch) of names of modules that stay as they are, with all that is in them.
+
+    Raises:
+        UnsupportedModelError: a pattern names no module that computes.
     """
     execution = Execution(factory.code.time_steps)
     execution.operated = Operated(factory)
     if isinstance(model, PreTrainedModel):
         use_native_attention(model)
         keep_order_of_tokens(model)
+    keep_islands(model, keep_analog, factory, execution)
     attach(model, execution, _NO_FAMILY)
     for name, module in list(model.named_modules()):
-        if not isinstance(module, WindowNode | Execution):
+        if isinstance(module, KnowsCalls):
             module.__dict__[FULL_NAME] = name
-            join(module, HasOperations, execution)
+            join(module, RunsOutside if isinstance(module, AnalogIsland) else HasOperations, execution)
     return execution
 
 
@@ -57,7 +64,8 @@ def finish(model: nn.Module, execution: Execution) -> Coverage:
     if not spiking:
         raise UnsupportedModelError(f"{type(model).__name__} has no operation that can be converted")
     decisions = {name: tuple(found) for name, found in operated.decisions.items()}
-    return keep_coverage(model, Coverage(dict(spiking), {}, decisions))
+    analog = {name: REASON for name, module in model.named_modules() if isinstance(module, AnalogIsland)}
+    return keep_coverage(model, Coverage(dict(spiking), analog, decisions))
 
 
 def _functions_of(populations: Populations) -> Iterator[str]:
@@ -72,27 +80,33 @@ def populations_of(model: nn.Module) -> Iterator[tuple[str, Populations]]:
 
 
 def entry_of(model: nn.Module) -> dict[str, Any]:
-    """The populations of a model, and the decisions that it takes, as plain values for a checkpoint."""
+    """The populations of a model, its decisions and what an audit has found, as plain values for a checkpoint."""
     coverage = execution_of(model).coverage
+    analog = coverage.analog_operations
     return {
         "populations": {name: populations.to_dict() for name, populations in populations_of(model)},
         "decisions": {name: list(functions) for name, functions in coverage.decisions.items()},
+        "analog": None if analog is None else {name: list(functions) for name, functions in analog.items()},
     }
 
 
-def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any]) -> None:
+def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any], islands: Iterable[str] = ()) -> None:
     """Make the populations that a checkpoint names, in a model without any.
 
     Args:
         model: as it was before conversion.
         factory: makes the neurons.
         entry: what `entry_of` returned.
+        islands: names of modules that stay analog.
     """
-    execution = begin(model, factory)
+    execution = begin(model, factory, islands)
     assert execution.operated is not None
     for name, values in entry["populations"].items():
         model.get_submodule(name).add_module(CHILD, Populations.from_dict(values, execution, factory))
     for name, functions in entry["decisions"].items():
         for function in functions:
             execution.operated.note_decision(name, function)
-    finish(model, execution)
+    coverage, analog = finish(model, execution), entry["analog"]
+    if analog is not None:
+        named = {name: tuple(functions) for name, functions in analog.items()}
+        keep_coverage(model, replace(coverage, analog_operations=named))

@@ -7,8 +7,11 @@ from types import CodeType, FrameType
 _MODELS = str(Path(__file__).parents[1])
 _RULES = str(Path(__file__).with_name("rules"))
 _ATTENTION = str(Path(__file__).with_name("attention.py"))
-# torch's own code between a function and who calls it.
-_BETWEEN = ("torch/overrides.py", "torch/_tensor.py", "torch/_jit_internal.py", "torch/utils/_contextlib.py")
+# Code between a function and the modelling code that calls it, or between that and who calls the module.
+_BETWEEN = (
+    *("torch/overrides.py", "torch/_tensor.py", "torch/_jit_internal.py", "torch/utils/_contextlib.py"),
+    "accelerate/hooks.py",  # around the forward methods of modules whose weights it fetches
+)
 
 
 def place_of(frame: FrameType | None, ends: CodeType) -> str:

@@ -63,7 +63,7 @@ class KeptState:
         return mapped(value, self._repeat, [])
 
     def take_attribute(self, module: nn.Module, name: str) -> None:
-        """The same with what a module holds as an attribute."""
+        """Take over what a module holds as an attribute, likewise."""
         value = vars(module).get(name)
         self._places.append((vars(module), name, value))
         vars(module)[name] = self.taken(value)
@@ -99,7 +99,7 @@ class KeptState:
         before = self._sums[id(x)][1] if id(x) in self._sums else None
         if steps == 1:
             return unmark(x if before is None else before)
-        if axis is not None:
+        if isinstance(axis, TimeAxis):
             total = self.time.total(x, axis)
             return total if before is None else before.copy_(total)
         return x[: len(x) // steps] if x.dim() > 0 and len(x) == self.rows else x

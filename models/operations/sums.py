@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from las_sj.models.operations.state import KeptState, is_state
-from las_sj.models.operations.time_axis import time_axis_of
+from las_sj.models.operations.time_axis import OneStep, time_axis_of
 
 
 def summed(output: Any, state: KeptState) -> Any:
@@ -17,7 +17,8 @@ def summed(output: Any, state: KeptState) -> Any:
         state: of the call, which caches that it made are put to.
     """
     if isinstance(output, Tensor):
-        return output if time_axis_of(output) is None else state.summed(output)
+        axis = time_axis_of(output)
+        return output if axis is None or isinstance(axis, OneStep) else state.summed(output)
     if is_state(output):
         return state.summed(output)
     if isinstance(output, ModelOutput):
@@ -25,6 +26,9 @@ def summed(output: Any, state: KeptState) -> Any:
             output[key] = summed(value, state)
         return output
     if type(output) in (tuple, list):
+        if output and all(isinstance(time_axis_of(item), OneStep) for item in output):
+            rows = len(output) // state.time.time_steps  # parts of the batch, step by step
+            return type(output)(sum(output[row + rows :: rows], start=output[row]) for row in range(rows))
         return type(output)(summed(item, state) for item in output)
     if type(output) is dict:
         return {key: summed(item, state) for key, item in output.items()}

@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 NUMBER = r"[\d.,]+(?:e-?\d+)?"
 SAYS = {
     "add_a_family": (
-        r"before: model type 'parrot' is not supported\n"
+        r"before: \d\d operations became spiking\n"
         r"after: \d\d modules became spiking, 0 stayed analog\n"
         r"relative error: \d\.\de-0[4-9]\n"
         r"fully spike-driven: True\n"

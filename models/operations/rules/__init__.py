@@ -13,7 +13,6 @@ from las_sj.models.operations.rules import (  # noqa: F401
     products,
     reductions,
     softmax,
-    solves,
     unary,
     views,
     writes,

@@ -47,8 +47,8 @@ def write(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     place = _SOURCE.get(name, 0)
     key = next((key for key in ("source", "src", "values", "tensor") if key in kwargs), None)
     value = kwargs[key] if key is not None else args[place]
-    if op.is_current(value) and not op.name.endswith("_"):
-        x = x.clone()
+    if not op.is_current(x) and not op.name.endswith("_"):
+        x = x.clone()  # the caller's own stays
     ready = _ready(op, x, value)
     if key is not None:
         kwargs[key] = ready

@@ -232,7 +232,7 @@ def test_analog_operations_are_named(function: Function, operator: str) -> None:
     assert {row.operator for row in found.analog} == {operator}
     assert {row.module for row in found.analog} == {"Temporal"}
     assert all(row.place.startswith("test_operations_of_torch.py:") for row in found.analog)
-    assert f"- {operator} (Temporal, test_operations_of_torch.py:" in str(found)
+    assert f"- Temporal: {operator} (test_operations_of_torch.py:" in str(found)
     assert not found.fully_spike_driven
 
 
@@ -262,7 +262,7 @@ def test_synapses_of_a_convolution(name: str) -> None:
 def test_decisions_are_named() -> None:
     found = audited(best_experts)
     assert [row.operator for row in found.decisions] == ["topk", "ne"]
-    assert "Decided:\n\n- topk (Temporal, test_operations_of_torch.py:" in str(found)
+    assert "Decided:\n\n- Temporal: topk (test_operations_of_torch.py:" in str(found)
     assert by_kind(found, COMPARISON)["topk"] == B * C * SIZE
     assert audited(ALLOWED["mean"]).decisions == []
 

@@ -137,3 +137,21 @@ def test_a_function_without_a_rule_is_refused_by_name() -> None:
         las_sj.convert(model, calibration=[{"input": torch.rand(2, 4)}])
     assert type(model) is nn.Sequential
     assert not hasattr(model[1], "spiking")
+
+
+@torch.no_grad()
+def test_parts_stay_analog() -> None:
+    model = widened(Network())
+    expected = model(images=images(0))
+    config = las_sj.LASConfig(keep_analog=("attention",))
+    las_sj.convert(model, config, [{"images": images(0)}])
+    assert model.las_coverage.analog == {"attention": "kept analog by request"}
+    assert not hasattr(model.attention, "spiking")
+    for execution in ("accumulated", "temporal"):
+        las_sj.set_execution(model, execution)
+        assert float((model(images=images(0)) - expected).norm() / expected.norm()) < 1e-3, execution
+
+
+def test_a_pattern_that_names_nothing_is_refused() -> None:
+    with pytest.raises(las_sj.UnsupportedModelError, match="keep_analog: 'other' names no module"):
+        las_sj.convert(Network(), las_sj.LASConfig(keep_analog=("other",)), [{"images": images(0)}])

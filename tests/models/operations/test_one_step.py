@@ -1,0 +1,82 @@
+"""Models that take a batch apart, image by image, and put it together again."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import las_sj
+
+
+def by_lists(x: Tensor) -> Tensor:
+    """Parts of other shapes, with a constant put to each, as LLaVA-NeXT packs its images."""
+    parts = [nn.functional.pad(part.flatten(0, 1), (0, 0, 0, 1)) + 1.0 for part in x.split([1] * len(x))]
+    return torch.cat(parts).unflatten(0, (len(x), -1))
+
+
+def by_entries(x: Tensor) -> Tensor:
+    return torch.stack([entry.flip(0) for entry in x])
+
+
+def by_index(x: Tensor) -> Tensor:
+    return torch.cat([x[row].unsqueeze(0) * 2 for row in range(len(x))])
+
+
+def by_slices(x: Tensor) -> Tensor:
+    return torch.cat([x[row : row + 1, :3] for row in range(len(x))])
+
+
+def by_rows(x: Tensor) -> Tensor:
+    """All rows in one dimension, as packed images lie, of the same length each."""
+    return torch.stack(x.flatten(0, 1).split(x.shape[1])).transpose(1, 2).contiguous().transpose(1, 2)
+
+
+WAYS = {way.__name__: way for way in (by_lists, by_entries, by_index, by_slices, by_rows)}
+
+
+class Apart(nn.Module):
+    def __init__(self, way: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 5)
+        self.way = way
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        output: Tensor = self.second(torch.relu(self.way(self.first(hidden_states))))
+        return output
+
+
+def batch(seed: int) -> dict[str, Tensor]:
+    return {"hidden_states": torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(seed))}
+
+
+@pytest.mark.parametrize("name", list(WAYS))
+@torch.no_grad()
+def test_parts_are_put_together_again(name: str) -> None:
+    ann = Apart(WAYS[name]).eval()
+    snn = las_sj.convert(copy.deepcopy(ann), None, [batch(1), batch(2)])
+    expected = ann(**batch(1))
+    for execution in ("accumulated", "temporal"):
+        las_sj.set_execution(snn, execution)
+        difference = (snn(**batch(1)) - expected).norm() / expected.norm()
+        assert 0 < difference < 1e-3, execution
+
+
+@pytest.mark.parametrize(
+    ("way", "why"),
+    [
+        (lambda x: torch.stack([torch.tanh(entry) for entry in x]), "no spiking form of tanh of a part of the batch"),
+        (lambda x: torch.stack([entry * (entry > 0) for entry in x]), "gt that decides by a part of the batch"),
+        (lambda x: torch.stack([*x.unbind(0)][::-1]), "stack of parts that are not all there, or not in the order"),
+        (lambda x: torch.cat(x.split([1] * (len(x) - 1) + [1])[:-1]), "cat of parts that are not all there"),
+        (lambda x: x[0] + x[-1], "no spiking form of add of parts of several time steps"),
+    ],
+    ids=["neurons", "decision", "order", "some", "across"],
+)
+def test_what_needs_the_whole_batch_is_refused(way: Callable[[Tensor], Tensor], why: str) -> None:
+    ann = Apart(way).eval()
+    with pytest.raises(las_sj.UnsupportedModelError, match=why):
+        las_sj.convert(ann, None, [batch(1)])
+    assert type(ann) is Apart

@@ -104,8 +104,8 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
         _add_site(rows, monitor, name.rpartition(".")[0], counts)
     for (module, function), dense in monitor.dense.counts.items():
         name, additions, scalings = f"{module}.{function}".lstrip("."), round(dense.additions), round(dense.scalings)
-        both = {"ann_additions": additions, "ann_scalings": scalings}
-        rows[name] = Operations(name, "dense", additions=additions, scalings=scalings, **both)
+        rows[name] = Operations(name, "dense", additions=additions, scalings=scalings)
+        rows[name].ann_additions, rows[name].ann_scalings = additions, scalings
     for name, island in monitor.islands.items():
         rows[name] = Operations(name, "analog", macs=island.macs, analog_macs=island.macs)
     return list(rows.values())

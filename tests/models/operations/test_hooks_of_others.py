@@ -1,4 +1,4 @@
-"""Hooks of others on models that are converted by operations: they see values, and what they return becomes currents."""
+"""Hooks of others on models that are converted by operations: they see values, and change them as in the ANN."""
 
 import copy
 from collections.abc import Callable
@@ -100,5 +100,5 @@ def test_a_module_that_is_put_in_later_is_refused_by_name(execution: str) -> Non
     spiking = copy.deepcopy(spiking)
     las_sj.set_execution(spiking, execution)
     spiking.model.layers[0].mlp.down_proj = nn.Sequential(spiking.model.layers[0].mlp.down_proj, nn.Tanh())
-    with torch.no_grad(), pytest.raises(RuntimeError, match="tanh in model.layers.0.mlp.*convert the model"):
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"tanh in model\.layers\.0\.mlp.*convert the model"):
         spiking(ids())

@@ -183,6 +183,9 @@ FUNCTIONS: dict[str, Function] = {
     "max": lambda x: x.max(-1).values + x.amax(-1) + x.min(-1)[0] + x.amax((1, 2))[:, None],
     "topk": lambda x: x.topk(2, dim=-1)[0] + x.sort(-1, descending=True)[0][..., :2],
     "kthvalue": lambda x: x.kthvalue(2, -1).values + x.median(-1).values,
+    "scatter_reduce": lambda x: torch.ones(len(x), 4, 4).scatter_reduce(
+        1, torch.tensor([0, 2, 2])[None, :, None].expand(len(x), 3, 4), x, "amax", include_self=False
+    ),
     "max_pool": lambda x: F.max_pool1d(x, 2) + F.max_pool2d(x[:, None], (1, 2))[:, 0],
     "adaptive_max_pool": lambda x: F.adaptive_max_pool2d(x.unsqueeze(1), 2),
     "avg_pool": lambda x: F.avg_pool1d(x, 2) + F.adaptive_avg_pool1d(x, 2),

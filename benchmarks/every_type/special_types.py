@@ -48,7 +48,7 @@ _ZAMBA = {
     "attention_head_dim": 16,
     "num_key_value_heads": HEADS,
 }
-_TOKENIZER = {"num_filters": 4, "downsampling_ratios": [2, 4], "depths": [1, 1, 1], "hidden_size": 16}
+_TOKENIZER = {"num_filters": 4, "downsampling_ratios": [2, 4], "depths": [1, 1, 1], "hidden_size": 16, "vae_std": 0.0}
 _STAGES = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
 
 

@@ -134,6 +134,8 @@ def _generated(request: ConvertRequest, takes: Modalities, model: PreTrainedMode
     source = {"calibration": f"none given: {in_words(takes)}", "evaluation": "likewise"}
     if takes.only_text:
         texts = generated_batches(model, seed), generated_batches(model, seed + 1, batches=2)
-        return Data(*([model_batch(model, batch) for batch in batches] for batches in texts), source)
+        calibration, evaluation = ([model_batch(model, batch) for batch in batches] for batches in texts)
+        return Data(calibration, evaluation, source)
     parts = split_examples(noise_examples(takes, processors, request.samples, seed))
-    return Data(*(media_batches(model, processors, takes, part, request.batch_size) for part in parts), source)
+    calibration, evaluation = (media_batches(model, processors, takes, part, request.batch_size) for part in parts)
+    return Data(calibration, evaluation, source)

@@ -92,6 +92,7 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
     _check_activations(expected)
     continuation = None
     if not by_operations:
+        assert isinstance(model, PreTrainedModel)
         swap_modules(model, config.factory(), config.keep_analog)
     else:
         continuation = continuation_of(model, probe)

@@ -33,7 +33,7 @@ def keep_islands(model: nn.Module, patterns: Iterable[str], factory: NeuronFacto
             raise UnsupportedModelError(f"keep_analog: {pattern!r} names no module that computes by itself")
         for name, module in matches:
             if not any(name.startswith(f"{other}.") for other, _ in matches):
-                become(module, AnalogIsland, factory, execution, getattr(model, "config", None))
+                become(module, AnalogIsland, factory, execution, getattr(model, "config", None))  # type: ignore[arg-type]
                 for part in module.modules():
                     part.__dict__[attention.ANALOG] = True
 

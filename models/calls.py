@@ -71,6 +71,10 @@ class OpensCalls(KnowsCalls):
             )
         return super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
 
+    def _supports_mm_encoder_outputs(self) -> bool:
+        """Whether `generate` may encode images before a call; operations outside of calls would not be intercepted."""
+        return self.execution.operated is None and super()._supports_mm_encoder_outputs()  # type: ignore[misc]
+
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """As of `nn.Module`, for accumulated calls; it warns where temporal ones are set, which run as they are."""
         if self.execution.step_mode == "m":

@@ -61,8 +61,12 @@ class Journal:
     def add(self, entry: Entry, row: Row) -> None:
         """Write a row through to the disk."""
         whole = {"entry": dataclasses.asdict(entry), **row, "stages": self._stages, **self._versions}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(whole) + "\n")
+        with self.path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")  # what a killed run left of its last line stays unread
+            file.write(f"{json.dumps(whole)}\n".encode())
             file.flush()
             os.fsync(file.fileno())
 

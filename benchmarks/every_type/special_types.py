@@ -48,7 +48,7 @@ _ZAMBA = {
     "attention_head_dim": 16,
     "num_key_value_heads": HEADS,
 }
-_TOKENIZER = {"num_filters": 4, "downsampling_ratios": [2, 4], "depths": [1, 1, 1], "hidden_size": 16}
+_TOKENIZER = {"num_filters": 4, "downsampling_ratios": [2, 4], "depths": [1, 1, 1], "hidden_size": 16, "vae_std": 0.0}
 _STAGES = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
 
 
@@ -212,7 +212,7 @@ OPTIONS: dict[str, Options] = {
     "mobilenet_v2": {"depth_multiplier": 0.125, "min_depth": 8},
     "aria": {"projector_patch_to_query_dict": {64: 8}},
     "dbrx": {
-        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4},
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
         "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2},
     },
     "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"], "n_group": 1, "topk_group": 1},

@@ -52,7 +52,7 @@ def _class_of_its_own(auto_map: dict[str, str], architecture: str | None, name: 
     if auto is None:
         raise OSError(f"auto_map in config.json of {name} names no model: give a model with its code")
     try:
-        model_class = get_class_from_dynamic_module(classes[auto], str(name))
+        model_class: Any = get_class_from_dynamic_module(classes[auto], str(name))
     except Exception as error:  # anything may go wrong in somebody's code
         raise OSError(f"the code of {name} cannot be loaded ({reason_of(error)}): mend it, or give another") from error
     model_class.register_for_auto_class(auto)

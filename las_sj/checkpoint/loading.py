@@ -78,7 +78,7 @@ def load_ann(
         OSError: they cannot be read, or are not all there.
     """
     options = _of_gguf(gguf_file) | (places or {})
-    model: PreTrainedModel = load_weights(model_class, name, trust=trust, dtype=dtype, **options)
+    model: Any = load_weights(model_class, name, trust=trust, dtype=dtype, **options)
     if gguf_file is not None:
         model = _without_quantisation(model)
     return model.eval() if places else model.to(device).eval()

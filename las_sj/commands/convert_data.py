@@ -1,6 +1,5 @@
 """What a conversion is calibrated and compared on: data that were given, or generated ones."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -101,7 +100,7 @@ def _read_media(request: ConvertRequest, kind: str) -> Given:
 def prepare_data(
     request: ConvertRequest, given: Given | None, takes: Modalities, model: PreTrainedModel, processors: Processors
 ) -> Data:
-    """Batches of what was given, or of what is generated, which is said on stderr.
+    """Batches of what was given, or of what is generated.
 
     Args:
         request: says how much, how long and how much at a time.
@@ -115,7 +114,6 @@ def prepare_data(
         ExampleError: an image or a sound cannot be used.
     """
     if given is None:
-        print(f"no data given: {in_words(takes)} instead; give some with {takes.option}", file=sys.stderr)
         return _generated(request, takes, model, processors)
 
     def batches(data: str | Sequence[Example], tokens: int) -> list[TextBatch]:
@@ -136,6 +134,8 @@ def _generated(request: ConvertRequest, takes: Modalities, model: PreTrainedMode
     source = {"calibration": f"none given: {in_words(takes)}", "evaluation": "likewise"}
     if takes.only_text:
         texts = generated_batches(model, seed), generated_batches(model, seed + 1, batches=2)
-        return Data(*([model_batch(model, batch) for batch in batches] for batches in texts), source)
+        calibration, evaluation = ([model_batch(model, batch) for batch in batches] for batches in texts)
+        return Data(calibration, evaluation, source)
     parts = split_examples(noise_examples(takes, processors, request.samples, seed))
-    return Data(*(media_batches(model, processors, takes, part, request.batch_size) for part in parts), source)
+    calibration, evaluation = (media_batches(model, processors, takes, part, request.batch_size) for part in parts)
+    return Data(calibration, evaluation, source)

@@ -118,8 +118,8 @@ def _check_source(request: EvaluateRequest, source: Source) -> None:
     own = source.settings
     if own is None:
         return
-    wanted, found = source.config.to_dict(), own.to_dict()
-    other = [OPTIONS.get(name, name) for name in request.given if wanted[name] != found[name]]
+    asked, found = source.config.to_dict(), own.to_dict()
+    other = [OPTIONS.get(name, name) for name in request.given if asked[name] != found[name]]
     other += [name for name in ("gguf_file", "calibration", "dtype") if getattr(request, name) is not None]
     if other:
         text = ", ".join(map(option_of, other))

@@ -82,8 +82,8 @@ class _Sums:
         agreeing = self.kl / self.predictions, self.agreements / self.predictions, error
         if self.predicts not in (None, "token"):
             return Quality(self.predictions, None, None, *agreeing, predicts=self.predicts)
-        perplexities = (math.exp(loss / self.predictions) for loss in (self.ann_loss, self.snn_loss))
-        return Quality(self.predictions, *perplexities, *agreeing)
+        ann, snn = (math.exp(loss / self.predictions) for loss in (self.ann_loss, self.snn_loss))
+        return Quality(self.predictions, ann, snn, *agreeing)
 
 
 @torch.no_grad()

@@ -35,9 +35,10 @@ class StructureError(RuntimeError):
 
 def probe_of(batch: dict[str, Any]) -> dict[str, Any]:
     """A small piece of a batch, with padding at the end of its last row; a batch with images as it is."""
-    if set(batch) - TEXT or "input_ids" not in batch or batch["input_ids"].shape[1] < 2:
+    ids = batch.get("input_ids")
+    if set(batch) - TEXT or ids is None or ids.dim() != 2 or ids.shape[1] < 2:
         return dict(batch)
-    ids = batch["input_ids"][:PROBE_ROWS, :PROBE_TOKENS]
+    ids = ids[:PROBE_ROWS, :PROBE_TOKENS]
     if len(ids) == 1:
         ids = ids.repeat(2, 1)
     mask = torch.ones_like(ids)

@@ -4,6 +4,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,10 +70,10 @@ def _read_wav(file: Path) -> tuple[int, Samples]:
     return int(rate), _scaled(found)
 
 
-def _scaled(found: NDArray[np.generic]) -> Samples:
+def _scaled(found: NDArray[Any]) -> Samples:
     """Samples within ±1: whole numbers by their range, of which eight bits are counted from 128."""
     if found.dtype == np.uint8:
-        return (found.astype(np.float32) - 128) / 128
+        return (found.astype(np.float32) - np.float32(128)) / np.float32(128)
     if found.dtype.kind == "i":
         return (found / -float(np.iinfo(found.dtype).min)).astype(np.float32)
     return found.astype(np.float32)

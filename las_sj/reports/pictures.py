@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from matplotlib.figure import Figure
+from torch import nn
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 from las_sj.analysis import (
     plot_activation_histogram,
@@ -47,7 +47,7 @@ def figures(report: ModelReport, batch: Batch) -> Iterator[tuple[str, Figure]]:
         yield caption, make()
 
 
-def used_functions(model: PreTrainedModel) -> list[HGNode]:
+def used_functions(model: nn.Module) -> list[HGNode]:
     """One node of each function."""
     nodes = {site.node.function.name: site.node for _, site in named_sites(model) if isinstance(site.node, HGNode)}
     return list(nodes.values())

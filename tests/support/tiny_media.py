@@ -11,6 +11,8 @@ import transformers
 from PIL import Image
 from tiny_vision_language import build, processor_of
 
+from las_sj.checkpoint.loading import default_model
+
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
 CLASSES = ("bird", "cat", "dog")
 RATES = (8000, 16000, 44100, 22050, 16000)
@@ -97,4 +99,35 @@ def save_ctc(folder: Path) -> Path:
     config = transformers.Wav2Vec2Config(vocab_size=12, **SIZES, **convolutions, **positions)
     widened(transformers.Wav2Vec2ForCTC(config)).save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path) -> Any:
+    """The default model's tokenizer, saved; its last token ends texts."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(default_model())
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def save_whisper(folder: Path) -> Path:
+    """A Whisper that hears half a second, with its feature extractor and a tokenizer."""
+    tokenizer = save_tokenizer(folder)
+    sizes = {f"{side}_{what}": 1 for side in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+    widths = {"d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "num_mel_bins": 8}
+    end = dict.fromkeys(("eos_token_id", "pad_token_id", "bos_token_id"), tokenizer.eos_token_id)
+    end |= {"decoder_start_token_id": 5, "suppress_tokens": None, "begin_suppress_tokens": None}
+    places = {"max_source_positions": 50, "max_target_positions": 32}
+    config = transformers.WhisperConfig(vocab_size=len(tokenizer), **sizes, **widths, **places, **end)
+    widened(transformers.WhisperForConditionalGeneration(config)).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=1).save_pretrained(folder)
+    return folder
+
+
+def save_t5(folder: Path) -> Path:
+    tokenizer = save_tokenizer(folder)
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "decoder_start_token_id": 0}
+    config = transformers.T5Config(vocab_size=len(tokenizer), **sizes, **ends)
+    widened(transformers.T5ForConditionalGeneration(config)).save_pretrained(folder)
     return folder

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.operation import MASKED, Operation
 from las_sj.models.operations.registry import composite, rule
 from las_sj.models.operations.rules.reductions import after_reduction
 from las_sj.models.operations.time_axis import TimeAxis
@@ -108,6 +108,25 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     """All entries along a dimension in order, with their places."""
     index = torch.argsort(input, dim=dim, descending=descending)
     return torch.return_types.sort((input.gather(dim, index), index))
+
+
+@composite("scatter_reduce")
+def scatter_reduce(
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """The largest of the entries that go to each place; places without entries keep what they have.
+
+    Raises:
+        NotImplementedError: another reduction, or one with what the places have.
+    """
+    if reduce != "amax" or include_self:
+        raise NotImplementedError("scatter_reduce but for the largest of new entries has no spiking form")
+    parts = []
+    for place in range(input.shape[dim]):
+        goes = index == place
+        largest = src.masked_fill(~goes, MASKED).amax(dim, keepdim=True)
+        parts.append(torch.where(goes.any(dim, keepdim=True), largest, input.narrow(dim, place, 1)))
+    return torch.cat(parts, dim)
 
 
 @composite("kthvalue")

@@ -114,6 +114,16 @@ def sinh(input: Tensor) -> Tensor:
     return (torch.exp(input) - torch.exp(-input)) / 2
 
 
+@composite("asinh", "arcsinh")
+def asinh(input: Tensor) -> Tensor:
+    """log(|x| + √(x² + 1)) with the sign of x."""
+    return _asinh_of_positive(F.relu(input)) - _asinh_of_positive(F.relu(-input))
+
+
+def _asinh_of_positive(x: Tensor) -> Tensor:
+    return torch.log(x + torch.sqrt(torch.square(x) + 1.0))
+
+
 @composite("elu")
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """x for x > 0, else α(exp(x) − 1)."""

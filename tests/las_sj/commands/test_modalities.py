@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 import torch
 from commands import Finished, in_this_process
-from tiny_media import save_pictures, save_vision_language, save_vit, vit, write_pairs
-from transformers import AutoImageProcessor, AutoProcessor
+from tiny_media import (
+    save_ctc,
+    save_pictures,
+    save_sounds,
+    save_t5,
+    save_vision_language,
+    save_vit,
+    save_whisper,
+    vit,
+    write_pairs,
+)
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
 from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.sample import SAMPLE, load_sample
@@ -26,6 +36,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_vit(folder / "vit")
     save_vision_language("llava", folder / "llava")
     save_vision_language("qwen2_vl", folder / "qwen2_vl")
+    save_ctc(folder / "ctc")
+    save_whisper(folder / "whisper")
+    save_t5(folder / "t5")
+    save_sounds(folder / "sounds")
+    (folder / "text.txt").write_text("All: Speak, speak.\nFirst Citizen: You are all resolved rather to die?\n" * 4)
+    write_pairs(folder / "spoken.jsonl", [{"text": "Speak", "audio": "sounds/0.wav"}] * 2)
     save_pictures(folder / "images")
     rows = [
         {"text": f"What is {name}?", "image": f"images/{name}/{number}"}
@@ -145,6 +161,41 @@ def test_images_with_texts(
     call(report.main, tmp_path / "out", "--format", "json", "--no-equal-loss")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["tokens"] == sample["input_ids"].numel()
     call(inspect.main, tmp_path / "out", "--format", "json")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "predicts", "inputs"),
+    [
+        ("ctc", ("--audio", "sounds"), "token of a frame", {"input_values"}),
+        ("whisper", ("--audio", "sounds", "--samples", 2), "token", {"input_features", "decoder_input_ids"}),
+        ("whisper", ("--pairs", "spoken.jsonl"), "token", {"input_features", "decoder_input_ids"}),
+        ("t5", ("--calibration", "text.txt"), "token", {"input_ids", "attention_mask", "decoder_input_ids"}),
+    ],
+)
+def test_sound_and_decoders(
+    model: str,
+    options: tuple[object, ...],
+    predicts: str,
+    inputs: set[str],
+    folder: Path,
+    call: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    call(convert.main, model, *options, *STEPS, "--output", tmp_path / "out")
+    quality = read(tmp_path / "out")["quality"]
+    assert (quality["predicts"], quality["top1_agreement"]) == (predicts, 1)
+    assert quality["relative_error"] < 1e-2
+    (sample,) = load_sample(tmp_path / "out", main=min(inputs - {"decoder_input_ids", "attention_mask"}))
+    assert inputs <= sample.keys()
+    if "--pairs" in options:
+        spoken = AutoTokenizer.from_pretrained(folder / model)("Speak")["input_ids"]
+        assert sample["decoder_input_ids"].tolist() == [[5, *spoken[:-1]]]
+    call(report.main, tmp_path / "out", "--format", "json", "--no-equal-loss")
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert found["audit"]["fully_spike_driven"] is True
+    assert "theta_normal" in call(inspect.main, tmp_path / "out").out
 
 
 def test_generated_data(folder: Path, call: Any, tmp_path: Path) -> None:

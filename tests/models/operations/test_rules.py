@@ -97,6 +97,7 @@ FUNCTIONS: dict[str, Function] = {
     "roll": lambda x: x.roll(1, 1).flip(2),
     "tril": lambda x: x.tril(),
     "unfold": lambda x: x.unfold(1, 2, 1),
+    "as_strided_of_columns": lambda x: x.transpose(0, 1).as_strided((3, len(x), 3, 2), (4, 12, 1, 1)),
     "as_strided": lambda x: x.contiguous().as_strided((len(x), 2, 2, 4), (12, 4, 4, 1)),
     "diagonal": lambda x: x.diagonal(0, 1, 2),
     "diag_embed": lambda x: x.diag_embed(),
@@ -157,6 +158,7 @@ FUNCTIONS: dict[str, Function] = {
     "hard": lambda x: F.relu6(x * 9) + F.hardtanh(x) + F.hardsigmoid(x * 4) + F.hardswish(x * 3),
     "soft": lambda x: F.softsign(x) + F.tanhshrink(x) + F.softshrink(x),
     "hyperbolic": lambda x: torch.sinh(x) + torch.cosh(x) + torch.expm1(x) + torch.exp2(x),
+    "asinh": lambda x: torch.asinh(x * 4),
     "clamp": lambda x: x.clamp(-0.5, 0.5) + x.clamp(min=draw(4), max=None) + torch.clamp_max(x, 0.1),
     "clamp_to_nothing": lambda x: x.clamp(min=torch.finfo(x.dtype).min),
     "maximum": lambda x: torch.maximum(x, -x) + torch.minimum(x, B[:4]) + torch.max(x, x * 2),
@@ -181,6 +183,9 @@ FUNCTIONS: dict[str, Function] = {
     "max": lambda x: x.max(-1).values + x.amax(-1) + x.min(-1)[0] + x.amax((1, 2))[:, None],
     "topk": lambda x: x.topk(2, dim=-1)[0] + x.sort(-1, descending=True)[0][..., :2],
     "kthvalue": lambda x: x.kthvalue(2, -1).values + x.median(-1).values,
+    "scatter_reduce": lambda x: torch.ones(len(x), 4, 4).scatter_reduce(
+        1, torch.tensor([0, 2, 2])[None, :, None].expand(len(x), 3, 4), x, "amax", include_self=False
+    ),
     "max_pool": lambda x: F.max_pool1d(x, 2) + F.max_pool2d(x[:, None], (1, 2))[:, 0],
     "adaptive_max_pool": lambda x: F.adaptive_max_pool2d(x.unsqueeze(1), 2),
     "avg_pool": lambda x: F.avg_pool1d(x, 2) + F.adaptive_avg_pool1d(x, 2),
@@ -193,6 +198,10 @@ FUNCTIONS: dict[str, Function] = {
     "setitem_of_a_constant": in_place(lambda x: x.__setitem__((slice(None), 0), 2.0)),
     "index_add": written((5, 4), lambda target, x: target.index_add_(1, torch.tensor([0, 4, 0]), x)),
     "index_copy": written((5, 4), lambda target, x: target.index_copy_(1, torch.tensor([0, 4, 2]), x)),
+    "scatter_into_hidden": lambda x: (
+        torch.full_like(x, float("-inf")).scatter(2, ROWS.expand(len(x), 3, -1), x).softmax(2)
+    ),
+    "masked_scatter": lambda x: (x * 2).masked_scatter(MASK, x[:, MASK]),
     "scatter": lambda x: torch.zeros(len(x), 3, 9).scatter_add(2, ROWS[:, None].expand(len(x), 3, 4), x),
     "triangular_solve": lambda x: torch.linalg.solve_triangular(
         torch.tril(x[..., :3], -1) + torch.eye(3), x, upper=False, unitriangular=True

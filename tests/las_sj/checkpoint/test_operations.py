@@ -148,14 +148,14 @@ def test_operations_that_are_gone(folder: Path) -> None:
     ("path", "value", "message"),
     [
         ((), [], "operations must be named"),
-        ((), {"populations": {}}, "operations must have populations and decisions"),
+        ((), {"populations": {}}, "operations must have populations, decisions, analog"),
         (("populations",), 3, "populations must be named"),
         (("populations", LAYER), None, rf"the populations of {LAYER} must be named"),
         (("populations", LAYER), {"names": {}}, "must have names and kinds"),
         (("populations", LAYER, "names"), {"gelu": "gelu_1"}, "name an operation 'gelu_1'"),
         (("populations", LAYER, "names"), {"gelu@f:1": "a.b"}, "name an operation 'a.b'"),
         (("populations", LAYER, "kinds"), {"exp_1": {}}, "have neurons 'exp_1' that belong to no operation"),
-        (("decisions",), {"": "topk"}, "the decisions of  must be names of functions"),
+        (("decisions",), {"": "topk"}, "decisions of  must be names of functions"),
     ],
 )
 def test_broken_entries(path: tuple[str, ...], value: Any, message: str) -> None:

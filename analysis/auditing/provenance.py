@@ -47,7 +47,8 @@ class Origin:
 class Provenance:
     """Remembers the origin of every tensor: data, which depend on the input values, or constants.
 
-    A tensor that nobody told of, such as one that came back from numpy, may be anything, and counts as data.
+    A tensor that nobody told of, such as one that came back from numpy, may be anything, and counts as data. One number
+    alone is a constant: compiled functions make tensors of those in the code.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,9 @@ class Provenance:
     def of(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor's numbers; None: a constant."""
         entry = self._origins.get(tensor.untyped_storage()._cdata)
-        return entry[1] if entry is not None else Origin()
+        if entry is None:
+            return None if _size_of_storage(tensor) == 1 else Origin()
+        return entry[1]
 
     def mark(self, tensor: Tensor, origin: Origin | None) -> None:
         """Say where the numbers that were just written to a tensor come from."""

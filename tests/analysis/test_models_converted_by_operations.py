@@ -35,7 +35,8 @@ def test_synapses_of_weights_are_those_that_the_audit_sees(subject: Subject) -> 
     found = [row for row in audited(subject.kind).rows if row.kind == SPIKE_WEIGHT]
     counted = sum(row.count for row in found if row.operator in ("mm", "addmm", "convolution"))
     rows = count_operations(monitored(subject.kind, "temporal"))
-    layers = [row for row in rows if row.name.rpartition(".")[2].startswith(("linear_", "conv"))]
+    named = ("linear_", "conv", "matmul_")  # weights that experts choose are products of matrices in the audit
+    layers = [row for row in rows if row.kind == "projection" and row.name.rpartition(".")[2].startswith(named)]
     assert sum(row.synaptic_operations for row in layers) == counted > 0
 
 

@@ -1,5 +1,6 @@
 """The audit on functions of torch, in small temporal functions written by hand: spikes pass, currents are named."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,15 @@ def from_a_table(m: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return F.embedding(again(ids), m.matrix) / T + a
 
 
+def scale_of(x: Tensor, factor: int) -> Tensor:
+    return torch.sqrt(torch.tensor(x.size(-1), dtype=torch.float) * factor)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # modelling code of transformers does it still
+    scaled = torch.jit.script(scale_of)
+
+
 def constants_made_on_the_way(m: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     scale = torch.full_like(x, 0.5) + x.new_ones(SIZE) * m.table
     return x * scale + torch.ones_like(x).div_(T)
@@ -172,6 +182,7 @@ ALLOWED: dict[str, Function] = {
     "complex numbers": lambda m, x, a, b: torch.view_as_real(
         torch.view_as_complex(x.unflatten(-1, (3, 2)).contiguous()) * torch.polar(torch.ones(3), torch.arange(3.0))
     ),
+    "numbers of compiled functions": lambda m, x, a, b: x / scaled(x, 3),
     "shapes of a product": lambda m, x, a, b: x[:, : torch.mul(x.to("meta"), x.to("meta")).shape[1]],
     "zeroed buffer": lambda m, x, a, b: x * x.clone().zero_().add_(0.5),
 }

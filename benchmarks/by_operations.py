@@ -42,20 +42,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calibration", type=int, default=4, help="batches of 8 sentences (%(default)s)")
+    parser.add_argument("--rows", type=int, default=8, help="sentences in a batch (%(default)s)")
+    parser.add_argument("--executions", nargs="+", default=EXECUTIONS, choices=EXECUTIONS)
+    parser.add_argument("--calibration", type=int, default=4, help="batches (%(default)s)")
     arguments = parser.parse_args()
+    rows, executions = arguments.rows, arguments.executions
     print(f"{machine('cpu')}\n")
     print_header(
-        ["model", "by", "conversion s", *(f"{name}: {what}" for name in EXECUTIONS for what in ("error", "ms"))]
+        ["model", "by", "conversion s", *(f"{name}: {what}" for name in executions for what in ("error", "ms"))]
     )
     for model in arguments.models:
         ann, tokenizer = MODELS[model]()
-        batch, *calibration = padded_batches(tokenizer, sentences()[: 8 * (1 + arguments.calibration)])
+        batch, *calibration = padded_batches(tokenizer, sentences()[: rows * (1 + arguments.calibration)], rows)
         expected = ann(**batch)[0]
         networks = {way: converted(ann, by, calibration) for way, by in WAYS.items()}
         for way, (snn, seconds) in networks.items():
             row: list[object] = [model, way, f"{seconds:.1f}"]
-            for execution in EXECUTIONS:
+            for execution in executions:
                 las_sj.set_execution(snn, execution)
                 row += [f"{relative_error(snn(**batch)[0], expected, batch['attention_mask']):.2e}"]
                 row += [milliseconds(in_turn({way: _call(snn, batch)}, arguments.rounds)[way].median)]

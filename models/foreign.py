@@ -52,6 +52,8 @@ def look_over(model: KnowsCalls, full_name: str, temporal: bool) -> None:
         RuntimeError: a spiking layer was replaced by one that is not.
     """
     execution = model.execution
+    if execution.operated is not None:
+        return  # its operations are intercepted like all others: new ones are an error
     for name, module in _unknown_in(model, f"{full_name}." if full_name else ""):
         _refuse_replacement(execution.layers, name, module)
         if temporal and not knows_time(module):

@@ -47,8 +47,9 @@ class AlwaysHidden:
 
 def keep_config_in_calls(model: nn.Module) -> None:
     """Keep a config of a model that compilers read in the place of its own, whose hidden options they would see."""
-    config = getattr(model, "config", None)
-    if hidden_options(type(config)):
+    config: Any = getattr(model, "config", None)
+    kind: Any = type(config)
+    if hidden_options(kind):
         model.__dict__[CONFIG_IN_CALLS] = config_in_calls(config)
 
 
@@ -69,7 +70,8 @@ def hidden_from_compilers(model: nn.Module) -> Iterator[None]:
 
 def config_in_calls(config: Any) -> Any:
     """A config that shares the values of another one, those that change later too; its hidden options are None."""
-    kind = _kind_in_calls(type(config))
+    original: Any = type(config)
+    kind = _kind_in_calls(original)
     shown = kind.__new__(kind)
     shown.__dict__, shown.las_config = config.__dict__, config
     return shown

@@ -1,10 +1,12 @@
 """What a model keeps of its conversion by operations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from las_sj.models.dense_operations import DenseOperations
+from las_sj.models.layers.foreign_view import ForeignView
 from las_sj.models.neuron_factory import NeuronFactory
 
 
@@ -19,6 +21,7 @@ class Operated:
         dense: counts operations without neurons, while somebody watches.
         continues_apart: whether generation from a cache has operations that a plain call has not.
         attributes: modules, and the names of what they hold since the latest call.
+        view: what hooks of others see of the call that is under way.
     """
 
     factory: NeuronFactory
@@ -27,6 +30,7 @@ class Operated:
     dense: DenseOperations | None = None
     continues_apart: bool = False
     attributes: list[tuple[nn.Module, str]] = field(default_factory=list)
+    view: Callable[[], ForeignView | None] = field(default=lambda: None)
 
     def note_decision(self, module: str, function: str) -> None:
         """Keep that a module takes a decision."""

@@ -85,8 +85,8 @@ class Follower(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator of torch, and take notice of it."""
         kwargs = kwargs or {}
-        if self._inside_neurons:
-            return func(*args, **kwargs)
+        if self._inside_neurons or any(tensor.is_meta for tensor in tensors_in((args, kwargs))):
+            return func(*args, **kwargs)  # tensors without numbers tell shapes
         name = base_name(func)
         with _disable_current_modes():
             inputs = self._inputs(name, args, kwargs)

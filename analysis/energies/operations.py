@@ -29,13 +29,8 @@ KINDS = (
     "product",
     "dense",
 )
-MAC_KINDS = (
-    "projection",
-    "scores",
-    "values",
-    "head",
-    "analog",
-)  # the operators that a count of MACs of the ANN sees
+# The operators that a count of MACs of the ANN sees.
+MAC_KINDS = ("projection", "scores", "values", "product", "head", "analog")
 _PRODUCTS = ("scores", "values", "product", "gate")  # both operands are activations
 _ELEMENTWISE = ("mul", "multiply", "__mul__", "__rmul__", "__imul__", "div", "divide", "true_divide", "__truediv__")
 _OPERATOR_KINDS = {"scores": "scores", "values": "values", "softmax": "softmax", "rope": "rope", "residual": "residual"}
@@ -108,9 +103,9 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
     for name, counts in monitor.sites.items():
         _add_site(rows, monitor, name.rpartition(".")[0], counts)
     for (module, function), dense in monitor.dense.counts.items():
-        name, counts = f"{module}.{function}".lstrip("."), (round(dense.additions), round(dense.scalings))
-        row = rows[name] = Operations(name, "dense", additions=counts[0], scalings=counts[1])
-        row.ann_additions, row.ann_scalings = counts
+        name, additions, scalings = f"{module}.{function}".lstrip("."), round(dense.additions), round(dense.scalings)
+        both = {"ann_additions": additions, "ann_scalings": scalings}
+        rows[name] = Operations(name, "dense", additions=additions, scalings=scalings, **both)
     for name, island in monitor.islands.items():
         rows[name] = Operations(name, "analog", macs=island.macs, analog_macs=island.macs)
     return list(rows.values())

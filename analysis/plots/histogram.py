@@ -16,7 +16,7 @@ from torch import nn
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, legend_above, row_height, wrap
 from las_sj.analysis.plots.picture import Picture
 from las_sj.analysis.plots.raster import MAX_PANELS
-from las_sj.analysis.spikes.windows import choose_sites, reached, recorders, threshold_nodes
+from las_sj.analysis.spikes.windows import choose_sites, of_reached, recorders, threshold_nodes
 from las_sj.models import Execution, execution_of
 from las_sj.neurons import ThresholdNode, WindowNode, WindowRecord
 from las_sj.neurons.thresholds import BINS, BINS_PER_OCTAVE, magnitude_histogram
@@ -93,8 +93,8 @@ def plot_activation_histogram(model: nn.Module, batch: Mapping[str, Any], sites:
     seen = {name: _Magnitudes(name, node, execution) for name, node in nodes.items()}
     with recorders(model, seen):
         model(**batch)
-    for name, magnitudes in seen.items():
-        reached(name, magnitudes.count or None)
+    named = sites is not None and sites != "all"
+    seen = of_reached({name: magnitudes if magnitudes.count else None for name, magnitudes in seen.items()}, named)
     return _draw_panels(seen) if len(seen) <= MAX_PANELS else _draw_map(seen)
 
 

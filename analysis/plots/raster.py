@@ -73,7 +73,8 @@ def plot_raster(
     in_panels = len(chosen) <= MAX_PANELS
     if neurons is None:
         neurons = range(SHOWN_NEURONS if in_panels else min(max(_ROWS // len(chosen), 2), 16))
-    windows = sample_windows(model, batch, chosen, neurons)
+    named = sites is not None and sites != "all"
+    windows = sample_windows(model, batch, chosen, neurons, required=named)
     return _draw_panels(windows, execution.time_steps) if in_panels else _draw_bands(windows, execution.time_steps)
 
 

@@ -126,7 +126,12 @@ def check_neurons(neurons: Sequence[int]) -> None:
 
 
 def sample_windows(
-    model: nn.Module, batch: Mapping[str, Any], sites: Sequence[str], neurons: Sequence[int], token: int = -1
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    sites: Sequence[str],
+    neurons: Sequence[int],
+    token: int = -1,
+    required: bool = True,
 ) -> dict[str, Window]:
     """Run a temporal call and keep one window of each site: of the first sequence, the last head, the chosen token.
 
@@ -136,6 +141,7 @@ def sample_windows(
         sites: names of coding neurons.
         neurons: indices in the last dimension; a site gives those of them that it has.
         token: index of the token; sites that have one for each sequence know 0 and −1.
+        required: as of `of_reached`.
 
     Raises:
         ValueError: the model is not in the temporal execution, the call does not reach a site, or a site does not have
@@ -147,7 +153,7 @@ def sample_windows(
     samplers = {name: _Sampler(name, neurons, token) for name in sites}
     with recorders(model, samplers), torch.no_grad():
         model(**batch)
-    return {name: reached(name, sampler.window) for name, sampler in samplers.items()}
+    return of_reached({name: sampler.window for name, sampler in samplers.items()}, required)
 
 
 @contextmanager
@@ -164,12 +170,20 @@ def recorders(model: nn.Module, by_site: Mapping[str, Recorder]) -> Iterator[Non
             nodes[name].recorder = previous
 
 
-def reached(site: str, seen: Seen | None) -> Seen:
-    """What a recorder of `site` saw.
+def of_reached(seen: Mapping[str, Seen | None], required: bool) -> dict[str, Seen]:
+    """What recorders saw, by site; None where a call did not reach the site.
+
+    Args:
+        seen: by site.
+        required: whether each must have seen something; otherwise those that have not are left out, unless none has.
 
     Raises:
-        ValueError: nothing.
+        ValueError: one has seen nothing.
     """
-    if seen is None:
-        raise ValueError(f"the call did not reach the neurons of {site}: leave the site out, or give another batch")
-    return seen
+    found = {site: window for site, window in seen.items() if window is not None}
+    missing = [site for site in seen if site not in found]
+    if missing and (required or not found):
+        raise ValueError(
+            f"the call did not reach the neurons of {missing[0]}: leave the site out, or give another batch"
+        )
+    return found

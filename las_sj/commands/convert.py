@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 import time
 import warnings
 from typing import Any
@@ -26,6 +27,7 @@ from las_sj.conversion.convert import convert
 from las_sj.conversion.quality import compare
 from las_sj.data.batches import shortened, to_device, without_padding
 from las_sj.data.modalities import modalities_of
+from las_sj.data.noise import in_words
 from las_sj.data.output_folder import CONVERSION, check_output, whole_folder
 from las_sj.data.processors import Processors
 from las_sj.data.text import TextBatch
@@ -61,6 +63,8 @@ def _convert(request: ConvertRequest, given: Given | None, places: dict[str, Any
     with analog_by_option(request.config.keep_analog):
         snn = convert(snn, request.config, data.calibration)
     converted = time.perf_counter()
+    if given is None and request.model is not None:
+        print(f"no data given: {in_words(takes)} instead; give some with {takes.option}", file=sys.stderr)
     with running(snn, request.execution):
         quality, monitor = compare(ann, snn, data.evaluation)
     gap = executions_gap(snn, data.evaluation[0])

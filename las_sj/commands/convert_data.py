@@ -1,6 +1,5 @@
 """What a conversion is calibrated and compared on: data that were given, or generated ones."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -101,7 +100,7 @@ def _read_media(request: ConvertRequest, kind: str) -> Given:
 def prepare_data(
     request: ConvertRequest, given: Given | None, takes: Modalities, model: PreTrainedModel, processors: Processors
 ) -> Data:
-    """Batches of what was given, or of what is generated, which is said on stderr.
+    """Batches of what was given, or of what is generated.
 
     Args:
         request: says how much, how long and how much at a time.
@@ -115,7 +114,6 @@ def prepare_data(
         ExampleError: an image or a sound cannot be used.
     """
     if given is None:
-        print(f"no data given: {in_words(takes)} instead; give some with {takes.option}", file=sys.stderr)
         return _generated(request, takes, model, processors)
 
     def batches(data: str | Sequence[Example], tokens: int) -> list[TextBatch]:

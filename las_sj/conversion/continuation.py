@@ -85,7 +85,7 @@ def find_operations(model: nn.Module, batch: Mapping[str, Any], count: Callable[
     operated.continues_apart = count() > before
 
 
-def check_continuation(model: PreTrainedModel, batch: Mapping[str, Any], expected: Continuation) -> None:
+def check_continuation(model: nn.Module, batch: Mapping[str, Any], expected: Continuation) -> None:
     """Compare what a converted model goes on with, coding bypassed, with the ANN, in both executions.
 
     Raises:

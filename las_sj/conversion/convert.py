@@ -91,7 +91,7 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
     expected = record_outputs(model, probe)
     _check_activations(expected)
     continuation = None
-    if not by_operations:
+    if not by_operations and isinstance(model, PreTrainedModel):
         swap_modules(model, config.factory(), config.keep_analog)
     else:
         continuation = continuation_of(model, probe)

@@ -106,6 +106,8 @@ def _view(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Foreign
     """The view at a module in a temporal call; None outside of one."""
     execution = module.execution
     call = execution.call
+    if execution.operated is not None:
+        return execution.operated.view()  # type: ignore[no-any-return]
     if call is None or not call.temporal:
         return None
     return ForeignView.at(execution.time_steps, call.batch, args, kwargs)

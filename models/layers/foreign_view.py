@@ -14,7 +14,9 @@ from las_sj.models.inputs import OF_IMAGES
 _BOUNDS = ("cu_seqlens",)  # where images begin, and where the last one ends
 
 
-class _Shown(NamedTuple):
+class Shown(NamedTuple):
+    """Something that foreign code was shown, and how it follows from what is there."""
+
     given: Tensor  # which must live as long as its id is known
     value: Tensor
     look: Callable[[Tensor], Tensor]
@@ -32,7 +34,7 @@ class ForeignView:
     def __init__(self, time_steps: int, rows: int | None) -> None:
         self.time_steps = time_steps
         self.rows = rows
-        self._shown: dict[int, _Shown] = {}
+        self._shown: dict[int, Shown] = {}
 
     @classmethod
     def at(cls, time_steps: int, batch: int | None, *arguments: Any) -> "ForeignView":
@@ -108,7 +110,7 @@ class ForeignView:
         places = iter(items) if len(items) == len(_items_of(result)) else repeat(None)
         return _each(lambda item: self.answer(next(places), item, name), result)
 
-    def _answer(self, shown: _Shown | None, given: Any, result: Tensor, name: str) -> Tensor:
+    def _answer(self, shown: Shown | None, given: Any, result: Tensor, name: str) -> Tensor:
         if shown is not None:
             if result is shown.value and torch.equal(result, shown.look(shown.given)):  # it was not changed in place
                 return shown.given
@@ -150,7 +152,7 @@ class ForeignView:
         return value * self.time_steps
 
     def _show(self, given: Tensor, look: Callable[[Tensor], Tensor], is_current: bool) -> Tensor:
-        shown = self._shown[id(given)] = _Shown(given, look(given), look, is_current)
+        shown = self._shown[id(given)] = Shown(given, look(given), look, is_current)
         return shown.value
 
 

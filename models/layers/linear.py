@@ -49,6 +49,13 @@ def _multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
+def through_weights(spikes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x·Wᵀ + b as `F.linear` has it, [..., C_in] to [..., C_out], in memory that is used again where it can be."""
+    if torch.compiler.is_compiling() or not BUFFERS.serve((*spikes.shape[:-1], len(weight)), spikes):
+        return F.linear(spikes, weight, bias)
+    return _multiplied(spikes, weight, bias) if _is_plain(spikes, weight, bias) else F.linear(spikes, weight, bias)
+
+
 class FedLinear(SpikingLayer):
     """A linear layer whose input is spikes already, because the layer around it codes it once for several.
 
@@ -64,11 +71,7 @@ class FedLinear(SpikingLayer):
     def _synapses(self, spikes: Tensor) -> Tensor:
         bias = None if self.bias is None else self.per_step(self.bias)
         weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
-        if torch.compiler.is_compiling() or not BUFFERS.serve((*spikes.shape[:-1], len(weight)), spikes):
-            return F.linear(spikes, weight, bias)
-        if not _is_plain(spikes, weight, bias):
-            return F.linear(spikes, weight, bias)
-        return _multiplied(spikes, weight, bias)
+        return through_weights(spikes, weight, bias)
 
 
 @spiking_form_of(nn.Linear, Conv1D)

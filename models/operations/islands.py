@@ -26,6 +26,7 @@ def keep_islands(model: nn.Module, patterns: Iterable[str], factory: NeuronFacto
     Raises:
         UnsupportedModelError: a pattern names no module that computes.
     """
+    config: Any = getattr(model, "config", None)
     for pattern in patterns:
         named = [(name, module) for name, module in model.named_modules() if name and fnmatch(name, pattern)]
         matches = [(name, module) for name, module in named if not is_passive(module)]
@@ -33,7 +34,7 @@ def keep_islands(model: nn.Module, patterns: Iterable[str], factory: NeuronFacto
             raise UnsupportedModelError(f"keep_analog: {pattern!r} names no module that computes by itself")
         for name, module in matches:
             if not any(name.startswith(f"{other}.") for other, _ in matches):
-                become(module, AnalogIsland, factory, execution, getattr(model, "config", None))
+                become(module, AnalogIsland, factory, execution, config)
                 for part in module.modules():
                     part.__dict__[attention.ANALOG] = True
 

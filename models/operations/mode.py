@@ -15,6 +15,7 @@ from las_sj.models.execution import Execution
 from las_sj.models.inputs import source_of
 from las_sj.models.operations.one_step import OperationOfOneStep, joined, steps_in
 from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.positions import is_position, note_positions
 from las_sj.models.operations.registry import RULES
 from las_sj.models.operations.scope import FULL_NAME, Scope, entered
 from las_sj.models.operations.state import KeptState, kept_state
@@ -45,10 +46,11 @@ class Operations(TorchFunctionMode):
 
     def _of_constants(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """What a function of constants returns; the embeddings of a batch are currents."""
-        output = func(*args, **kwargs)
-        if name_of(func) == "embedding":
+        output, name = func(*args, **kwargs), name_of(func)
+        note_positions(name, (*args, *kwargs.values()), output)
+        if name == "embedding":
             ids = args[0] if args else kwargs["input"]
-            if ids.dim() > 1 and len(ids) == self.scope.rows:
+            if ids.dim() > 1 and len(ids) == self.scope.rows and not is_position(ids):
                 return mark(output / self.scope.time.time_steps, TimeAxis(0))
         return output
 

@@ -19,6 +19,7 @@ from las_sj.models.operations.attention import keep_order_of_tokens, use_native_
 from las_sj.models.operations.islands import REASON, RunsOutside, keep_islands
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.scope import FULL_NAME, HasOperations
+from las_sj.models.operations.seen_values import SeenValues
 from las_sj.models.registry import Family, UnsupportedModelError
 from las_sj.models.swap import keep_coverage
 
@@ -37,7 +38,7 @@ def begin(model: nn.Module, factory: NeuronFactory, keep_analog: Iterable[str] =
         UnsupportedModelError: a pattern names no module that computes.
     """
     execution = Execution(factory.code.time_steps)
-    execution.operated = Operated(factory)
+    execution.operated = Operated(factory, view=SeenValues.here)
     if isinstance(model, PreTrainedModel):
         use_native_attention(model)
         keep_order_of_tokens(model)

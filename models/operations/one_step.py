@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.operation import Finds, Operation
 from las_sj.models.operations.time_axis import OneStep, TimeAxis, Timeline, mark, time_axis_of
 from las_sj.neurons import WindowNode
 
@@ -26,7 +26,7 @@ class OperationOfOneStep(Operation):
         self.step = step
         self.time = Timeline(1)  # no tensor holds time
 
-    def pass_through(self, node: WindowNode, x: Tensor) -> Tensor:
+    def pass_through(self, node: WindowNode, x: Tensor, reach: Finds = None) -> Tensor:
         """Refused: neurons take all time steps.
 
         Raises:
@@ -42,7 +42,7 @@ class OperationOfOneStep(Operation):
         """
         raise self.refusal("that decides by a part of the batch")
 
-    def current(self, x: Tensor, axis: TimeAxis) -> Tensor:
+    def current(self, x: Tensor, axis: TimeAxis | OneStep) -> Tensor:
         """Mark a tensor as a current of this time step."""
         return mark(x, self.step)
 

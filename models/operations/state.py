@@ -146,11 +146,9 @@ class _Attributes:
         self.modules = [module for module in modules if not isinstance(module, WindowNode)]
         self._known = {(id(module), name): value for module, name, value in self._found()}
 
-    def _found(self) -> Iterator[tuple[nn.Module, str, Tensor]]:
-        for module in self.modules:
-            for name, value in vars(module).items():
-                if isinstance(value, Tensor):
-                    yield module, name, value
+    def _found(self) -> list[tuple[nn.Module, str, Tensor]]:
+        each = ((module, vars(module)) for module in self.modules)
+        return [(module, name, held[name]) for module, held in each for name in held if type(held[name]) is Tensor]
 
     def changed(self) -> list[tuple[nn.Module, str]]:
         """Those that hold another tensor than in the beginning."""

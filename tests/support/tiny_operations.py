@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from every_type.building import build
 from every_type.mappings import Entry, entries_of
+from torch import nn
 
 import las_sj
-from las_sj.analysis import Audit, audit
+from las_sj.analysis import Audit, SpikeMonitor, audit
+from las_sj.models import running
 
 T = 4
 MAPPINGS = {  # of the kinds of models that tests name
@@ -50,7 +52,10 @@ def converted(kind: str) -> Subject:
     torch.manual_seed(0)
     settings = las_sj.LASConfig(time_steps=T, by_operations=True)
     snn = las_sj.convert(copy.deepcopy(subject.model), settings, [subject.inputs.make(seed) for seed in (1, 2)])
+    # PyTorch's counter knows neither this processor's fused attention nor its grouped experts.
     subject.model.set_attn_implementation("eager")
+    if hasattr(subject.model, "set_experts_implementation"):
+        subject.model.set_experts_implementation("batched_mm")
     return Subject(subject.model, snn, subject.inputs.make(1), kind)
 
 
@@ -59,3 +64,18 @@ def audited(kind: str) -> Audit:
     """The audit of the converted model of a kind."""
     subject = converted(kind)
     return audit(subject.snn, subject.batch)
+
+
+@cache
+def monitored(kind: str, execution: str) -> SpikeMonitor:
+    """What a monitor saw of a call of the converted model of a kind."""
+    subject = converted(kind)
+    return run_monitored(subject.snn, execution, subject.batch)
+
+
+@torch.no_grad()
+def run_monitored(model: nn.Module, execution: str, batch: dict[str, Any]) -> SpikeMonitor:
+    """What a monitor sees of a call of a converted model."""
+    with running(model, execution), SpikeMonitor(model, keep_trains=8) as monitor:
+        model(**batch)
+    return monitor

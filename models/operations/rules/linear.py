@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from las_sj.models.layers.linear import through_weights
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.reach import Reach, of_convolution
 from las_sj.models.operations.registry import composite, rule
@@ -21,7 +21,7 @@ def linear(op: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = N
         raise op.refusal("that sums over time")
     share = bias if bias is None or op.time_steps == 1 else bias / op.time_steps
     coded = op.code(input, reach=lambda: Reach(len(weight)))
-    return op.current(F.linear(coded, weight, share), axis)
+    return op.current(through_weights(coded, weight, share), axis)
 
 
 @rule("bilinear")

@@ -12,9 +12,16 @@ from las_sj.models.operations.registry import composite, rule
 
 @rule("mul", "multiply", "__mul__", "__rmul__", "__imul__")
 def mul(op: Operation, input: Any, other: Any) -> Tensor:
-    """a·b: a constant scales the current as it is; of two currents, both are spikes."""
+    """a·b: a constant scales a current as it is; where each value meets several, they are weights of its spikes.
+
+    Of two currents, both are spikes.
+    """
     if op.is_current(input) and op.is_current(other):
         return _of_both(op, input, other)
+    if op.is_current(input):
+        input = _before_weights(op, input, other)
+    else:
+        other = _before_weights(op, other, input)
     output: Tensor = input * other
     return op.current(output, op.aligned(output.dim(), (input, other)))
 
@@ -25,13 +32,23 @@ def div(op: Operation, input: Any, other: Any, *, rounding_mode: str | None = No
     if rounding_mode is not None:
         raise op.refusal("with rounding")
     if not op.is_current(other):
-        output: Tensor = input / other
+        output: Tensor = _before_weights(op, input, other) / other
         return op.current(output, op.aligned(output.dim(), (input,)))
     inverse = op.fire("reciprocal", other, "reciprocal")
     if op.is_current(input):
         return _of_both(op, input, inverse)
     output = input * op.code(inverse, "right", "product")
     return op.current(output, op.aligned(output.dim(), (inverse,)))
+
+
+def _before_weights(op: Operation, x: Tensor, constant: Any) -> Tensor:
+    """A current as spikes, where broadcasting has each of its values meet several constants; else as it is."""
+    if not isinstance(constant, Tensor) or constant.dtype == torch.bool:
+        return x
+    total = torch.broadcast_shapes(x.shape, constant.shape).numel()
+    if total <= x.numel():
+        return x
+    return op.code(x, "spread", reach=lambda: of_operand(x, total, is_counted=False))
 
 
 def _of_both(op: Operation, a: Tensor, b: Tensor) -> Tensor:

@@ -18,7 +18,13 @@ from tiny_models import (
     token_ids,
 )
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import (
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 
 import las_sj
 from las_sj import Calibration, CalibrationError, LASConfig
@@ -233,3 +239,28 @@ def test_nothing_changes_where_a_call_fails() -> None:
     assert settings_of(model) == before
     assert torch.equal(run(model, "accumulated", input_ids=token_ids()).logits, expected)
     assert not any(site.node.bypass or site.node.observer for _, site in named_sites(model))
+
+
+def whisper() -> Any:
+    sizes = {f"{side}_{what}": 1 for side in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+    tokens = {"vocab_size": 40, "decoder_start_token_id": 5, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3}
+    widths = {"d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "num_mel_bins": 8}
+    places = {"max_source_positions": 10, "max_target_positions": 32}
+    torch.manual_seed(0)
+    return WhisperForConditionalGeneration(WhisperConfig(**sizes, **tokens, **widths, **places)).eval()
+
+
+def test_generated_sound() -> None:
+    model = whisper()
+    first, second = (generated_batches(model, 0, batches=1)[0] for _ in range(2))
+    assert first["input_features"].shape == (1, 8, 20)
+    assert first["decoder_input_ids"][0, 0] == model.config.decoder_start_token_id
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_generated_text_of_a_decoder_after_an_encoder() -> None:
+    config = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    torch.manual_seed(0)
+    (batch,) = generated_batches(T5ForConditionalGeneration(config).eval(), 0, batches=1, length=8)
+    assert batch["input_ids"].shape == (4, 8)
+    assert batch["decoder_input_ids"][:, 0].tolist() == [0] * 4

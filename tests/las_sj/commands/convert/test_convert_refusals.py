@@ -17,8 +17,8 @@ from tiny_models import gpt2, save
 from transformers import (
     AutoModelForCausalLM,
     GPT2Model,
-    T5Config,
-    T5ForConditionalGeneration,
+    YosoConfig,
+    YosoForMaskedLM,
 )
 
 from las_sj.commands.convert import main
@@ -75,9 +75,10 @@ def without_weight(source: Path, folder: Path) -> list[str | Path]:
     return with_file("model.safetensors", edit)(source, folder)
 
 
-def t5(source: Path, folder: Path) -> list[str | Path]:
-    config = T5Config(vocab_size=512, d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
-    return [save(T5ForConditionalGeneration(config), folder / "t5")]
+def yoso(source: Path, folder: Path) -> list[str | Path]:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    config = YosoConfig(vocab_size=512, max_position_embeddings=64, **sizes)
+    return [save(YosoForMaskedLM(config), folder / "yoso")]
 
 
 def no_layers(source: Path, folder: Path) -> list[str | Path]:
@@ -108,7 +109,7 @@ def text_file(content: bytes | None) -> Callable[[Path, Path], list[str | Path]]
 BROKEN: dict[str, Broken] = {
     "missing folder": (lambda source, folder: [folder / "nowhere"], "nowhere"),
     "folder without a model": (lambda source, folder: [folder], "config.json|model_type"),
-    "unknown type": (t5, "model type 't5' is not supported; known types: .*gpt2"),
+    "unknown function": (yoso, r"no spiking form of acos .yoso.encoder.layer.0.attention.self, "),
     "nothing to convert": (no_layers, "GPT2Model has no layer that can be converted"),
     "converted already": (converted_already, r"quantised already \(las\)"),
     "T=0": (option("--time-steps", "0"), "--time-steps must be an integer in 1…24, got 0"),

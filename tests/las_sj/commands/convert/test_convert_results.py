@@ -124,6 +124,7 @@ def test_options_reach_the_network(call: Call, source: Path, text: Path, tmp_pat
         "headroom": 2.0,
         "keep_analog": ["*.0.mlp.*"],
         "power_of_two_units": False,
+        "by_operations": False,
         "seed": 4,
     }
     assert set(report["coverage"]["analog"]) == {f"transformer.h.0.mlp.{name}" for name in ("c_fc", "c_proj", "act")}

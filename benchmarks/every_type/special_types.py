@@ -272,6 +272,9 @@ OPTIONS: dict[str, Options] = {
     "nemotron_h_omni": {"image_token_id": 120, "video_token_id": 121, "audio_token_id": 122},
     "molmo2_vision": {"image_size": 16, "patch_size": PATCH},
     "molmo2_text": {"additional_vocab_size": 0},
+    "blip-2": {"image_token_index": 120},
+    "instructblip": {"image_token_index": 120},
+    "instructblipvideo": {"video_token_index": 120},
     "led": {"attention_window": [4, 4], "max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 64},
 }
 

@@ -47,8 +47,10 @@ class AlwaysHidden:
 
 def keep_config_in_calls(model: nn.Module) -> None:
     """Keep a config of a model that compilers read in the place of its own, whose hidden options they would see."""
-    if hidden_options(type(model.config)):
-        model.__dict__[CONFIG_IN_CALLS] = config_in_calls(model.config)
+    config: Any = model.config
+    kind: Any = type(config)
+    if hidden_options(kind):
+        model.__dict__[CONFIG_IN_CALLS] = config_in_calls(config)
 
 
 @contextmanager
@@ -67,7 +69,8 @@ def hidden_from_compilers(model: nn.Module) -> Iterator[None]:
 
 def config_in_calls(config: Any) -> Any:
     """A config that shares the values of another one, those that change later too; its hidden options are None."""
-    kind = _kind_in_calls(type(config))
+    own_kind: Any = type(config)
+    kind = _kind_in_calls(own_kind)
     shown = kind.__new__(kind)
     shown.__dict__, shown.las_config = config.__dict__, config
     return shown

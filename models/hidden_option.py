@@ -56,10 +56,11 @@ def keep_config_in_calls(model: nn.Module) -> None:
 @contextmanager
 def hidden_from_compilers(model: nn.Module) -> Iterator[None]:
     """Within this context, which compilers write down, a model has the config that it has in a call."""
-    own, in_calls = model.config, model.__dict__.get(CONFIG_IN_CALLS)
+    in_calls = model.__dict__.get(CONFIG_IN_CALLS)
     if in_calls is None:
         yield
         return
+    own = model.config
     model.config = in_calls
     try:
         yield

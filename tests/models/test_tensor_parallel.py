@@ -60,7 +60,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         snn = las_sj.convert(build(name), las_sj.LASConfig(time_steps=8), calibration_batches())
         snn.save_pretrained(folder / name)
     torch.save(INPUTS, folder / "inputs.pt")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", WORKER, folder]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        WORKER,
+        folder,
+    ]
     result = subprocess.run([*command, *NAMES], capture_output=True, text=True, check=False, timeout=170)
     assert result.returncode == 0, result.stderr
     return folder

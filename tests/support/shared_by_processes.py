@@ -47,7 +47,8 @@ def refusals(folder: Path, inputs: dict[str, torch.Tensor]) -> dict[str, str]:
         "audit": said(lambda: audit(model, inputs)),
         "picture": said(lambda: plot_membrane(model, inputs, site)),
         "conversion": said(lambda: las_sj.convert(shared(folder.parent / "ann"))),
-        **{name: said(lambda name=name: whole(folder.parent / name, inputs)) for name in ("Mixtral", "Gemma3")},
+        "Mixtral": said(lambda: whole(folder.parent / "Mixtral", inputs)),
+        "Gemma3": said(lambda: whole(folder.parent / "Gemma3", inputs)),
         "no plan": said(lambda: shared(folder.parent / "OPT")),
     }
 

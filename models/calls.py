@@ -39,6 +39,7 @@ from las_sj.models.operations import attention as operations_attention
 from las_sj.models.operations.mode import intercepted
 from las_sj.models.operations.state import KeptState
 from las_sj.models.operations.sums import summed
+from las_sj.models.tensor_parallel import check_shared_call
 from las_sj.neurons import WindowNode, watching
 
 _ENCODED_IMAGES = "mm_encoder_outputs"
@@ -185,6 +186,8 @@ def _calls_itself(outer: Call, module: nn.Module) -> bool:
 
 def _check_call(model: nn.Module, named: dict[str, Any]) -> None:
     """Raise where the model was changed after conversion, or is asked for what it does not have."""
+    execution: Any = model.execution
+    check_shared_call(model, by_operations=execution.operated is not None)
     config = getattr(model, "config", None)
     if config is None:
         return

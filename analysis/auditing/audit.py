@@ -18,6 +18,7 @@ from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import execution_of, running
 from las_sj.models.execution import is_converted
 from las_sj.models.inputs import TARGETS
+from las_sj.models.tensor_parallel import refuse_parts
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,9 @@ def audit(model: nn.Module, batch: Mapping[str, Any]) -> Audit:
         batch: the call's keyword arguments: tokens, embeddings, images, sound, patches.
 
     Raises:
-        ValueError: the batch has no tokens and no float input.
+        ValueError: the batch has no tokens and no float input, or processes share the model.
     """
+    refuse_parts(model, "an audit")
     batch = {name: value for name, value in batch.items() if name not in TARGETS}  # a loss is not part of the network
     follower = Follower(model)
     for constant in (*_held_by(model), *tensors_in(batch)):

@@ -13,6 +13,7 @@ from las_sj.models import AnalogIsland, execution_of, named_sites
 from las_sj.models.dense_operations import DenseOperations
 from las_sj.models.inputs import arguments_of, size_of
 from las_sj.models.layers.analog import IslandCounts
+from las_sj.models.tensor_parallel import refuse_parts
 from las_sj.neurons import WindowNode, WindowRecord, watching
 
 SAMPLE = 256
@@ -45,7 +46,7 @@ class SpikeMonitor:
         dense: operations without neurons of a model that was converted by operations; of one time step.
 
     Raises:
-        ValueError: the model is not converted, or (on entering) counted by another monitor.
+        ValueError: the model is not converted, or (on entering) counted by another monitor, or shared by processes.
     """
 
     def __init__(self, model: nn.Module, sample: int | None = SAMPLE, keep_trains: int = 0) -> None:
@@ -60,6 +61,7 @@ class SpikeMonitor:
         self.train_sample = TrainSample(keep_trains) if keep_trains else None
 
     def __enter__(self) -> "SpikeMonitor":
+        refuse_parts(self.model, "counting spikes")
         if any(counts.site.node.recorder is not None for counts in self.sites.values()):
             raise ValueError("another monitor counts this model already: leave its context first")
         for name, counts in self.sites.items():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from las_sj.analysis.labels import thin
 from las_sj.models import execution_of, named_sites
+from las_sj.models.tensor_parallel import refuse_parts
 from las_sj.neurons import HGNode, ThresholdNode, WindowNode, WindowRecord
 from las_sj.neurons.precision import single
 from las_sj.neurons.record import Recorder
@@ -159,6 +160,7 @@ def sample_windows(
 @contextmanager
 def recorders(model: nn.Module, by_site: Mapping[str, Recorder]) -> Iterator[None]:
     """Within this context the nodes of some sites have these recorders instead of their own."""
+    refuse_parts(model, "looking at neurons")
     nodes = coding_nodes(model)
     before = {name: nodes[name].recorder for name in by_site}
     try:

@@ -29,6 +29,7 @@ from las_sj.models.heads import classifies_sequences
 from las_sj.models.operations.attention import keep_order_of_tokens
 from las_sj.models.registry import is_of_known_family
 from las_sj.models.swap import knows_all_layers
+from las_sj.models.tensor_parallel import refuse_parts
 
 Model = TypeVar("Model", bound=nn.Module)
 _OF_QUANTISERS = ("hf_quantizer", "is_quantized", "quantization_method")  # by which transformers knows how to save
@@ -61,6 +62,7 @@ def convert(model: Model, config: LASConfig | None = None, calibration: Iterable
     config = (config or LASConfig()).settled(dtype_of(model))
     if is_converted(model):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
+    refuse_parts(model, "conversion")
     _check_padding_token(model)
     _check_quantiser(model)
     check_weights(model)

@@ -1,0 +1,117 @@
+"""Two processes share a converted model, by transformers' own plan: together they give what one gives alone."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_families import TINY_MODELS, Model
+from tiny_models import calibration_batches, padding_mask, token_ids
+from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, MixtralConfig, MixtralForCausalLM
+
+import las_sj
+
+WORKER = Path(__file__).parents[1] / "support" / "shared_by_processes.py"
+NAMES = ("Llama", "Qwen3", "GPTNeoX")
+BY_OPERATIONS = ("Mixtral", "Gemma3")
+INPUTS = {"input_ids": token_ids(3, 10), "attention_mask": padding_mask("left")}
+_SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 64,
+    "vocab_size": 100,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+}
+
+
+def build(name: str) -> Model:
+    torch.manual_seed(0)
+    if name == "Mixtral":
+        return MixtralForCausalLM(MixtralConfig(**_SIZES, num_local_experts=4)).eval()
+    if name == "Gemma3":
+        return Gemma3ForCausalLM(Gemma3TextConfig(**_SIZES, sliding_window=4, layer_types=["sliding_attention"])).eval()
+    return TINY_MODELS[f"{name}ForCausalLM"].build()
+
+
+@torch.no_grad()
+def outputs(folder: Path) -> dict[str, Any]:
+    snn, found = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64), {}
+    for execution in ("accumulated", "temporal"):
+        las_sj.set_execution(snn, execution)
+        found[execution] = snn(**INPUTS).logits
+        found[f"{execution} text"] = snn.generate(**INPUTS, max_new_tokens=4, do_sample=False)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the models, and what each of two processes has found, process-*.pt."""
+    folder = tmp_path_factory.mktemp("shared")
+    build("Llama").save_pretrained(folder / "ann")
+    for name in (*NAMES, *BY_OPERATIONS, "OPT"):
+        snn = las_sj.convert(build(name), las_sj.LASConfig(time_steps=8), calibration_batches())
+        snn.save_pretrained(folder / name)
+    torch.save(INPUTS, folder / "inputs.pt")
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        WORKER,
+        folder,
+    ]
+    result = subprocess.run([*command, *NAMES], capture_output=True, text=True, check=False, timeout=170)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_executions_and_texts(name: str, folder: Path) -> None:
+    """In fp64, where sums in two parts do not move a code."""
+    expected = outputs(folder / name)
+    for rank in (0, 1):
+        found = torch.load(folder / f"process-{rank}.pt")[name]
+        assert found["shards"] > 0
+        for execution in ("accumulated", "temporal"):
+            torch.testing.assert_close(found[execution], expected[execution], rtol=1e-9, atol=1e-12)
+            assert torch.equal(found[f"{execution} text"], expected[f"{execution} text"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_they_save_is_whole(name: str, folder: Path) -> None:
+    saved, first = (load_file(place / "model.safetensors") for place in (folder / name / "again", folder / name))
+    for weight, value in first.items():
+        assert torch.equal(saved[weight], value), weight
+    again, expected = outputs(folder / name / "again"), outputs(folder / name)
+    for what, value in expected.items():
+        assert torch.equal(again[what], value), what
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("gradients", "RuntimeError: .* has no gradients: call it within torch.no_grad"),
+        ("monitor", "ValueError: counting spikes needs a whole model, and each of 2 processes has a part of this one"),
+        ("audit", "ValueError: an audit needs a whole model"),
+        ("picture", "ValueError: looking at neurons needs a whole model"),
+        ("conversion", "ValueError: conversion needs a whole model"),
+        ("Mixtral", "RuntimeError: .*MixtralForCausalLM is converted by operations, and .*: load it with device_map"),
+        ("Gemma3", "RuntimeError: .*Gemma3ForCausalLM is converted by operations"),
+        ("no plan", "ValueError: .*OPTForCausalLM.* has no .tp_plan"),
+    ],
+)
+def test_refused_in_one_line(what: str, says: str, folder: Path) -> None:
+    for rank in (0, 1):
+        message = torch.load(folder / f"process-{rank}.pt")["refused"][what]
+        assert "\n" not in message
+        assert re.match(says, message), message

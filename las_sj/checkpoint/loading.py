@@ -105,7 +105,15 @@ def class_to_convert(name: str, gguf_file: str | None = None, trust: bool = Fals
     if getattr(config, "quantization_config", None) is not None and gguf_file is None:
         method = dict(config.quantization_config).get("quant_method")
         raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
-    return class_of(config, name, trust) if gguf_file is None else AutoModelForCausalLM
+    return class_of(config, name, trust) if gguf_file is None else _language_model(config, name)
+
+
+def _language_model(config: PretrainedConfig, name: str) -> Any:
+    """The class of the models that GGUF files hold."""
+    found = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    if found is None:
+        raise UnsupportedModelError(f"{name} holds a {config.model_type}, which transformers has no language model of")
+    return found
 
 
 def read_config(name: str, gguf_file: str | None = None, trust: bool = False) -> PretrainedConfig:

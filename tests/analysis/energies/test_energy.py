@@ -157,7 +157,8 @@ def test_both_executions_cost_the_same(name: str) -> None:
 
 
 def test_rows_of_every_kind() -> None:
-    spiking = set(KINDS) - {"analog"}  # nothing was kept analog
+    # Nothing was kept analog; the other two are of models that were converted by operations.
+    spiking = set(KINDS) - {"analog", "product", "dense"}
     assert {row.kind for row in report_of("llama").rows} == spiking
     assert {row.kind for row in report_of("bert").rows} == spiking - {"rope", "gate", "head"}
 

@@ -73,31 +73,5 @@ void sum_on_even_grid(const Gates<Real> &gates, const EvenGrid<Real> &grid, Inde
     counts.beyond += beyond;
 }
 
-// Sums of windows of a block of potentials `v` that octaves code, to `total`, which may be `v`. `bias` and `amplitude`
-// as above. Returns how many potentials lie out of range.
-template <class Real>
-int sum_in_octaves(const Gates<Real> &gates, Index count, const Real *__restrict bias, const Real *__restrict amplitude,
-                   const Real *v, Real *total) {
-    const auto range = las::range_of(gates);
-    const Real low = Real(range.low), high = Real(range.high);
-    const int time_steps = gates.time_steps;
-    const Gates<Real> own = gates;  // nothing that is written can change it
-    int sub_neuron[BLOCK];
-    Real digits[BLOCK], scale[BLOCK];
-    int beyond = 0;
-    for (Index i = 0; i < count; i++) {
-        const auto octave = las::octave_of(v[i], own);
-        beyond += v[i] < low || v[i] > high;
-        sub_neuron[i] = octave.sub_neuron;
-        digits[i] = las::digits_of(octave.share, time_steps);
-        scale[i] = octave.scale;
-    }
-    for (Index i = 0; i < count; i++) {
-        const int index = sub_neuron[i];
-        total[i] = las::sum_of<Real>({Real(0), bias[index] * scale[i], amplitude[index] * scale[i]}, digits[i], time_steps);
-    }
-    return beyond;
-}
-
 }  // namespace
 }  // namespace las::host

@@ -463,10 +463,6 @@ template <class Real> void count_ones(int time_steps, Index count, GateBlock<Rea
 template <class Real>
 void code_sum(const Gates<Real> &gates, Index, Index count, bool counted, GateBlock<Real> &block, Real *total,
               Counts &counts) {
-    if (!gates.is_grid && !counted) {
-        counts.beyond += sum_in_octaves(gates, count, gates.bias, gates.amplitude, block.v, total);
-        return;
-    }
     open(gates, count, block, counts);
     if (counted) count_ones(gates.time_steps, count, block);
     for (Index i = 0; i < count; i++) {

@@ -148,7 +148,7 @@ def test_relative_error_of_exp_ends_with_its_core() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"function": "sin"}, "function must be one of"),
+        ({"function": "acos"}, "function must be one of"),
         ({"function": "gelu", "time_steps": 0}, "time_steps must be an integer"),
         ({"function": "gelu", "tolerance": 1.0}, "tolerance must lie in"),
         (

@@ -94,7 +94,8 @@ def test_a_model_compared_with_itself() -> None:
 def test_to_dict() -> None:
     ann = MODELS["gpt2"]()
     entry = compare(ann, convert_tiny(ann), BATCHES[:1])[0].to_dict()
-    assert set(entry) == {"tokens", "ann", "snn", "kl", "top1_agreement", "relative_error"}
+    assert set(entry) == {"tokens", "predicts", "ann", "snn", "kl", "top1_agreement", "relative_error"}
+    assert entry["predicts"] == "token"
     assert entry["ann"]["perplexity"] != entry["snn"]["perplexity"]
 
 

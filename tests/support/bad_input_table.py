@@ -88,7 +88,8 @@ BAD: dict[str, Bad] = {
     "sentence-transformers with weights": of_bert("weights outside its transformer .2_Dense.* copy", with_dense_module),
     "modules.json": of_bert("modules.json is broken: remove it", containing("modules.json", b"[1")),
     "remote code": of_gpt(
-        "needs Python code of its own .*never run unasked: give", configured(model_type="new", auto_map={"AutoConfig": "x.Y"})
+        "needs Python code of its own .*never run unasked: give",
+        configured(model_type="new", auto_map={"AutoConfig": "x.Y"}),
     ),
     "unknown type": of_gpt("names the model_type 'new', .*upgrade it, or give", configured(model_type="new")),
     "no type": of_gpt("config.json names no model_type: give", configured(model_type=None)),

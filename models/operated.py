@@ -33,7 +33,9 @@ class Operated:
     view: Callable[[], ForeignView | None] = field(default=lambda: None)
 
     def note_decision(self, module: str, function: str) -> None:
-        """Keep that a module takes a decision."""
+        """Keep that a module takes a decision; once the conversion has ended, calls leave nothing here."""
+        if not self.finds:
+            return
         known = self.decisions.setdefault(module, [])
         if function not in known:
             known.append(function)

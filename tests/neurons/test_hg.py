@@ -1,9 +1,20 @@
-"""HGNode: its fits and their proven bounds, SpikingJelly's HGNode, extremes, gradients."""
+"""HGNode beside SpikingJelly's; step modes, extremes, ranges, settings."""
 
 import math
 
 import pytest
 import torch
+from hg_functions import (
+    DTYPES,
+    GRID,
+    HALF,
+    OCTAVE,
+    POWERS,
+    draw_inputs,
+    grid_function,
+    seeds,
+    shapes,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from spikingjelly.activation_based.neuron import FewSpikeTable
@@ -12,228 +23,7 @@ from torch import Tensor
 
 from las_sj.neurons import FUNCTIONS, HGNode
 from las_sj.neurons.fitting import OctaveFit
-from las_sj.neurons.functions import GridFunction, OctaveFunction
 from las_sj.neurons.population import CHUNK
-
-DTYPES = (torch.float32, torch.float64)
-HALF = (torch.float16, torch.bfloat16)
-GRID = [name for name, function in FUNCTIONS.items() if isinstance(function, GridFunction)]
-OCTAVE = [name for name, function in FUNCTIONS.items() if isinstance(function, OctaveFunction)]
-POWERS = [name for name in OCTAVE if name != "log"]
-RELATIVE = ["exp", "exp_wide", *POWERS]
-ACTIVATIONS = ["gelu", "gelu_tanh", "quick_gelu", "silu", "tanh", "sigmoid", "softplus", "mish", "erf"]
-TIME_STEPS = (4, 8, 12, 16, 24)
-
-shapes = st.lists(st.integers(0, 5), min_size=1, max_size=3)
-seeds = st.integers(0, 2**32 - 1)
-
-
-def grid_function(name: str) -> GridFunction:
-    function = FUNCTIONS[name]
-    assert isinstance(function, GridFunction)
-    return function
-
-
-def octave_function(name: str) -> OctaveFunction:
-    function = FUNCTIONS[name]
-    assert isinstance(function, OctaveFunction)
-    return function
-
-
-def dense(low: float, high: float, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.linspace(low, high, 50_001, dtype=dtype)
-
-
-def octaves(bottom: float, top: float, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.exp2(torch.linspace(bottom, top, 50_001, dtype=torch.float64)).to(dtype)
-
-
-def draw_inputs(node: HGNode, shape: list[int], seed: int, dtype: torch.dtype) -> Tensor:
-    """Values in and around the range, break points and their neighbours, extremes."""
-    generator = torch.Generator().manual_seed(seed)
-    starts = node.gates.fit.lines.start.to(dtype)
-    special = torch.cat([starts, torch.tensor([0.0, node.low, node.high, 1e-40, 1e30, torch.inf], dtype=dtype)])
-    special = torch.cat([special, torch.nextafter(special, special + 1), torch.nextafter(special, special - 1)])
-    special = torch.cat([special, -special])
-    picked = special[torch.randint(len(special), shape, generator=generator)]
-    uniform = (torch.rand(shape, generator=generator, dtype=dtype) * 2 - 1) * min(2 * node.high + 20, 40)
-    return torch.where(torch.rand(shape, generator=generator) < 0.4, picked, uniform)
-
-
-# Accuracy
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_at_16_steps(name: str, dtype: torch.dtype) -> None:
-    low, high = grid_function(name).core
-    x = dense(2 * low, 2 * high, dtype)
-    exact = FUNCTIONS[name].exact(x.double())
-    for node in (HGNode(name, 16), HGNode(name, 16, 2 * low, 2 * high)):
-        assert (node(x) - exact).abs().max() < 2e-4
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_exp_at_16_steps(dtype: torch.dtype) -> None:
-    x = dense(-20, 0, dtype)
-    exact = x.double().exp()
-    error = (HGNode("exp", 16)(x) - exact).abs()
-    assert error.max() < 1e-4
-    assert (error / exact).max() < 1e-3
-    assert HGNode("exp", 16)(dense(-40, -20, dtype)).abs().max() < 1e-8
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_exp_on_both_sides_at_16_steps(dtype: torch.dtype) -> None:
-    x = dense(-20, 20, dtype)
-    exact = x.double().exp()
-    assert ((HGNode("exp_wide", 16)(x) - exact) / exact).abs().max() < 1e-4
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["sin", "cos"])
-def test_waves_at_16_steps(name: str, dtype: torch.dtype) -> None:
-    """Within ten turns; a range from calibration changes nothing, since no line leads on from there."""
-    x = dense(-32, 32, dtype)
-    for node in (HGNode(name, 16), HGNode(name, 16, -100.0, 100.0)):
-        assert (node.low, node.high) == (-32, 32)
-        assert (node(x) - FUNCTIONS[name].exact(x.double())).abs().max() < 1e-4
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_log_over_40_octaves(dtype: torch.dtype) -> None:
-    x = octaves(-20, 20, dtype)
-    node = HGNode("log", 16)
-    assert (node(x) - x.double().log()).abs().max() < 2e-5
-    assert node.bound < 2e-5
-    assert node.out_of_range == 0
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", POWERS)
-def test_powers_over_40_octaves(name: str, dtype: torch.dtype) -> None:
-    function = octave_function(name)
-    x = octaves(-20, 20, dtype)
-    x = torch.cat([x, -x]) if function.even else x
-    exact = function.exact(x.double())
-    node = HGNode(name, 16)
-    assert ((node(x) - exact) / exact).abs().max() < 2e-4
-    assert node.out_of_range == 0
-
-
-def test_relu_is_exact_but_for_the_code() -> None:
-    x = dense(-3, 3)
-    assert (HGNode("relu", 16, -3, 3)(x) - x.relu()).abs().max() < 3 * 2**-17
-
-
-@pytest.mark.parametrize("time_steps", TIME_STEPS)
-@pytest.mark.parametrize("name", GRID)
-def test_bound_of_grid_functions(name: str, time_steps: int) -> None:
-    """Proven for exact arithmetic and fp32 tables, so measured in fp64; and close enough to mean something."""
-    low, high = grid_function(name).core
-    node = HGNode(name, time_steps, 1.5 * low, 3 * high)
-    x = torch.cat([dense(node.low, node.high), node.gates.fit.lines.start.nextafter(torch.tensor(-100.0).double())])
-    x = x.clamp(node.low, node.high)
-    error = (node(x) - FUNCTIONS[name].exact(x)).abs()
-    assert error.max() <= node.bound * (1 + 1e-9)  # fp64
-    assert error.max() > node.bound / 4
-    inside = (x >= low) & (x <= high)
-    assert math.isfinite(node.relative_bound) == (name in RELATIVE)
-    if name in RELATIVE:
-        assert (error / x.exp())[inside].max() <= node.relative_bound
-    assert node.out_of_range == 0
-
-
-@pytest.mark.parametrize("time_steps", TIME_STEPS)
-def test_bound_of_the_logarithm(time_steps: int) -> None:
-    node = HGNode("log", time_steps)
-    x = torch.cat([octaves(-20, 20), octaves(-1, 3)])
-    error = (node(x) - x.log()).abs()
-    assert node.bound / 4 < error.max() <= node.bound
-    assert node.relative_bound == math.inf  # log 1 = 0
-
-
-@pytest.mark.parametrize("time_steps", TIME_STEPS)
-@pytest.mark.parametrize("name", POWERS)
-def test_bound_of_powers(name: str, time_steps: int) -> None:
-    node = HGNode(name, time_steps)
-    x = torch.cat([octaves(-20, 20), octaves(-1, 3)])
-    exact = FUNCTIONS[name].exact(x)
-    error = (node(x) - exact).abs()
-    assert (error / exact).max() <= node.relative_bound
-    assert (error / exact).max() > node.relative_bound / 4
-    assert error.max() <= node.bound
-
-
-@given(st.sampled_from(list(FUNCTIONS)), st.sampled_from(TIME_STEPS), st.sampled_from((1e-5, 1e-3)), st.data())
-def test_bound_anywhere(name: str, time_steps: int, tolerance: float, data: st.DataObject) -> None:
-    node = HGNode(name, time_steps, tolerance=tolerance)
-    hard = [start for start in node.gates.fit.lines.start.tolist() if node.low <= start <= node.high]
-    values = st.one_of(st.sampled_from(hard), st.floats(node.low, node.high))
-    x = torch.tensor(data.draw(st.lists(values, min_size=1, max_size=20)), dtype=torch.float64)
-    exact = FUNCTIONS[name].exact(x)
-    error = (node(x) - exact).abs()
-    assert bool((error <= node.bound * (1 + 1e-9)).all())
-    assert bool((error <= node.relative_bound * exact.abs()).all()) or node.relative_bound == math.inf
-
-
-@pytest.mark.parametrize("name", ["gelu", "exp", "rsqrt"])
-def test_tolerance_buys_sub_neurons(name: str) -> None:
-    fine, coarse = HGNode(name, 16), HGNode(name, 16, tolerance=1e-3)
-    assert coarse.sub_neurons < fine.sub_neurons / 4
-    assert coarse.relative_bound > fine.relative_bound or coarse.bound > fine.bound
-
-
-# What the proofs rest on
-
-
-@pytest.mark.parametrize("name", list(FUNCTIONS))
-def test_curvature_is_the_second_derivative(name: str) -> None:
-    function = FUNCTIONS[name]
-    x = dense(*function.core)[1:-1] if isinstance(function, GridFunction) else octaves(-3, 3)
-    x = x.requires_grad_()
-    (first,) = torch.autograd.grad(function.exact(x).sum(), x, create_graph=True)
-    second = torch.autograd.grad(first.sum(), x)[0] if first.requires_grad else torch.zeros_like(x)
-    torch.testing.assert_close(function.curvature(x.detach()), second, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", GRID)
-def test_third_derivative_is_bounded(name: str) -> None:
-    """`third` bounds |f'''|; where it is 0, f'' is monotone."""
-    function = grid_function(name)
-    if function.third == 0:
-        steps = function.curvature(dense(*function.core)).diff()
-        assert bool((steps >= 0).all()) or bool((steps <= 0).all())
-        return
-    x = dense(*function.core).requires_grad_()
-    derivative = function.exact(x)
-    for _ in range(3):
-        (derivative,) = torch.autograd.grad(derivative.sum(), x, create_graph=True)
-    largest = float(derivative.detach().abs().max())
-    assert largest <= function.third
-    assert largest > function.third / 2
-
-
-@pytest.mark.parametrize("name", GRID)
-def test_tails_are_close_to_the_function(name: str) -> None:
-    function = grid_function(name)
-    low, high = function.core
-    sides = ((function.below, dense(low - 30, low)), (function.above, dense(high, high + 30)))
-    for tail, x in sides:
-        if tail is not None:
-            assert (tail.intercept + tail.slope * x - function.exact(x)).abs().max() < 2e-5
-
-
-@pytest.mark.parametrize("name", OCTAVE)
-def test_octaves_repeat(name: str) -> None:
-    function = octave_function(name)
-    x = octaves(0, function.period)
-    repeated = function.exact(x) * 2.0**function.gain + function.step
-    torch.testing.assert_close(function.exact(x * 2**function.period), repeated)
-    steps = function.curvature(x).diff()
-    assert bool((steps >= 0).all()) or bool((steps <= 0).all())
-    assert bool((function.curvature(x) > 0).all()) or bool((function.curvature(x) < 0).all())
-
 
 # SpikingJelly's HGNode
 
@@ -493,54 +283,3 @@ def test_sub_neurons() -> None:
 def test_bad_settings(field: str, settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=field):
         HGNode(**({"function": "gelu", "time_steps": 8} | settings))  # type: ignore[arg-type]
-
-
-# Gradients
-
-
-def slopes(node: HGNode, x: Tensor) -> Tensor:
-    x = x.clone().requires_grad_()
-    y = node(x) if node.step_mode == "s" else node(torch.stack([x / 4, x * 3 / 4]))
-    weight = torch.arange(1, len(x) + 1, dtype=x.dtype)
-    (gradient,) = torch.autograd.grad((y * weight).sum(), x)
-    return gradient / weight
-
-
-@pytest.mark.parametrize("step_mode", ["s", "m"])
-@pytest.mark.parametrize("name", GRID)
-def test_gradient_is_the_slope_of_the_sub_neuron(name: str, step_mode: str) -> None:
-    function, node = grid_function(name), HGNode(name, 16, step_mode=step_mode)
-    low, high = function.core
-    x = torch.rand(500, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * (high - low) + low
-    lines = node.gates.fit.lines
-    m = torch.searchsorted(lines.start, x + lines.shift[0]) - 1
-    torch.testing.assert_close(slopes(node, x), (lines.amplitude / lines.width)[m], rtol=1e-6, atol=1e-9)
-    tails = slopes(node, torch.tensor([low - 1, low - 1e3, high + 1, high + 1e3], dtype=torch.float64))
-    below = function.below.slope if function.below else 0.0
-    above = function.above.slope if function.above else 0.0
-    assert tails.tolist() == pytest.approx([below, below, above, above], abs=1e-12)
-
-
-@pytest.mark.parametrize("step_mode", ["s", "m"])
-@pytest.mark.parametrize("name", list(FUNCTIONS))
-def test_gradient_is_close_to_the_derivative(name: str, step_mode: str) -> None:
-    function, node = FUNCTIONS[name], HGNode(name, 16, step_mode=step_mode)
-    x = octaves(-6, 6)
-    if isinstance(function, GridFunction):
-        x = dense(*function.core)
-    elif function.even:
-        x = torch.cat([x, -x])
-    exact = x.clone().requires_grad_()
-    (derivative,) = torch.autograd.grad(function.exact(exact).sum(), exact)
-    relative = name in RELATIVE or name == "log"
-    # A chord within 1e-5 of f has a slope within about √(2e-5·|f''|) of f'.
-    error = (slopes(node, x) - derivative).abs()[1:-1] / (derivative.abs() if relative else 1.0 + 0 * x)[1:-1]
-    assert error.max() < 0.01
-    assert error.max() > 0 or name == "relu"
-
-
-def test_gradient_in_half_precision() -> None:
-    x = torch.tensor([-1.0, 0.5, 20.0], dtype=torch.float16, requires_grad=True)
-    (gradient,) = torch.autograd.grad(HGNode("gelu", 12)(x).sum(), x)
-    assert gradient.dtype == torch.float16
-    torch.testing.assert_close(gradient, torch.tensor([-0.0833, 0.8673, 1.0]).half(), atol=0.01, rtol=0)

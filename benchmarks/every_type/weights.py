@@ -23,9 +23,17 @@ def randomize(model: Model) -> Model:
                 drawn.add(id(weight))
                 if not _OF_RECURRENCES.search(name):
                     _draw(weight, module)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
+            _bring_to_one(module.weight)
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             module.weight[module.padding_idx] = 0
     return model.eval()
+
+
+def _bring_to_one(gains: Tensor) -> None:
+    """Gains around 1 where a type begins with those around 0, which would make constants of all that follows."""
+    if float(gains.mean()) < 0.5:
+        gains.add_(1)
 
 
 def _draw(weight: Tensor, module: nn.Module) -> None:

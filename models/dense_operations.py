@@ -1,11 +1,14 @@
-"""Operations on currents that need no neurons, counted while somebody watches: additions, and scalings by constants."""
+"""Operations without neurons, counted while somebody watches: on currents, and products of constants with weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+_PRODUCTS = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "mv", "addmm", "baddbmm", "einsum"})
+_PRODUCTS |= {"scaled_dot_product_attention", "multi_head_attention_forward"}
 _SUMS = frozenset({"sum", "nansum", "mean", "nanmean", "cumsum", "avg_pool1d", "avg_pool2d", "avg_pool3d"})
 _SUMS |= {"adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"}
 _MEANS = _SUMS - {"sum", "nansum", "cumsum"}
@@ -16,6 +19,7 @@ _SCALINGS |= {"__truediv__", "__itruediv__"}
 _BIASES = frozenset(
     {"linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 )
+_PRODUCTS |= _BIASES
 
 
 @dataclass
@@ -35,11 +39,36 @@ class DenseOperations:
     """Counts by module and function.
 
     Attributes:
-        counts: by the full name of the module and the name of the function.
+        counts: of currents, by the full name of the module and the name of the function.
+        macs: multiply-accumulates of constants alone, of whole calls, by the same.
     """
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], DenseCounts] = {}
+        self.macs: dict[tuple[str, str], float] = {}
+
+    def run_on_constants(
+        self,
+        place: tuple[str, str],
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        named: dict[str, Any],
+        repetitions: int,
+    ) -> Any:
+        """Call a torch function with constants alone; count what it multiplies, as the original does.
+
+        Args:
+            place: module and function.
+            function: the torch function.
+            arguments, named: of it.
+            repetitions: how often a call repeats it for the sake of its time steps.
+        """
+        if place[1] not in _PRODUCTS:
+            return function(*arguments, **named)
+        with FlopCounterMode(display=False) as counter:
+            output = function(*arguments, **named)
+        self.macs[place] = self.macs.get(place, 0.0) + counter.get_total_flops() / 2 / repetitions
+        return output
 
     def add(
         self,

@@ -131,8 +131,9 @@ class EnergyReport:
     def formulas(self) -> dict[str, str]:
         """How each column is computed."""
         texts = formulas(self.costs, self.time_steps, self.equal_loss_bits)
-        if not any(row.kind == "analog" for row in self.rows):
-            del texts["analog"]
+        for kind in ("analog", "constant"):
+            if not any(row.kind == kind for row in self.rows):
+                del texts[kind]
         return texts
 
     def header(self, by: str = "operator") -> list[str]:
@@ -245,6 +246,7 @@ def formulas(costs: EnergyCosts, time_steps: int, equal_loss_bits: int | None = 
         "MACs": "multiply-accumulates of the ANN, padding and masked scores excluded",
         "analog": "parts that stayed analog: the SNN runs their MACs too, at full precision; padding among them, their "
         "native non-linearities on neither side",
+        "constant": "products of constants with weights (a learned query): the SNN runs their MACs too, once a call",
         "synaptic operations": "spikes × the synapses that each comes to: output features (weights), live partners "
         "(products), 1 (into a neuron), padding and masked scores excluded",
         "spikes per neuron": "of the populations whose spikes go into the operator, per window of T steps",

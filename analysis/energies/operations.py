@@ -28,9 +28,10 @@ KINDS = (
     "analog",
     "product",
     "dense",
+    "constant",
 )
 # The operators that a count of MACs of the ANN sees.
-MAC_KINDS = ("projection", "scores", "values", "product", "head", "analog")
+MAC_KINDS = ("projection", "scores", "values", "product", "head", "analog", "constant")
 _PRODUCTS = ("scores", "values", "product", "gate")  # both operands are activations
 _ELEMENTWISE = ("mul", "multiply", "__mul__", "__rmul__", "__imul__", "div", "divide", "true_divide", "__truediv__")
 _OPERATOR_KINDS = {"scores": "scores", "values": "values", "softmax": "softmax", "rope": "rope", "residual": "residual"}
@@ -45,7 +46,7 @@ class Operations:
         kind: one of `KINDS`.
         neurons, spikes: of the populations whose spikes go into it.
         macs: multiply-accumulates of the ANN.
-        analog_macs: those that the SNN runs too, in parts that stayed analog.
+        analog_macs: those that the SNN runs too, in parts that stayed analog, and of constants with weights.
         native: values that a native non-linearity of the ANN takes, by its name.
         synaptic_operations: of the SNN: spikes times the synapses that each comes to.
         levelled_operations: the same, a spike of n levels counted ⌈log2(n+1)⌉ times.
@@ -106,6 +107,9 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
         name, additions, scalings = f"{module}.{function}".lstrip("."), round(dense.additions), round(dense.scalings)
         rows[name] = Operations(name, "dense", additions=additions, scalings=scalings)
         rows[name].ann_additions, rows[name].ann_scalings = additions, scalings
+    for (module, function), found in monitor.dense.macs.items():
+        name, macs = f"{module}.{function} of constants".lstrip("."), round(found)
+        rows[name] = Operations(name, "constant", macs=macs, analog_macs=macs)
     for name, island in monitor.islands.items():
         rows[name] = Operations(name, "analog", macs=island.macs, analog_macs=island.macs)
     return list(rows.values())

@@ -46,13 +46,22 @@ class Operations(TorchFunctionMode):
 
     def _of_constants(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """What a function of constants returns; the embeddings of a batch are currents."""
-        output, name = func(*args, **kwargs), name_of(func)
+        name = name_of(func)
+        output = self._counted(name, func, args, kwargs)
         note_positions(name, (*args, *kwargs.values()), output)
         if name == "embedding":
             ids = args[0] if args else kwargs["input"]
             if ids.dim() > 1 and len(ids) == self.scope.rows and not is_position(ids):
                 return mark(output / self.scope.time.time_steps, TimeAxis(0))
         return output
+
+    def _counted(self, name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        scope, dense = self.scope, self.scope.operated.dense
+        if dense is None:
+            return func(*args, **kwargs)
+        place = (scope.modules[-1].__dict__.get(FULL_NAME, ""), name)
+        repeats = any(scope.batch in x.shape for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
+        return dense.run_on_constants(place, func, args, kwargs, scope.time.time_steps if repeats else 1)
 
     def _by_rule(self, func: Callable[..., Any], args: Any, kwargs: Any, frame: FrameType) -> Any:
         name = name_of(func)
@@ -128,14 +137,16 @@ def intercepted(
 
 @contextmanager
 def _running(execution: Execution, call: Call, named: dict[str, Any], values: Iterable[str]) -> Iterator[None]:
+    inputs: list[int] = []
     for name in values:
         value = named.get(name)
         if isinstance(value, Tensor) and value.is_floating_point():
-            named[name] = mark(value.view_as(value), TimeAxis(0))
+            value = named[name] = mark(value.view_as(value), TimeAxis(0))
+            inputs.append(len(value))
     source = source_of(named)
     rows = None if source is None else len(source)
     assert execution.operated is not None
-    scope = Scope(execution, execution.operated, call.caller, rows)
+    scope = Scope(execution, execution.operated, call.caller, rows, batch=next(iter(inputs), rows))
     state = KeptState(rows, scope.time.time_steps)
     with kept_state(execution.operated, named, state, call.caller.modules()), entered(scope), Operations(scope):
         yield

@@ -25,6 +25,7 @@ class Scope:
         operated: what its conversion has found.
         caller: the model, or the model inside of it, that is called.
         rows: of ids in the batch, T·B; None where nobody knows.
+        batch: rows of the inputs, of ids or not.
 
     Attributes:
         temporal: whether the call is.
@@ -33,12 +34,15 @@ class Scope:
         is_paused: whether torch functions are what they are, for a while.
     """
 
-    def __init__(self, execution: Execution, operated: Operated, caller: nn.Module, rows: int | None) -> None:
+    def __init__(
+        self, execution: Execution, operated: Operated, caller: nn.Module, rows: int | None, batch: int | None = None
+    ) -> None:
         self.execution = execution
         self.operated = operated
         self.temporal = execution.temporal
         self.time = Timeline(execution.time_steps if self.temporal else 1)
         self.rows = rows
+        self.batch = batch
         self.modules = [caller]
         self.is_paused = False
 

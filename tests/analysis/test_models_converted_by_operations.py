@@ -1,5 +1,6 @@
 """Audit, monitor, energy and rasters of models that were converted by operations."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -97,6 +98,33 @@ def test_a_plain_module_is_counted() -> None:
     assert rows["mean"].additions == 2 * 4 * 4 * 4
     assert monitor.samples == 2
     assert audit(snn, {"image": image}).fully_spike_driven
+
+
+class Pooled(nn.Module):
+    """A learned query attends to its input, as in the pooling head of SigLIP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(1, 3, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.attention(self.query.repeat(len(x), 1, 1), x, x)[0]
+        return output
+
+
+@pytest.mark.parametrize("execution", ["accumulated", "temporal"])
+def test_macs_of_constants_are_counted_once_a_call(execution: str) -> None:
+    torch.manual_seed(0)
+    ann, x = Pooled(), torch.randn(5, 4, 8)
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(time_steps=T), [{"x": x}])
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        ann(x)
+    rows = count_operations(run_monitored(snn, execution, {"x": x}))
+    assert sum(row.macs for row in rows) == counter.get_total_flops() / 2
+    assert [(row.name, row.macs, row.analog_macs) for row in rows if row.kind == "constant"] == [
+        ("attention.linear of constants", 5 * 3 * 8 * 8, 5 * 3 * 8 * 8)
+    ]
 
 
 def test_tanh_after_the_readout_is_named() -> None:

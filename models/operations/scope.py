@@ -10,6 +10,7 @@ from torch import nn
 from las_sj.models.execution import Execution
 from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.models.operated import Operated
+from las_sj.models.operations.lanes import Lanes
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.time_axis import Timeline
 from las_sj.neurons import watching
@@ -31,6 +32,7 @@ class Scope:
         time: arithmetic with time.
         modules: that are being called, innermost last.
         is_paused: whether torch functions are what they are, for a while.
+        lanes: the operations on parts of single time steps.
     """
 
     def __init__(self, execution: Execution, operated: Operated, caller: nn.Module, rows: int | None) -> None:
@@ -41,6 +43,7 @@ class Scope:
         self.rows = rows
         self.modules = [caller]
         self.is_paused = False
+        self.lanes = Lanes()
 
     def populations_of(self, module: nn.Module) -> Populations:
         """The populations of a module's operations, made where there are none."""

@@ -1,6 +1,6 @@
 """One operation on currents of single time steps, at all of them: see `lanes`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from las_sj.models.operations.time_axis import OneStep, TimeAxis, mark, time_axi
 from las_sj.models.registry import UnsupportedModelError
 
 _OF_VALUES = frozenset({"nonzero", "unique", "bincount", "histc", "multinomial"})  # no entry has a place of its own
+_OF_MATRICES = frozenset({"matmul", "__matmul__", "mm"})
+Join = Callable[[list[Tensor]], Tensor]
 
 
 def run_in_lanes(op: Operation, known: Rule, step: int, args: Any, kwargs: Any) -> Any:
@@ -51,16 +53,26 @@ def _alone(op: Operation, known: Rule, step: int, args: Any, kwargs: Any) -> Any
 
 
 def _together(op: Operation, known: Rule, args: Any, kwargs: Any) -> list[Any]:
-    """Parts of all steps in one current, one after another in their first dimension, which must be one of a batch."""
-    rows = {x.shape[:1] for x in _parts_in((*args, *kwargs.values()))}
+    """Parts of all steps in one current, one after another in their first dimension, which must be one of a batch.
+
+    Matrices get such a dimension.
+    """
+    parts = _parts_in((*args, *kwargs.values()))
+    if op.name in _OF_MATRICES and all(x.dim() == 2 for x in parts):
+        return [mark(x.squeeze(0), time_axis_of(x)) for x in _apart(op, _run(op, known, args, kwargs, torch.stack), 0)]
+    rows = {x.shape[:1] for x in parts}
     if len(rows) > 1 or torch.Size() in rows:
         raise op.refusal("of parts of the batch that have no dimension in common")
-    whole, named = _joined(args, op.time_steps), {name: _joined(x, op.time_steps) for name, x in kwargs.items()}
+    return _apart(op, _run(op, known, args, kwargs, torch.cat), next(iter(rows))[0] * op.time_steps)
+
+
+def _run(op: Operation, known: Rule, args: Any, kwargs: Any, join: Join) -> Any:
+    whole = _joined(args, op.time_steps, join)
+    named = {name: _joined(value, op.time_steps, join) for name, value in kwargs.items()}
     try:
-        output = known.run(op, *whole, **named)
+        return known.run(op, *whole, **named)
     except (IndexError, RuntimeError) as error:  # shapes that do not go together
         raise op.refusal("of a part of the batch") from error
-    return _apart(op, output, next(iter(rows))[0] * op.time_steps)
 
 
 def _parts_in(values: Sequence[Any]) -> list[Tensor]:
@@ -73,11 +85,11 @@ def _parts_in(values: Sequence[Any]) -> list[Tensor]:
     return found
 
 
-def _joined(value: Any, time_steps: int) -> Any:
+def _joined(value: Any, time_steps: int, join: Join) -> Any:
     if isinstance(value, Tensor) and isinstance(time_axis_of(value), OneStep):
-        return mark(torch.cat([at_step(value, step) for step in range(time_steps)]), TimeAxis(0))
+        return mark(join([at_step(value, step) for step in range(time_steps)]), TimeAxis(0))
     if type(value) in (tuple, list):
-        return type(value)(_joined(item, time_steps) for item in value)
+        return type(value)(_joined(item, time_steps, join) for item in value)
     return value
 
 

@@ -59,6 +59,10 @@ def by_attention(x: Tensor) -> Tensor:
     return torch.cat(outputs).transpose(1, 2).flatten(2)
 
 
+def by_products(x: Tensor) -> Tensor:
+    return torch.stack([entry @ entry.T @ entry for entry in x])
+
+
 def by_writing(x: Tensor) -> Tensor:
     """In place, into a tensor for all."""
     output = torch.zeros_like(x)
@@ -67,7 +71,7 @@ def by_writing(x: Tensor) -> Tensor:
     return output
 
 
-_OF_NEURONS = (by_neurons, by_decisions, by_norms, by_convolutions, by_attention, by_writing)
+_OF_NEURONS = (by_neurons, by_decisions, by_norms, by_convolutions, by_attention, by_products, by_writing)
 WAYS = {way.__name__: way for way in (by_lists, by_entries, by_index, by_slices, by_rows, *_OF_NEURONS)}
 
 
@@ -115,8 +119,8 @@ def _one_way_and_another(x: Tensor) -> Tensor:
         ),
         (_one_way_and_another, "tanh of parts of the batch that take different ways"),
         (
-            lambda x: torch.stack([entry @ entry.T @ entry for entry in x]),
-            "matmul of parts of the batch that have no dimension",
+            lambda x: torch.stack([entry * (entry @ entry[0])[:, None] for entry in x]),
+            "that have no dimension in common",
         ),
     ],
     ids=["order", "some", "across", "backwards", "ways", "no batch"],

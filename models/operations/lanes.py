@@ -1,6 +1,6 @@
 """What a model does to the images of a batch one after the other is done once, for all time steps together.
 
-In a temporal call a loop over images goes through those of the first time step, then of the second, and so on, while
+In a temporal call a loop over images goes through those of the first time step, then of the second, and so on. But
 neurons need all steps of an image at once. So an operation on an image of the first step runs for all of them; later,
 the loop gets what was computed then.
 """

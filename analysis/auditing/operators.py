@@ -58,7 +58,8 @@ DECISIONS = frozenset({
     "adaptive_max_pool2d", "adaptive_max_pool3d", "all", "any", "argmax", "argmin", "argsort", "bucketize",
     "count_nonzero", "eq", "equal", "ge", "gt", "isfinite", "isinf", "isnan", "kthvalue", "le", "logical_and",
     "logical_not", "logical_or", "logical_xor", "lt", "max_pool2d_with_indices", "max_pool3d_with_indices", "median",
-    "mode", "ne", "nonzero", "searchsorted", "sign", "signbit", "sort", "topk",
+    "mode", "ne", "nonzero", "searchsorted", "sign", "signbit", "sort", "topk", "unique_consecutive", "unique_dim",
+    "unique_dim_consecutive", "_unique", "_unique2",
 })
 COMPARISONS = frozenset({
     *DECISIONS, "abs", "amax", "amin", "aminmax", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "clamp",

@@ -55,7 +55,7 @@ def image_text_inputs(model: Model) -> Iterator[Inputs]:
 
 def image_token_of(config: PreTrainedConfig) -> int | None:
     """The token that marks a place of an image in a text."""
-    return option(config, "image_token_id", "image_token_index", "image_patch_id")
+    return option(config, "image_token_id", "image_token_index", "image_patch_id", "video_token_index")
 
 
 def vision_of(config: PreTrainedConfig) -> PreTrainedConfig:

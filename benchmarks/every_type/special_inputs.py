@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import torch
+from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from every_type.batches import ROWS, TOKENS, Batch, Inputs, decoder_text, noise, ones, random_ids
 from every_type.configurations import option
@@ -81,6 +82,80 @@ def _square_patches(model: Model) -> Iterator[Inputs]:
     grid = {"image_grid_thw": torch.tensor([[1, _SIDE, _SIDE]] * ROWS)}
     shape = (ROWS * _SIDE**2, 3, PATCH, PATCH)
     yield within_text(model, _SIDE, lambda seed: {"pixel_values": noise(*shape, seed=seed)} | grid)
+
+
+@inputs_for("image-text", "blip-2", "instructblip")
+def _a_token_for_each_query(model: Model) -> Iterator[Inputs]:
+    """The model itself does not check that there are as many."""
+    yield within_text(model, model.config.num_query_tokens, _image)
+
+
+@inputs_for("image-text", "instructblipvideo")
+def _a_token_for_each_query_of_a_frame(model: Model) -> Iterator[Inputs]:
+    frames = 4
+    shape = (ROWS, frames, 3, IMAGE_SIZE, IMAGE_SIZE)
+    count = frames * model.config.num_query_tokens
+    yield within_text(model, count, lambda seed: {"pixel_values": noise(*shape, seed=seed)})
+
+
+@inputs_for("image-text", "llama4")
+def _image_for_an_output_that_lacks_it(model: Model) -> Iterator[Inputs]:
+    """Transformers 5.24 reads an attribute that the output of the language model has not, and so cannot run."""
+    MoeCausalLMOutputWithPast.image_outputs = None  # type: ignore[attr-defined]
+    yield within_text(model, 16, _image)
+
+
+@inputs_for("image-text", "fast_vlm")
+def _image_of_five_halvings(model: Model) -> Iterator[Inputs]:
+    shape = (ROWS, 3, 4 * IMAGE_SIZE, 4 * IMAGE_SIZE)
+    yield within_text(model, 4, lambda seed: {"pixel_values": noise(*shape, seed=seed)})
+
+
+@inputs_for("image-text", "gemma3n")
+@inputs_for("causal-lm", "gemma3n")
+def _large_image(model: Model) -> Iterator[Inputs]:
+    shape = (ROWS, 3, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE)
+    yield within_text(model, 4, lambda seed: {"pixel_values": noise(*shape, seed=seed)})
+
+
+@inputs_for("image-text", "paddleocr_vl")
+def _square_patches_to_merge(model: Model) -> Iterator[Inputs]:
+    grid = {"image_grid_thw": torch.tensor([[1, _SIDE, _SIDE]] * ROWS)}
+    shape = (ROWS * _SIDE**2, 3, PATCH, PATCH)
+    yield within_text(model, _SIDE, lambda seed: {"pixel_values": noise(*shape, seed=seed)} | grid)
+
+
+@inputs_for("image-text", "idefics")
+def _image_that_all_tokens_see(model: Model) -> Iterator[Inputs]:
+    shape = (ROWS, 1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    mask = {"image_attention_mask": ones(ROWS, TOKENS, 1)}
+    yield within_text(model, 0, lambda seed: {"pixel_values": noise(*shape, seed=seed)} | mask)
+
+
+@inputs_for("image-text", "udop")
+def _words_in_boxes(model: Model) -> Iterator[Inputs]:
+    def boxes(seed: int) -> Batch:
+        corners = noise(ROWS, TOKENS, 2, seed=seed).sigmoid() / 2
+        return {"bbox": torch.cat([corners, corners + 0.25], -1)}
+
+    yield within_text(model, 0, lambda seed: _image(seed) | boxes(seed))
+
+
+@inputs_for("image-text", "pi0")
+def _state_and_noise_of_actions(model: Model) -> Iterator[Inputs]:
+    config = model.config
+    shape = (ROWS, 1, 3, IMAGE_SIZE, IMAGE_SIZE)
+
+    def values(seed: int) -> Batch:
+        return {
+            "pixel_values": noise(*shape, seed=seed),
+            "pixel_attention_mask": torch.ones(ROWS, 1, dtype=torch.bool),
+            "state": noise(ROWS, config.max_state_dim, seed=seed + 1),
+            "noise": noise(ROWS, config.chunk_size, config.max_action_dim, seed=seed + 2),
+            "timestep": torch.full((ROWS,), 0.5),
+        }
+
+    yield within_text(model, 64, values)
 
 
 @inputs_for("image-text", "video_llama_3")

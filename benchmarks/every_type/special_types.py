@@ -52,6 +52,7 @@ _TOKENIZER = {"num_filters": 4, "downsampling_ratios": [2, 4], "depths": [1, 1, 
 _STAGES = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
 
 
+_TILES = {"image_grid_pinpoints": [[32, 64], [64, 32]]}
 _SAM = {"output_channels": 16, "mlp_dim": 64, "global_attn_indexes": [1], "downsample_channels": [24, WIDTH]}
 _TOKENS_OF_IMAGES = {"base_channels": 32, "channel_multiplier": [1, 1, 1, 1], "num_res_blocks": 1}
 _GEMMA4_VISION = {
@@ -134,9 +135,67 @@ OPTIONS: dict[str, Options] = {
         "depths": [1, 1, 1, 1],
         "num_heads": [1, 2, 4, 8],
     },
-    "llava_next": {"image_grid_pinpoints": [[32, 64], [64, 32]]},
-    "llava_onevision": {"image_grid_pinpoints": [[32, 64], [64, 32]]},
-    "llava_next_video": {"image_grid_pinpoints": [[32, 64], [64, 32]]},
+    "llava_next": _TILES,
+    "llava_onevision": _TILES,
+    "llava_next_video": _TILES,
+    "granite4_vision": _TILES
+    | {
+        "downsample_rate": "1/2",
+        "deepstack_layer_map": [[-2, 0]],
+        "spatial_target_layers": [0, 1, 0, 1],
+        "vision_config": {  # the query transformer has a head for 64 of its width
+            "model_type": "clip_vision_model",
+            "hidden_size": 64,
+            "intermediate_size": 64,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "image_size": IMAGE_SIZE,
+            "patch_size": PATCH,
+        },
+    },
+    "granite4_vision_text": {"rope_parameters": _ROPE},
+    "hunyuan_vl_text": _rope_of_axes(1, 1, 1, 1),
+    "llama4_vision_model": {
+        "intermediate_size": 4 * WIDTH,  # of four patches that become one
+        "projector_input_dim": WIDTH,
+        "projector_output_dim": WIDTH,
+    },
+    "paddleocr_vl_text": _rope_of_axes(1, 1, 2),
+    "step3p5": {
+        "sliding_window": 4,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "share_expert_dim": 64,
+        "mlp_layer_types": ["dense", "sparse"],
+    },
+    "pi0": {"chunk_size": 4, "max_state_dim": 8, "max_action_dim": 8},
+    "fast_vlm": {
+        "vision_config": {
+            "model_type": "timm_wrapper",
+            "architecture": "fastvit_mci3",
+            "do_pooling": True,
+            "hidden_size": 256,
+            "model_args": {
+                "inference_mode": True,
+                "layers": [1] * 5,
+                "embed_dims": [8, 16, 32, 64, 128],
+            },
+        },
+    },
+    "perception_lm": {
+        "vision_config": {
+            "model_type": "timm_wrapper",
+            "architecture": "vit_pe_core_tiny_patch16_384",
+            "model_args": {
+                "embed_dim": WIDTH,
+                "depth": LAYERS,
+                "num_heads": HEADS,
+                "img_size": [32, 32],
+                "patch_size": 4,
+            },
+        },
+    },
+    "gemma3n_vision": {"hidden_size": 2048, "model_args": {"channel_multiplier": 0.0625, "msfa_output_resolution": 2}},
+    "gemma3n": {"vision_soft_tokens_per_image": 4},
     "gemma3": {"mm_tokens_per_image": 4},
     "t5gemma2": {"mm_tokens_per_image": 4},
     "wav2vec2-bert": {"vocab_size": VOCABULARY},

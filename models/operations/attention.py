@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,7 +32,15 @@ def native_attention(
     """transformers' attention interface: the eager function of the module's own file, or the one that most have."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     native: Any = vars(sys.modules[type(module).__module__]).get("eager_attention_forward", _eager)
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and not _repeats_heads(native):  # some files leave that to the kernels of torch
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     return native(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
+
+
+@cache
+def _repeats_heads(native: Any) -> bool:
+    return any("repeat" in name for name in inspect.unwrap(native).__code__.co_names)
 
 
 def _eager(

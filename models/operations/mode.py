@@ -13,13 +13,16 @@ import las_sj.models.operations.rules  # noqa: F401  registers the rules
 from las_sj.models.call import Call
 from las_sj.models.execution import Execution
 from las_sj.models.inputs import source_of
-from las_sj.models.operations.one_step import OperationOfOneStep, joined, steps_in
+from las_sj.models.operations.all_steps import run_in_lanes
+from las_sj.models.operations.one_step import OperationOfOneStep, at_step, joined, later_steps, steps_in
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.positions import is_position, note_positions
-from las_sj.models.operations.registry import RULES
+from las_sj.models.operations.registry import RULES, Rule
+from las_sj.models.operations.rules.looks import look
+from las_sj.models.operations.rules.writes import WRITES
 from las_sj.models.operations.scope import FULL_NAME, Scope, entered
 from las_sj.models.operations.state import KeptState, kept_state
-from las_sj.models.operations.time_axis import TimeAxis, mark, mark_written, time_axis_of
+from las_sj.models.operations.time_axis import OneStep, TimeAxis, mark, mark_written, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
 
 
@@ -71,8 +74,6 @@ class Operations(TorchFunctionMode):
         operation = Operation(self.scope, plain, func, frame)
         if len(set(steps)) > 1:
             return joined(operation, *args, **kwargs)
-        if steps:
-            operation = OperationOfOneStep(operation, steps[0])
         if known is None:
             raise UnsupportedModelError(f"no spiking form of {name} ({operation.where})")
         if not args and "input" in kwargs:
@@ -81,10 +82,22 @@ class Operations(TorchFunctionMode):
         if known.is_composite:
             with self:
                 output = known.run(*args, **kwargs)
+        elif steps:
+            output = self._of_one_step(known, operation, steps[0], args, kwargs)
         else:
             output = known.run(operation, *args, **kwargs)
             self._count(operation, args, kwargs, output)
         return _written(args[0], output) if in_place else output
+
+    def _of_one_step(self, known: Rule, operation: Operation, step: OneStep, args: Any, kwargs: Any) -> Any:
+        """An operation on parts of the batch; what is written into a whole tensor is written step by step."""
+        alone = OperationOfOneStep(operation, step)
+        if known.run is look or (operation.name in WRITES and not isinstance(time_axis_of(args[0]), OneStep)):
+            return known.run(alone, *args, **kwargs)
+        output = run_in_lanes(operation, known, step.step, args, kwargs)
+        if not step.step:
+            self._count(alone, args, kwargs, output)
+        return output
 
     def _count(self, operation: Operation, args: Any, kwargs: Any, output: Any) -> None:
         """Have what needs no neurons counted, where somebody does."""
@@ -115,6 +128,8 @@ def _written(target: Tensor, output: Tensor) -> Tensor:
     if output is target:
         return output
     axis = time_axis_of(output)
+    for step in range(1, len(later_steps(output)) + 1):
+        at_step(target, step).copy_(at_step(output, step))
     target.copy_(output)
     return target if axis is None else mark_written(target, axis)
 

@@ -6,11 +6,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from las_sj.models.operations.operation import Finds, Operation
+from las_sj.models.operations.operation import Operation
+from las_sj.models.operations.populations import Kind
 from las_sj.models.operations.time_axis import OneStep, TimeAxis, Timeline, mark, time_axis_of
 from las_sj.neurons import WindowNode
 
 _JOINING = ("cat", "concat", "concatenate", "stack")
+
+
+_LATER = "las_later_steps"
+
+
+def know_later_steps(x: Tensor, later: Sequence[Tensor]) -> Tensor:
+    """Have a current of the first time step know what is in its place at the later ones.
+
+    Args:
+        x: the current.
+        later: currents of single steps, in the order of time.
+    """
+    setattr(x, _LATER, tuple(later))
+    return x
+
+
+def later_steps(x: Any) -> tuple[Tensor, ...]:
+    """What is at the later time steps in the place of a current of the first one; nothing for other things."""
+    return getattr(x, _LATER, ())
+
+
+def at_step(value: Any, step: int) -> Any:
+    """What is at another time step in the place of currents of the first one, in any nesting of lists and tuples."""
+    if isinstance(value, Tensor):
+        later = later_steps(value)
+        return later[step - 1] if step and later else value
+    if type(value) in (tuple, list):
+        return type(value)(at_step(item, step) for item in value)
+    return value
 
 
 class OperationOfOneStep(Operation):
@@ -26,7 +56,7 @@ class OperationOfOneStep(Operation):
         self.step = step
         self.time = Timeline(1)  # no tensor holds time
 
-    def pass_through(self, node: WindowNode, x: Tensor, reach: Finds = None) -> Tensor:
+    def node(self, role: str, kind: Kind) -> WindowNode:
         """Refused: neurons take all time steps.
 
         Raises:
@@ -83,8 +113,8 @@ def joined(op: Operation, tensors: Any, dim: int = 0, *others: Any, **kwargs: An
     return mark(output, TimeAxis(dim % output.dim(), 1))
 
 
-def split_by_step(op: Operation, x: Tensor, sizes: Sequence[int], dim: int) -> tuple[Tensor, ...]:
-    """Parts along the dimension that holds time, each within one time step.
+def split_by_step(op: Operation, x: Tensor, sizes: Sequence[int], dim: int) -> list[Tensor]:
+    """Parts along the dimension that holds time, each within one time step, unmarked.
 
     Args:
         op: whose current is split.
@@ -92,13 +122,19 @@ def split_by_step(op: Operation, x: Tensor, sizes: Sequence[int], dim: int) -> t
         sizes: of the parts.
         dim: that holds time.
     """
+    steps = op.time_steps
     if op.axis(x).outer > 1:
         raise op.refusal("along time")
-    per_step = x.shape[dim] // op.time_steps
-    parts, start = [], 0
-    for part, size in zip(torch.split(x, list(sizes), dim), sizes, strict=True):
-        if size and start // per_step != (start + size - 1) // per_step:
-            raise op.refusal("that tears time steps apart")
-        parts.append(mark(part, OneStep(0, 1, min(start // per_step, op.time_steps - 1))))
-        start += size
+    if len(sizes) % steps or list(sizes) != list(sizes[: len(sizes) // steps]) * steps:
+        raise op.refusal("that tears time steps apart")
+    return list(torch.split(x, list(sizes), dim))
+
+
+def marked_parts(parts: Sequence[Tensor], time_steps: int) -> tuple[Tensor, ...]:
+    """Make parts of all time steps, in the order of time, currents of a single step each."""
+    rows = len(parts) // time_steps
+    for place, part in enumerate(parts):
+        mark(part, OneStep(0, 1, place // rows))
+    for place, part in enumerate(parts[:rows]):
+        know_later_steps(part, parts[place + rows :: rows])
     return tuple(parts)

@@ -10,6 +10,7 @@ from torch import nn
 from las_sj.models.execution import Execution
 from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.models.operated import Operated
+from las_sj.models.operations.lanes import Lanes
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.time_axis import Timeline
 from las_sj.neurons import watching
@@ -32,6 +33,7 @@ class Scope:
         time: arithmetic with time.
         modules: that are being called, innermost last.
         is_paused: whether torch functions are what they are, for a while.
+        lanes: the operations on parts of single time steps.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Scope:
         self.batch = batch
         self.modules = [caller]
         self.is_paused = False
+        self.lanes = Lanes()
 
     def populations_of(self, module: nn.Module) -> Populations:
         """The populations of a module's operations, made where there are none."""

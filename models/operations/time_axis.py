@@ -122,6 +122,8 @@ class Timeline:
 
     def total(self, x: Tensor, axis: TimeAxis) -> Tensor:
         """The sum over T of a current, with that dimension T times smaller."""
+        if self.time_steps == 1:  # nothing holds time
+            return x.clone()
         return self.apart(x, axis).sum(axis.axis + 1).flatten(axis.axis, axis.axis + 1)
 
     def running(self, x: Tensor, axis: TimeAxis) -> Tensor:

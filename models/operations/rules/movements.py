@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from las_sj.models.operations.one_step import split_by_step
+from las_sj.models.operations.one_step import know_later_steps, marked_parts, split_by_step
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.registry import composite, rule
-from las_sj.models.operations.time_axis import OneStep, TimeAxis
+from las_sj.models.operations.time_axis import OneStep, TimeAxis, mark
 
 
 @rule("transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis", "t", "T", "mT", "H", "mH", "adjoint")
@@ -54,7 +54,7 @@ def split(op: Operation, x: Tensor, sizes: Any, dim: int = 0) -> tuple[Tensor, .
     if dim != axis.axis or op.time_steps == 1:
         return tuple(op.current(part, axis) for part in op.function(x, sizes, dim))
     if not op.name.endswith("chunk") and _are_of_steps(op, x.shape[dim], sizes):
-        return split_by_step(op, x, _as_list(sizes, x.shape[dim]), dim)
+        return marked_parts(split_by_step(op, x, _as_list(sizes, x.shape[dim]), dim), op.time_steps)
     if axis.outer > 1 or not isinstance(sizes, int):
         raise op.refusal("along time")
     of_steps = sizes if op.name.endswith("chunk") else _per_step(op, sizes)
@@ -89,7 +89,7 @@ def unbind(op: Operation, x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     axis, dim = op.axis(x), dim % x.dim()
     if dim == axis.axis and op.time_steps > 1:
         parts = split_by_step(op, x, [1] * x.shape[dim], dim)
-        return tuple(op.current(part.squeeze(dim), op.axis(part)) for part in parts)
+        return marked_parts([part.squeeze(dim) for part in parts], op.time_steps)
     left = TimeAxis(axis.axis - (dim < axis.axis), axis.outer)
     return tuple(op.current(part, left) for part in x.unbind(dim))
 
@@ -136,37 +136,48 @@ def getitem(op: Operation, x: Tensor, index: Any) -> Tensor:
     if not op.is_current(x) or op.time_steps == 1:
         return op.current(output, TimeAxis(0)) if op.is_current(x) else output
     items = list(index) if isinstance(index, tuple) else [index]
-    if all(item is None or item is Ellipsis or isinstance(item, int | slice) for item in items):
-        return op.current(output, _after_slices(op, x, items))
-    return op.current(output, followed(op, x, index))
+    if not all(item is None or item is Ellipsis or isinstance(item, int | slice) for item in items):
+        return op.current(output, followed(op, x, index))
+    items = _of_all_dimensions(x, items)
+    place = _item_of(items, op.axis(x).axis)
+    chosen = range(x.shape[op.axis(x).axis])[_as_slice(items[place])]
+    if isinstance(items[place], slice) and len(chosen) == x.shape[op.axis(x).axis] and chosen.step == 1:
+        new = sum(not isinstance(item, int) for item in items[:place])
+        return op.current(output, TimeAxis(new, op.axis(x).outer))
+    return _of_one_step(op, x, items, place, chosen)
 
 
-def _one_step_of(op: Operation, chosen: range, size: int, axis: TimeAxis) -> OneStep:
-    """The only time step that chosen entries of the dimension with time belong to."""
-    steps = {place // (size // op.time_steps) for place in chosen}
-    if len(steps) != 1 or axis.outer > 1:
+def _as_slice(item: int | slice) -> slice:
+    return item if isinstance(item, slice) else slice(item, item + 1 or None)
+
+
+def _of_all_dimensions(x: Tensor, items: list[Any]) -> list[Any]:
+    """An index with an item for each dimension, and None for each new one."""
+    place = next((i for i, item in enumerate(items) if item is Ellipsis), len(items))
+    rest = items[place + 1 :]
+    missing = x.dim() - sum(item is not None for item in (*items[:place], *rest))
+    return [*items[:place], *[slice(None)] * missing, *rest]
+
+
+def _item_of(items: list[Any], dim: int) -> int:
+    """Where the item of a dimension stands in an index."""
+    return [place for place, item in enumerate(items) if item is not None][dim]
+
+
+def _of_one_step(op: Operation, x: Tensor, items: list[Any], place: int, chosen: range) -> Tensor:
+    """Entries of the dimension that holds time which belong to a single time step."""
+    per_step = x.shape[op.axis(x).axis] // op.time_steps
+    steps = {entry // per_step for entry in chosen}
+    if len(steps) != 1 or op.axis(x).outer > 1:
         raise op.refusal("that takes part of the batch")
-    return OneStep(0, 1, steps.pop())
+    step = steps.pop()
 
+    def at(later: int) -> Tensor:
+        moved = [entry + (later - step) * per_step for entry in chosen]
+        item = slice(moved[0], moved[-1] + 1, chosen.step) if isinstance(items[place], slice) else moved[0]
+        return mark(x[(*items[:place], item, *items[place + 1 :])], OneStep(0, 1, later))
 
-def _after_slices(op: Operation, x: Tensor, items: list[Any]) -> TimeAxis | OneStep:
-    """Where time is after basic indexing."""
-    axis = op.axis(x)
-    if Ellipsis not in items:
-        items = [*items, Ellipsis]
-    place = next(i for i, item in enumerate(items) if item is Ellipsis)
-    missing = x.dim() - sum(item is not None and item is not Ellipsis for item in items)
-    items = [*items[:place], *[slice(None)] * missing, *items[place + 1 :]]
-    d = new = 0
-    for item in items:
-        if d == axis.axis and item is not None:
-            chosen = range(x.shape[d])[item if isinstance(item, slice) else slice(item, item + 1 or None)]
-            if isinstance(item, slice) and chosen == range(x.shape[d]):
-                return TimeAxis(new, axis.outer)
-            return _one_step_of(op, chosen, x.shape[d], axis)
-        d += item is not None
-        new += item is None or isinstance(item, slice)
-    raise op.refusal("without time")  # not reached: every dimension has an item
+    return at(step) if step else know_later_steps(at(0), [at(later) for later in range(1, op.time_steps)])
 
 
 @rule("as_strided")

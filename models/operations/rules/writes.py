@@ -40,6 +40,9 @@ def fill(op: Operation, x: Tensor, value: float = 0.0) -> Tensor:
 _SOURCE = {"index_add": 2, "index_copy": 2, "scatter": 2, "scatter_add": 2, "masked_scatter": 1, "index_put": 1}
 
 
+WRITES = frozenset({"__setitem__", "copy_", "fill_", "zero_", *(f"{name}_" for name in _SOURCE)})
+
+
 @rule(*_SOURCE, *(f"{name}_" for name in _SOURCE), "index_fill", "slice_scatter", "select_scatter")
 def write(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Currents or shares of constants in some places."""

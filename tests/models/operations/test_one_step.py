@@ -33,7 +33,46 @@ def by_rows(x: Tensor) -> Tensor:
     return torch.stack(x.flatten(0, 1).split(x.shape[1])).transpose(1, 2).contiguous().transpose(1, 2)
 
 
-WAYS = {way.__name__: way for way in (by_lists, by_entries, by_index, by_slices, by_rows)}
+def by_neurons(x: Tensor) -> Tensor:
+    return torch.stack([torch.tanh(entry) * entry for entry in x])
+
+
+def by_decisions(x: Tensor) -> Tensor:
+    return torch.stack([entry * (entry > 0) + entry.topk(8, -1).values for entry in x])
+
+
+def by_norms(x: Tensor) -> Tensor:
+    """Of patches in one row, as mergers of packed images normalize them."""
+    rows = x.flatten(0, 1).split([x.shape[1]] * len(x))
+    return torch.cat([nn.functional.layer_norm(row, row.shape[-1:]) for row in rows]).unflatten(0, (len(x), -1))
+
+
+def by_convolutions(x: Tensor) -> Tensor:
+    kernel = torch.linspace(-1, 1, 8 * 8 * 9).view(8, 8, 3, 3) / 4
+    images = [row.T.reshape(1, 8, 2, 2) for row in x.unbind(0)]
+    return torch.cat([nn.functional.conv2d(image, kernel, padding=1) for image in images]).flatten(2).mT
+
+
+def by_attention(x: Tensor) -> Tensor:
+    entries = [x[row : row + 1].unflatten(-1, (2, 4)).transpose(1, 2) for row in range(len(x))]
+    outputs = [nn.functional.scaled_dot_product_attention(entry, entry, entry) for entry in entries]
+    return torch.cat(outputs).transpose(1, 2).flatten(2)
+
+
+def by_products(x: Tensor) -> Tensor:
+    return torch.stack([entry @ entry.T @ entry for entry in x])
+
+
+def by_writing(x: Tensor) -> Tensor:
+    """In place, into a tensor for all."""
+    output = torch.zeros_like(x)
+    for row, entry in enumerate(x):
+        output[row] = nn.functional.gelu(entry).mul_(2.0)
+    return output
+
+
+_OF_NEURONS = (by_neurons, by_decisions, by_norms, by_convolutions, by_attention, by_products, by_writing)
+WAYS = {way.__name__: way for way in (by_lists, by_entries, by_index, by_slices, by_rows, *_OF_NEURONS)}
 
 
 class Apart(nn.Module):
@@ -64,16 +103,27 @@ def test_parts_are_put_together_again(name: str) -> None:
         assert 0 < difference < 1e-3, execution
 
 
+def _one_way_and_another(x: Tensor) -> Tensor:
+    return torch.stack([torch.relu(entry) if row < 2 else torch.tanh(entry) for row, entry in enumerate(x)])
+
+
 @pytest.mark.parametrize(
     ("way", "why"),
     [
-        (lambda x: torch.stack([torch.tanh(entry) for entry in x]), "no spiking form of tanh of a part of the batch"),
-        (lambda x: torch.stack([entry * (entry > 0) for entry in x]), "gt that decides by a part of the batch"),
         (lambda x: torch.stack([*x.unbind(0)][::-1]), "stack of parts that are not all there, or not in the order"),
         (lambda x: torch.cat(x.split([1] * (len(x) - 1) + [1])[:-1]), "cat of parts that are not all there"),
         (lambda x: x[0] + x[-1], "no spiking form of add of parts of several time steps"),
+        (
+            lambda x: torch.stack([torch.tanh(entry) for entry in [*x][::-1]]),
+            "tanh of parts .* that take different ways",
+        ),
+        (_one_way_and_another, "tanh of parts of the batch that take different ways"),
+        (
+            lambda x: torch.stack([entry * (entry @ entry[0])[:, None] for entry in x]),
+            "that have no dimension in common",
+        ),
     ],
-    ids=["neurons", "decision", "order", "some", "across"],
+    ids=["order", "some", "across", "backwards", "ways", "no batch"],
 )
 def test_what_needs_the_whole_batch_is_refused(way: Callable[[Tensor], Tensor], why: str) -> None:
     ann = Apart(way).eval()

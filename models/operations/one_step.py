@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from las_sj.models.operations.operation import Finds, Operation
+from las_sj.models.operations.firing import Finds
+from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.time_axis import OneStep, TimeAxis, Timeline, mark, time_axis_of
 from las_sj.neurons import WindowNode
 
@@ -26,7 +27,7 @@ class OperationOfOneStep(Operation):
         self.step = step
         self.time = Timeline(1)  # no tensor holds time
 
-    def pass_through(self, node: WindowNode, x: Tensor, reach: Finds = None) -> Tensor:
+    def pass_through(self, node: WindowNode, x: Tensor, reach: Finds = None, *, are_read_again: bool = False) -> Tensor:
         """Refused: neurons take all time steps.
 
         Raises:

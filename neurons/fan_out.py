@@ -16,16 +16,18 @@ class FanOut:
         synapses: int64, broadcastable to [B, ...], or one number for all; None where the site's fan-out is fixed.
         macs: multiply-accumulates of the ANN, where they are not one a synapse: it multiplies the zeros that a
             convolution is padded with too.
+        are_read_again: whether other layers read the same spikes, and tell of each where it goes.
     """
 
     live: Tensor | None = None
     synapses: Tensor | int | None = None
     macs: int | None = None
+    are_read_again: bool = False
 
     @property
     def asks_for_each(self) -> bool:
         """Whether the spikes of each neuron are needed, and not only their sum."""
-        return self.live is not None or isinstance(self.synapses, Tensor)
+        return self.live is not None or isinstance(self.synapses, Tensor) or self.are_read_again
 
     def inputs(self, size: int) -> int:
         """How many of a window's `size` neurons take part."""

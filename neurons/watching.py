@@ -135,6 +135,12 @@ def base_of(x: Tensor) -> Tensor | None:
         return x._base
 
 
+def version_of(x: Tensor) -> int | None:
+    """A number that grows whenever something is written to the memory of a tensor; None where torch does not count."""
+    with uninterrupted():
+        return None if x.is_inference() else x._version
+
+
 def uninterrupted() -> AbstractContextManager[Any]:
     """Within this context torch functions are what they are, whatever modes intercept them around it."""
     return torch._C.DisableTorchFunction()  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from las_sj.analysis.spikes.site_spikes import SiteSpikes
+from las_sj.analysis.spikes.site_spikes import ReadingSpikes, SiteSpikes
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.models.layers.embedding import SpikingEmbedding
 from las_sj.models.layers.linear import SpikingReadout
@@ -103,6 +103,13 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
             rows[name] = Operations(name, "embedding", lookups=lookups)
     for name, counts in monitor.sites.items():
         _add_site(rows, monitor, name.rpartition(".")[0], counts)
+    own = (counts.site for counts in monitor.sites.values())
+    operands = {id(site.node) for site in own if any(synapses.is_mac for synapses in site.synapses)}
+    for name, readings in monitor.readings.items():
+        row = _add_synapses(rows, monitor, name.rpartition(".")[0], readings)
+        # What its own operation codes as the operand of a product is read by the ANN once.
+        if row is not None and id(readings.site.node) not in operands:
+            row.activations += readings.neurons
     for (module, function), dense in monitor.dense.counts.items():
         name, additions, scalings = f"{module}.{function}".lstrip("."), round(dense.additions), round(dense.scalings)
         rows[name] = Operations(name, "dense", additions=additions, scalings=scalings)
@@ -150,9 +157,33 @@ def _kind_of_operation(function: str, site: Site) -> str:
 
 def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, counts: SiteSpikes) -> None:
     site = counts.site
+    first = _add_synapses(rows, monitor, owner, counts)
+    if first is not None:
+        first.states += counts.neurons
+        first.biases += counts.neurons if isinstance(site.node, HGNode) else 0
+        if site.native or site.synapses[0].is_mac or first.is_product:
+            first.activations += counts.neurons
+        if site.native:
+            first.native[site.native] = first.native.get(site.native, 0) + counts.neurons
+    for dense in site.dense:
+        row = _row(rows, monitor, owner, dense.operator, site)
+        neurons = round(counts.neurons * dense.share)
+        row.additions += neurons * dense.additions
+        row.scalings += neurons * dense.scalings
+        if not dense.native:
+            row.ann_additions += neurons * dense.additions
+            row.ann_scalings += neurons * dense.scalings
+
+
+def _add_synapses(
+    rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, counts: SiteSpikes | ReadingSpikes
+) -> Operations | None:
+    """Count spikes where they go, and return the row of the first operator."""
+    site, first = counts.site, None
     factor = level_factor(site.node.code.levels) if isinstance(site.node, ThresholdNode) else 1
-    for index, synapses in enumerate(site.synapses):
+    for synapses in site.synapses:
         row = _row(rows, monitor, owner, synapses.operator, site)
+        first = first or row
         fixed = synapses.fan_out is not None
         operations = counts.spikes * (synapses.fan_out or 0) if fixed else counts.synaptic_operations
         row.neurons += counts.neurons
@@ -164,18 +195,4 @@ def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, co
         if synapses.bias:
             row.additions += counts.rows * (synapses.fan_out or 0)
             row.ann_additions += counts.rows * (synapses.fan_out or 0)
-        if index == 0:
-            row.states += counts.neurons
-            row.biases += counts.neurons if isinstance(site.node, HGNode) else 0
-            if site.native or synapses.is_mac or row.is_product:
-                row.activations += counts.neurons
-            if site.native:
-                row.native[site.native] = row.native.get(site.native, 0) + counts.neurons
-    for dense in site.dense:
-        row = _row(rows, monitor, owner, dense.operator, site)
-        neurons = round(counts.neurons * dense.share)
-        row.additions += neurons * dense.additions
-        row.scalings += neurons * dense.scalings
-        if not dense.native:
-            row.ann_additions += neurons * dense.additions
-            row.ann_scalings += neurons * dense.scalings
+    return first

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from las_sj.models import Site
-from las_sj.neurons import ThresholdNode, WindowNode, WindowRecord
+from las_sj.neurons import FanOut, ThresholdNode, WindowCounts, WindowNode, WindowRecord
 from las_sj.neurons.counts import OUTLIER_FLAG, split_counts
 
 Array = np.ndarray[Any, Any]
@@ -16,8 +16,37 @@ Number = Tensor | float
 
 _FLUSH = 1 << 13  # sampled membrane potentials whose trains are looked at together
 _ALL_OF_FIRST, _EVERY = 4, 8  # windows sampled: the first four, then every eighth
-_TOTALS = ("neurons", "rows", "spikes", "synapses", "macs", "synaptic_operations", "outliers", "out_of_range")
+_OF_WINDOW = ("neurons", "rows", "spikes", "synapses", "macs", "synaptic_operations", "outliers")
+_TOTALS = (*_OF_WINDOW, "out_of_range")
 _PENDING = 64  # windows whose totals may still be on the device
+
+
+def window_totals(
+    counts: WindowCounts, shape: torch.Size, fan_out: FanOut | None, live: "Live | None"
+) -> tuple[Number, ...]:
+    """Neurons, rows, spikes, synapses, MACs, synaptic operations and outliers of one window.
+
+    Args:
+        counts: of the window.
+        shape: of its neurons, [B, ...].
+        fan_out: where the spikes go, where the layer told.
+        live: which neurons count; None: all.
+    """
+    kept, synapses = counts.kept, None if fan_out is None else fan_out.synapses
+    if kept is not None and live is not None:
+        kept = kept * live.mask
+    fired, outliers = counts.totals() if kept is None else split_counts(kept)
+    neurons = shape.numel() if live is None else live.neurons(shape.numel())
+    if isinstance(synapses, Tensor):
+        assert kept is not None
+        whole = synapses if live is None else live.mask * synapses
+        partners: Number = whole.sum() * (shape.numel() // max(whole.numel(), 1))
+        operations: Number = (_total_per_part(kept & (OUTLIER_FLAG - 1), whole.shape) * whole).sum()
+    else:
+        partners, operations = neurons * (synapses or 0), fired * (synapses or 0)
+    rows = neurons // (shape[-1] if shape else 1)
+    macs = fan_out.macs if fan_out is not None and fan_out.macs is not None else partners
+    return neurons, rows, fired, partners, macs, operations, outliers
 
 
 class SiteSpikes:
@@ -48,25 +77,10 @@ class SiteSpikes:
             record: of the window.
             live: which neurons count; None: all.
         """
-        v, kept = record.potential.detach(), record.counts.kept
-        synapses = None if record.fan_out is None else record.fan_out.synapses
-        if kept is not None and live is not None:
-            kept = kept * live.mask
-        fired: Number
-        outliers: Number
-        fired, outliers = record.counts.totals() if kept is None else split_counts(kept)
-        neurons = v.numel() if live is None else live.neurons(v)
-        if isinstance(synapses, Tensor):
-            assert kept is not None
-            whole = synapses if live is None else live.mask * synapses
-            partners: Number = whole.sum() * (v.numel() // max(whole.numel(), 1))
-            operations: Number = (_total_per_part(kept & (OUTLIER_FLAG - 1), whole.shape) * whole).sum()
-        else:
-            partners, operations = neurons * (synapses or 0), fired * (synapses or 0)
+        v = record.potential.detach()
+        totals = window_totals(record.counts, v.shape, record.fan_out, live)
         out_of_range = self._out_of_range(v, int(record.counts.out_of_range), live)
-        rows = neurons // (v.shape[-1] if v.dim() else 1)
-        macs = record.fan_out.macs if record.fan_out is not None and record.fan_out.macs is not None else partners
-        self._pending.append((neurons, rows, fired, partners, macs, operations, outliers, out_of_range))
+        self._pending.append((*totals, out_of_range))
         self.trains.add(v, live)
         if len(self._pending) >= _PENDING:
             self._flush()
@@ -145,6 +159,25 @@ def _total_per_part(spikes: Tensor, shape: torch.Size) -> Tensor:
     return spikes.sum(dims, keepdim=True) if dims else spikes.long()
 
 
+class ReadingSpikes:
+    """Spikes that an operation reads of a population of another one, and where they go there.
+
+    Attributes:
+        site: as if the operation had neurons of its own.
+        neurons, rows, spikes, synapses, macs, synaptic_operations, outliers: as of `SiteSpikes`.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.neurons = self.rows = self.spikes = self.synapses = self.macs = self.synaptic_operations = 0
+        self.outliers = 0
+
+    def add(self, counts: WindowCounts, shape: torch.Size, fan_out: FanOut, live: "Live | None") -> None:
+        """Count one window; arguments are those of `window_totals`."""
+        for name, count in zip(_OF_WINDOW, window_totals(counts, shape, fan_out, live), strict=True):
+            setattr(self, name, getattr(self, name) + int(count))
+
+
 class Live:
     """Which neurons of a window count.
 
@@ -157,9 +190,9 @@ class Live:
         self._count = int(mask.sum())
         self._array = mask.cpu().numpy()
 
-    def neurons(self, v: Tensor) -> int:
-        """How many of the neurons with membrane potentials `v` are live."""
-        return self._count * (v.numel() // max(self.mask.numel(), 1))
+    def neurons(self, size: int) -> int:
+        """How many of the `size` neurons of a window are live."""
+        return self._count * (size // max(self.mask.numel(), 1))
 
     def of(self, index: Array, shape: torch.Size) -> Array:
         """Those of `index`, places in a flattened window of that shape, that are live."""

@@ -1,20 +1,23 @@
 """Count the spikes of a converted model, site by site, while it runs."""
 
+from functools import partial
 from threading import Lock
 from types import TracebackType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from las_sj.analysis.spikes.site_spikes import Live, SiteSpikes
+from las_sj.analysis.spikes.site_spikes import Live, ReadingSpikes, SiteSpikes
 from las_sj.analysis.spikes.train_sample import TrainSample
 from las_sj.models import AnalogIsland, execution_of, named_sites
 from las_sj.models.dense_operations import DenseOperations
 from las_sj.models.inputs import arguments_of, size_of
 from las_sj.models.layers.analog import IslandCounts
+from las_sj.models.operations.model import named_readings
 from las_sj.models.tensor_parallel import refuse_parts
-from las_sj.neurons import WindowNode, WindowRecord, watching
+from las_sj.neurons import FanOut, WindowCounts, WindowNode, WindowRecord, watching
 
 SAMPLE = 256
 _COUNTING = Lock()  # threads may call a monitored model at once
@@ -39,6 +42,7 @@ class SpikeMonitor:
     Attributes:
         model: the model.
         sites: counts by the full name of the neurons' node.
+        readings: counts of operations that read the spikes of another one's neurons, by the name that their own had.
         tokens, samples: tokens (padding excluded) and sequences or images that went in, call by call: a sequence that
             `generate` extends by four tokens without a cache counts four times.
         train_sample: the trains that were kept, or None.
@@ -54,6 +58,8 @@ class SpikeMonitor:
         self._hooks: list[Any] = []
         self.model = model
         self.sites = {name: SiteSpikes(site, sample) for name, site in named_sites(model)}
+        self._readings = {name: (populations, site) for name, populations, site in named_readings(model)}
+        self.readings = {name: ReadingSpikes(site) for name, (_, site) in self._readings.items()}
         self._islands = {name: part for name, part in model.named_modules() if isinstance(part, AnalogIsland)}
         self.islands = {name: IslandCounts() for name in self._islands}
         self.dense = DenseOperations()
@@ -67,6 +73,8 @@ class SpikeMonitor:
         for name, counts in self.sites.items():
             counts.site.node.count_spikes = True
             counts.site.node.recorder = _Recorder(self, name, counts)
+        for name, (populations, site) in self._readings.items():
+            populations.recorders[site.name] = partial(self._count_reading, self.readings[name])
         for name, island in self._islands.items():
             island.counts = self.islands[name]
         if self._execution.operated is not None:
@@ -83,6 +91,8 @@ class SpikeMonitor:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        for populations, _ in self._readings.values():
+            populations.recorders.clear()
         for island in self._islands.values():
             island.counts = None
         if self._execution.operated is not None:
@@ -99,10 +109,19 @@ class SpikeMonitor:
         with _COUNTING:
             self.tokens, self.samples = self.tokens + size.tokens, self.samples + size.samples
 
+    def _count_reading(self, readings: ReadingSpikes, counts: WindowCounts, shape: torch.Size, fan_out: FanOut) -> None:
+        if not watching.in_backward():
+            live = self._known(fan_out.live)
+            with _COUNTING:
+                readings.add(counts, shape, fan_out, live)
+
     def live_of(self, record: WindowRecord) -> Live | None:
         """Which neurons of a window [B, ...] take part; None: all."""
-        call, fan_out = self._execution.call, record.fan_out
-        live = self._execution.live_of(record.potential.shape) if fan_out is None else fan_out.live
+        fan_out = record.fan_out
+        return self._known(self._execution.live_of(record.potential.shape) if fan_out is None else fan_out.live)
+
+    def _known(self, live: Tensor | None) -> Live | None:
+        call = self._execution.call
         if live is None or call is None:
             return None if live is None else Live(live)
         # Layers share the mask of a call; it is kept with what is computed of it, so that its id stays its own.
@@ -120,7 +139,8 @@ class SpikeMonitor:
     @property
     def spikes_per_neuron(self) -> float:
         """Over the sites that feed a weight matrix, weighted by fan-out: spikes per synapse and window."""
-        feeding = [counts for counts in self.sites.values() if counts.site.feeds == "weights"]
+        counted = (*self.sites.values(), *self.readings.values())
+        feeding = [counts for counts in counted if counts.site.feeds == "weights"]
         # A site has a fixed fan-out, or each window its own, and the other of both counts is 0.
         synapses = sum(counts.neurons * counts.site.fan_out + counts.synapses for counts in feeding)
         events = sum(counts.spikes * counts.site.fan_out + counts.synaptic_operations for counts in feeding)

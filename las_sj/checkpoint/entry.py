@@ -8,12 +8,14 @@ from transformers.quantizers.auto import register_quantization_config
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from las_sj.checkpoint.broken import BrokenCheckpointError
-from las_sj.checkpoint.operations_entry import check_operations
+from las_sj.checkpoint.operations_entry import check_operations, upgraded
 from las_sj.config import LASConfig
 from las_sj.neurons.soundness import MOST
 
 METHOD = "las"
-FORMAT_VERSION = 3  # 1: the model was not marked with its attention implementation; 2: no conversion by operations
+# 1: the model was not marked with its attention implementation; 2: no conversion by operations; 3: operations read no
+# spikes of each other
+FORMAT_VERSION = 4
 
 
 @register_quantization_config(METHOD)
@@ -50,6 +52,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         _check_by_name("hg_ranges", hg_ranges, _check_range)
         _check_by_name("node_digests", node_digests, _check_digest)
         if operations is not None:
+            operations = upgraded(operations) if format_version < FORMAT_VERSION else operations
             check_operations(operations)
         if islands is not None and not (isinstance(islands, list) and all(isinstance(name, str) for name in islands)):
             raise BrokenCheckpointError("islands must be a list of names: the checkpoint is broken")

@@ -8,13 +8,22 @@ from typing import Any
 from torch import nn
 
 from las_sj.checkpoint.broken import BrokenCheckpointError
-from las_sj.models.operations.populations import Kind
+from las_sj.models.operations.populations import Kind, Reading
 from las_sj.neurons import FUNCTIONS
 
 _PARTS = ("populations", "decisions", "analog")
 _FEEDS = ("weights", "product", "neuron")
 _TITLE = re.compile(r"[A-Za-z_]\w*")
 _KIND = {field.name for field in fields(Kind)}
+_READING = {field.name for field in fields(Reading)}
+
+
+# Of kinds and of readings: where spikes go.
+_USES: dict[str, Callable[[Any], bool]] = {
+    "feeds": lambda value: value in _FEEDS,
+    "synapses": lambda value: value is None or (type(value) is int and value > 0),
+    "is_mac": lambda value: type(value) is bool,
+}
 
 
 def check_operations(entry: Any) -> None:
@@ -24,6 +33,7 @@ def check_operations(entry: Any) -> None:
         raise _broken("operations", f"must have {', '.join(_PARTS)}, got {', '.join(map(str, parts)):.40}")
     for module, populations in _mapping("populations", parts["populations"]).items():
         _check_populations(f"the populations of {module or 'the model'}", populations)
+    _check_readings(parts["populations"])
     _check_functions("decisions", parts["decisions"])
     if parts["analog"] is not None:
         _check_functions("analog", parts["analog"])
@@ -37,34 +47,56 @@ def _check_functions(what: str, by_module: Any) -> None:
 
 def _check_populations(what: str, populations: Any) -> None:
     populations = _mapping(what, populations)
-    if sorted(populations) != ["kinds", "names"]:
-        raise _broken(what, "must have names and kinds")
+    if sorted(populations) != ["kinds", "names", "readings"]:
+        raise _broken(what, "must have names, kinds and readings")
     titles = _mapping(what, populations["names"])
     for place, title in titles.items():
         if "@" not in place or not _is_title(title):
             raise _broken(what, f"name an operation {str(title)[:40]!r}")
-    for name, kind in _mapping(what, populations["kinds"]).items():
-        if not _is_title(name) or not any(name == title or name.startswith(f"{title}_") for title in titles.values()):
-            raise _broken(what, f"have neurons {str(name)[:40]!r} that belong to no operation")
-        _check_kind(f"{name}, of {what},", _mapping(what, kind))
+    for part, check in (("kinds", _check_kind), ("readings", _check_reading)):
+        for name, kind in _mapping(what, populations[part]).items():
+            if not _is_title(name) or not any(f"{name}_".startswith(f"{title}_") for title in titles.values()):
+                raise _broken(what, f"have neurons {str(name)[:40]!r} that belong to no operation")
+            check(f"{name}, of {what},", _mapping(what, kind))
+
+
+def _check_readings(populations: Mapping[str, Any]) -> None:
+    """Raise where spikes are read that no population emits."""
+    for module, values in populations.items():
+        for name, reading in values["readings"].items():
+            where, population = reading["source"]
+            emits = populations.get(where, {"kinds": {}})["kinds"].get(population)
+            if emits is None or emits["function"]:
+                raise _broken(f"{name}, of {module or 'the model'},", f"reads spikes of {where} {population:.40}")
+
+
+def _check_reading(what: str, reading: Mapping[str, Any]) -> None:
+    if set(reading) != _READING:
+        raise _broken(what, f"must have {', '.join(sorted(_READING))}")
+    source = reading["source"]
+    if not isinstance(source, list | tuple) or len(source) != 2 or not all(isinstance(part, str) for part in source):
+        raise _broken(what, f"has source {str(source)[:40]!r}")
+    _check_settings(what, reading, _USES)
 
 
 def _check_kind(what: str, kind: Mapping[str, Any]) -> None:
     checks: dict[str, Callable[[Any], bool]] = {
+        **_USES,
         "function": lambda value: value == "" or value in FUNCTIONS,
-        "feeds": lambda value: value in _FEEDS,
         "upper_bound": _is_size,
         "epsilon": _is_size,
-        "synapses": lambda value: value is None or (type(value) is int and value > 0),
-        "is_mac": lambda value: type(value) is bool,
         "additions": lambda value: type(value) is int and value >= 0,
         "native": lambda value: value in ("", "norm", "softmax") or value in FUNCTIONS,
     }
     if set(kind) != _KIND:
         raise _broken(what, f"must have {', '.join(sorted(_KIND))}")
+    _check_settings(what, kind, checks)
+
+
+def _check_settings(what: str, settings: Mapping[str, Any], checks: Mapping[str, Callable[[Any], bool]]) -> None:
     for setting, check in checks.items():
-        if not isinstance(kind[setting], str | int | float | None) or not check(kind[setting]):
-            raise _broken(what, f"has {setting} {str(kind[setting])[:40]!r}")
+        if not isinstance(settings[setting], str | int | float | None) or not check(settings[setting]):
+            raise _broken(what, f"has {setting} {str(settings[setting])[:40]!r}")
 
 
 def _is_title(value: Any) -> bool:
@@ -99,7 +131,8 @@ def operations_in(model: nn.Module, entry: Mapping[str, Any], prefix: str) -> di
     known = {name for name, _ in model.named_modules()}
     is_inside = prefix.rstrip(".") not in known and any(f"{name}.".startswith(prefix) for name in entry["populations"])
     if is_inside:
-        return {part: entry[part] and dict(_inside(entry[part], prefix)) for part in _PARTS}
+        parts = {part: entry[part] and dict(_inside(entry[part], prefix)) for part in _PARTS}
+        return parts | {"populations": {name: _from_inside(own, prefix) for name, own in parts["populations"].items()}}
     for name in entry["populations"]:
         if name not in known:
             raise BrokenCheckpointError(
@@ -111,3 +144,23 @@ def operations_in(model: nn.Module, entry: Mapping[str, Any], prefix: str) -> di
 
 def _inside(named: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
     return [(f"{name}."[len(prefix) : -1], value) for name, value in named.items() if f"{name}.".startswith(prefix)]
+
+
+def _from_inside(populations: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Populations whose neighbours are named as in a model that is inside of the one that was saved."""
+    readings = {}
+    for name, reading in populations["readings"].items():
+        where, population = reading["source"]
+        readings[name] = reading | {"source": (f"{where}."[len(prefix) : -1], population)}
+    return {**populations, "readings": readings}
+
+
+def upgraded(entry: Any) -> Any:
+    """The entry of a checkpoint of format 3, in which every operation had neurons of its own."""
+    if isinstance(entry, Mapping) and isinstance(entry.get("populations"), Mapping):
+        own = {
+            name: {"readings": {}, **values} if isinstance(values, Mapping) else values
+            for name, values in entry["populations"].items()
+        }
+        return {**entry, "populations": own}
+    return entry

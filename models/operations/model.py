@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -12,13 +13,14 @@ from las_sj.models.attachment import attach, watch_ranges
 from las_sj.models.coverage import Coverage
 from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers.analog import AnalogIsland
+from las_sj.models.layers.site import Site
 from las_sj.models.layers.spiking_layer import KnowsCalls, join
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.operated import Operated
 from las_sj.models.operations.attention import keep_order_of_tokens, use_native_attention
 from las_sj.models.operations.islands import REASON, RunsOutside, keep_islands
 from las_sj.models.operations.populations import CHILD, Populations
-from las_sj.models.operations.scope import FULL_NAME, HasOperations
+from las_sj.models.operations.scope import FULL_NAME, HasOperations, node_of, populations_at
 from las_sj.models.operations.seen_values import SeenValues
 from las_sj.models.registry import Family, UnsupportedModelError
 from las_sj.models.swap import keep_coverage
@@ -80,6 +82,13 @@ def populations_of(model: nn.Module) -> Iterator[tuple[str, Populations]]:
             yield name.removesuffix(CHILD).removesuffix("."), module
 
 
+def named_readings(model: nn.Module) -> Iterator[tuple[str, Populations, Site]]:
+    """Operations that read spikes of others: the name that their population would have, where they are, and a site."""
+    for name, populations in populations_of(model):
+        for site in populations.reading_sites(partial(node_of, model)):
+            yield ".".join(part for part in (name, CHILD, site.name) if part), populations, site
+
+
 def entry_of(model: nn.Module) -> dict[str, Any]:
     """The populations of a model, its decisions and what an audit has found, as plain values for a checkpoint."""
     coverage = execution_of(model).coverage
@@ -107,6 +116,9 @@ def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any], 
     for name, functions in entry["decisions"].items():
         for function in functions:
             execution.operated.note_decision(name, function)
+    for _, populations in populations_of(model):
+        for reading in populations.readings.values():
+            populations_at(model, reading.source).note_reader(reading.source.population)
     coverage, analog = finish(model, execution), entry["analog"]
     if analog is not None:
         named = {name: tuple(functions) for name, functions in analog.items()}

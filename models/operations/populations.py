@@ -1,14 +1,18 @@
 """The neurons of the operations in one module's forward method."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import torch
 
 from las_sj.models.execution import Execution
 from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
-from las_sj.neurons import WindowNode
+from las_sj.models.operations.coded import Source
+from las_sj.neurons import FanOut, WindowCounts, WindowNode
 
 CHILD = "spiking"  # the attribute of a module that holds them
 
@@ -38,6 +42,25 @@ class Kind:
     native: str = ""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Spikes that an operation reads, of a population of another operation, which has coded the same current.
+
+    Args:
+        source: the population.
+        feeds, synapses, is_mac: as of `Kind`, where the spikes are read.
+    """
+
+    source: Source
+    feeds: str
+    synapses: int | None
+    is_mac: bool
+
+
+# Is told what was counted of a window, the shape [B, ...] of its neurons, and where the reading takes their spikes.
+ReadingRecorder = Callable[[WindowCounts, torch.Size, FanOut], None]
+
+
 class Populations(SpikingLayer):
     """The populations of the operations that stand in one module's forward method.
 
@@ -47,6 +70,9 @@ class Populations(SpikingLayer):
     Attributes:
         names: of operations, by function and place: the function, and its number in the order of appearance.
         kinds: of populations, by name.
+        readings: of populations elsewhere, by the names that populations in their place would have.
+        readers: how many readings there are of each of these populations.
+        recorders: are told of readings, by name; while a monitor counts.
     """
 
     def __init__(self, execution: Execution) -> None:
@@ -54,6 +80,9 @@ class Populations(SpikingLayer):
         self.__dict__["execution"] = execution
         self.names: dict[str, str] = {}
         self.kinds: dict[str, Kind] = {}
+        self.readings: dict[str, Reading] = {}
+        self.readers: Counter[str] = Counter()
+        self.recorders: dict[str, ReadingRecorder] = {}
 
     def sites(self) -> Iterator[Site]:
         for name, kind in self.kinds.items():
@@ -71,6 +100,27 @@ class Populations(SpikingLayer):
         name = self.names[f"{function}@{place}"] = f"{function}_{number}"
         return name
 
+    def reading_sites(self, source_of: Callable[[Source], WindowNode]) -> Iterator[Site]:
+        """What would be sites if the operations here did not read the spikes of other populations.
+
+        Args:
+            source_of: finds these.
+        """
+        for name, reading in self.readings.items():
+            synapses = Synapses(self.operation_of(name), reading.synapses, reading.is_mac)
+            yield Site(name, source_of(reading.source), reading.feeds, (synapses,))
+
+    def note_reader(self, name: str, *, emits_for_others: bool = False) -> None:
+        """Know that an operation elsewhere reads the spikes of a population.
+
+        Args:
+            name: of the population.
+            emits_for_others: whether its own operation does nothing with them, so that it tells of no synapse.
+        """
+        self.readers[name] += 1
+        if emits_for_others:
+            self.kinds[name] = replace(self.kinds[name], synapses=None)
+
     def add(self, name: str, kind: Kind, factory: NeuronFactory) -> WindowNode:
         """Make a population."""
         node: WindowNode = factory.non_linearity(kind.function) if kind.function else factory.coder()
@@ -81,7 +131,9 @@ class Populations(SpikingLayer):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"names": dict(self.names), "kinds": {name: asdict(kind) for name, kind in self.kinds.items()}}
+        parts = {"kinds": self.kinds, "readings": self.readings}
+        plain = {part: {name: asdict(item) for name, item in items.items()} for part, items in parts.items()}
+        return {"names": dict(self.names), **plain}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], execution: Execution, factory: NeuronFactory) -> "Populations":
@@ -90,4 +142,6 @@ class Populations(SpikingLayer):
         populations.names.update(values["names"])
         for name, kind in values["kinds"].items():
             populations.add(name, Kind(**kind), factory)
+        for name, reading in values["readings"].items():
+            populations.readings[name] = Reading(**reading | {"source": Source(*reading["source"])})
         return populations

@@ -6,14 +6,16 @@ from contextvars import ContextVar
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from las_sj.models.execution import Execution
 from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.models.operated import Operated
+from las_sj.models.operations.coded import Source
 from las_sj.models.operations.lanes import Lanes
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.time_axis import Timeline
-from las_sj.neurons import watching
+from las_sj.neurons import WindowNode, watching
 
 FULL_NAME = "full_name"
 
@@ -58,10 +60,42 @@ class Scope:
         assert isinstance(populations, Populations)
         return populations
 
+    def is_in_part(self, source: Source) -> bool:
+        """Whether a population lies in the innermost model around an operation, which may be called or loaded alone."""
+        inside = (module for module in reversed(self.modules) if isinstance(module, PreTrainedModel))
+        part = full_name_of(next(inside, self.modules[0]))
+        return not part or f"{source.module}.".startswith(f"{part}.")
+
     @staticmethod
     def name_of(module: nn.Module) -> str:
         """The full name of a module, for messages."""
-        return module.__dict__.get(FULL_NAME) or "the model"
+        return full_name_of(module) or "the model"
+
+
+def full_name_of(module: nn.Module) -> str:
+    """The full name of a module in its model."""
+    name: str = module.__dict__.get(FULL_NAME, "")
+    return name
+
+
+def populations_at(model: nn.Module, source: Source) -> Populations:
+    """The populations among which there is one whose spikes are read.
+
+    Args:
+        model: converted, or a part of such a one, which it lies in.
+        source: the population.
+    """
+    inside = source.module.removeprefix(full_name_of(model)).removeprefix(".")
+    populations = watching.children_of(model.get_submodule(inside))[CHILD]
+    assert isinstance(populations, Populations)
+    return populations
+
+
+def node_of(model: nn.Module, source: Source) -> WindowNode:
+    """The population whose spikes are read; arguments are those of `populations_at`."""
+    node = getattr(populations_at(model, source), source.population)
+    assert isinstance(node, WindowNode)
+    return node
 
 
 _ACTIVE: ContextVar[Scope | None] = ContextVar("las_sj_operations", default=None)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from las_sj.models.operations.coded import forget_coded
 from las_sj.neurons import watching
 
 _MARK = "las_time_axis"
@@ -46,6 +47,7 @@ def mark(x: Tensor, axis: TimeAxis | OneStep) -> Tensor:
 
 def unmark(x: Tensor) -> Tensor:
     """Make a tensor no current any more, nor what it is a view of."""
+    forget_coded(x)
     for tensor in (x, watching.base_of(x)):
         for name in (_MARK, _WRITTEN) if tensor is not None else ():
             vars(tensor).pop(name, None)

@@ -1,5 +1,7 @@
 """Softmax and what is made of exponentials: by HG neurons, a linear sum, and spike products."""
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,8 +37,12 @@ def softmax(op: Operation, input: Tensor, dim: int | None = None, *args: Any, **
     scores = input.clamp(min=2 * MASKED).transpose(dim, -1)
     place = TimeAxis(dim if axis.axis == input.dim() - 1 else axis.axis, axis.outer)
     output = _probabilities(op, nodes, scores, place) if last else scores
-    output = output.transpose(dim, -1)
-    return op.current(output if dtype is None else output.to(dtype), axis)
+    is_last = dim == input.dim() - 1
+    output = output if is_last else output.transpose(dim, -1)
+    output = op.current(output if dtype is None else output.to(dtype), axis)
+    if is_last and last:  # in the shape of the neurons
+        op.kept(op.name_of("probability"), output, output, emits_for_others=True)
+    return output
 
 
 def _probabilities(op: Operation, nodes: Any, scores: Tensor, axis: TimeAxis) -> Tensor:
@@ -46,7 +52,7 @@ def _probabilities(op: Operation, nodes: Any, scores: Tensor, axis: TimeAxis) ->
     output = fused.softmax(nodes, scores.unsqueeze(0), None, as_train=False) if scores.dim() < 6 else None
     if output is not None:
         return output.view(scores.shape)
-    exp, weight, reciprocal, scale, probability = (_fires(op, node, scores.shape[-1]) for node in nodes)
+    exp, weight, reciprocal, scale, probability = _calls(op, op.populations.fire, nodes, scores.shape[-1])
     weights = weight(exp(scores - scores.amax(-1, keepdim=True)))
     result: Tensor = probability(weights * scale(reciprocal(weights.sum(-1, keepdim=True))))
     return result
@@ -57,23 +63,18 @@ def _trains(op: Operation, nodes: Any, window: Tensor) -> Tensor:
     output = fused.softmax(nodes, window, None, as_train=True) if window.dim() < 7 else None
     if output is not None:
         return output.view(window.shape)
-    exp, weight, reciprocal, scale, probability = (_emits(op, node, window.shape[-1]) for node in nodes)
+    exp, weight, reciprocal, scale, probability = _calls(op, op.populations.emit, nodes, window.shape[-1])
     weights = weight(exp(subtract_running_max(window.clone())))
     result: Tensor = probability(spiking_product(weights, scale(reciprocal(weights.sum(-1, keepdim=True)))))
     return result
 
 
-def _fires(op: Operation, node: WindowNode, row: int) -> Any:
-    return lambda x: op.populations.fire(node, x, lambda: _fan_out(x, row))
-
-
-def _emits(op: Operation, node: WindowNode, row: int) -> Any:
-    return lambda x: op.populations.emit(node, x, lambda: _fan_out(x, row))
-
-
-def _fan_out(x: Tensor, row: int) -> FanOut:
-    """The scale of a row has a synapse for each of its weights."""
-    return FanOut(synapses=row if x.shape[-1] == 1 else None)
+def _calls(op: Operation, run: Callable[..., Tensor], nodes: Sequence[WindowNode], row: int) -> Iterator[Any]:
+    """Each population as a function; the scale of a row has a synapse for each of its weights."""
+    is_read = op.name_of("probability") in op.populations.readers  # by operations that tell where its spikes go
+    last = FanOut(synapses=0, are_read_again=True) if is_read else FanOut()
+    for node, fan_out in zip(nodes, (FanOut(), FanOut(), FanOut(), FanOut(synapses=row), last), strict=True):
+        yield partial(run, node, fan_out=lambda fan_out=fan_out: fan_out)
 
 
 @composite("softmin")

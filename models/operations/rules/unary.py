@@ -14,10 +14,16 @@ from las_sj.models.operations.time_axis import time_axis_of
 _BOUND = 1e4  # what lies beyond it is no bound, but stands for infinity
 
 
-@rule("relu silu tanh exp sigmoid erf mish log sin cos rsqrt square reciprocal")
+@rule("relu silu tanh sigmoid erf mish log sin cos rsqrt square reciprocal")
 def by_neurons(op: Operation, input: Tensor) -> Tensor:
     """A function that HG neurons know by its own name."""
     return op.fire(op.name, input)
+
+
+@rule("exp")
+def exp(op: Operation, input: Tensor) -> Tensor:
+    """exp(x) on both sides of 0; that of softmax ends there."""
+    return op.fire("exp_wide", input)
 
 
 @rule("gelu")

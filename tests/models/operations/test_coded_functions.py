@@ -1,0 +1,54 @@
+"""Functions of one value, coded: as accurate as neurons are, on both sides of 0, with ranges from calibration."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import las_sj
+from las_sj.models import running
+
+Function = Callable[[Tensor], Tensor]
+
+OF_ANY_VALUE: dict[str, Function] = {
+    function.__name__: function
+    for function in (
+        *(torch.exp, torch.sigmoid, torch.tanh, torch.erf, torch.sin, torch.cos, torch.square, torch.abs),
+        *(torch.expm1, torch.exp2, torch.sinh, torch.cosh, torch.asinh),
+        *(F.relu, F.silu, F.gelu, F.mish, F.softplus, F.logsigmoid, F.elu, F.celu, F.selu, F.leaky_relu, F.relu6),
+        *(F.hardtanh, F.hardsigmoid, F.hardswish, F.softsign, F.tanhshrink, F.softshrink),
+    )
+}
+OF_POSITIVE_VALUES: dict[str, Function] = {
+    function.__name__: function
+    for function in (torch.log, torch.log1p, torch.log2, torch.log10, torch.sqrt, torch.rsqrt, torch.reciprocal)
+}
+
+
+class Between(nn.Module):
+    """A function between two linear layers."""
+
+    def __init__(self, function: Function, positive: bool) -> None:
+        super().__init__()
+        self.function = function
+        self.first, self.last = nn.Linear(8, 32), nn.Linear(32, 8)
+        self.shift = 4.0 if positive else 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(2 * self.first(x) + self.shift))
+
+
+@pytest.mark.parametrize("name", [*OF_ANY_VALUE, *OF_POSITIVE_VALUES])
+@torch.no_grad()
+def test_errors_are_those_of_the_code(name: str) -> None:
+    torch.manual_seed(0)
+    positive = name in OF_POSITIVE_VALUES
+    ann = Between((OF_POSITIVE_VALUES | OF_ANY_VALUE)[name], positive).eval()
+    x = torch.rand(16, 8) * 2 - 1
+    expected = ann(x)
+    snn = las_sj.convert(ann, None, [{"x": x}])
+    for execution in ("accumulated", "temporal"):
+        with running(snn, execution):
+            assert float((snn(x) - expected).norm() / expected.norm()) < 3e-4

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
 from transformers import PreTrainedConfig
 
 from every_type.batches import Batch, Inputs
+from every_type.comparing import first_output
 from every_type.configurations import parts_of, tiny_configurations
 from every_type.inputs import inputs_of
 from every_type.mappings import Entry
@@ -63,23 +63,6 @@ def build(entry: Entry) -> Subject:
     raise NotRun(" | ".join(dict.fromkeys(reasons)) or "no inputs are known for it")
 
 
-def first_output(output: Any) -> Tensor:
-    """What is compared of a model's output: its logits, or the first floats of it.
-
-    Raises:
-        ValueError: there are none.
-    """
-    if isinstance(output, Tensor):
-        return output.float()
-    named = [getattr(output, name, None) for name in ("logits", "prediction_logits", "last_hidden_state")]
-    rest = list(output.values() if isinstance(output, dict) else output)
-    for value in (*named, *rest):
-        value = value[0] if isinstance(value, tuple | list) and value else value
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value.float()
-    raise ValueError("the model returns no floats")
-
-
 def _model(entry: Entry, make: Callable[[], PreTrainedConfig]) -> Model:
     architecture = getattr(transformers, entry.architecture)
     config = _own(make(), getattr(architecture, "config_class", None))
@@ -90,6 +73,8 @@ def _model(entry: Entry, make: Callable[[], PreTrainedConfig]) -> Model:
         config.is_decoder = entry.mapping == "causal-lm"
     if not hasattr(config, "pad_token_id"):
         config.pad_token_id = 0
+    if getattr(config, "is_encoder_decoder", False) and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = 1  # that generation begins with
     _check_size(architecture, config)
     torch.manual_seed(0)
     return randomize(architecture(copy.deepcopy(config)))

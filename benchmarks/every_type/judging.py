@@ -1,29 +1,25 @@
-"""What becomes of one entry: built, run as an ANN, converted, measured, audited, generating, saved and loaded."""
+"""What becomes of one entry: built, run as an ANN, converted, measured, audited, and what else is asked for."""
 
 import copy
-import tempfile
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import las_sj
-from every_type.building import NotRun, Subject, build, first_output
+from every_type.building import NotRun, Subject, build
+from every_type.comparing import EXECUTIONS, LIMIT, difference, first_output
 from every_type.mappings import Entry
+from every_type.stages import STAGES, Stage
 from every_type.weights import Model
 from las_sj.analysis import audit
 from las_sj.models import running
 
 Row = dict[str, Any]  # of the journal; see docs/architectures.md for its columns
 
-LIMIT = 1e-3  # of ‖SNN − ANN‖/‖ANN‖
-EXECUTIONS = ("accumulated", "temporal")
 CONVERTED, NOT_RUN = "converted", "not run"
-GENERATION, SAVING = "generation", "saving"
-_NEW_TOKENS = 4
 _LONGEST = 300  # characters of a reason
 
 
@@ -35,7 +31,7 @@ def judge(entry: Entry, stages: Collection[str] = ()) -> Iterator[Row]:
 
     Args:
         entry: of a mapping.
-        stages: `GENERATION` and `SAVING`, where they are asked for.
+        stages: of `STAGES`, those that are asked for.
     """
     try:
         subject = build(entry)
@@ -85,20 +81,15 @@ def errors_of(snn: Model, subject: Subject) -> Row:
             return {"status": "crashed", "why": f"{execution}: {_reason(error)}"}
         if output.shape != expected.shape:
             return {"status": "wrong", "why": f"{execution}: {list(output.shape)}, ANN {list(expected.shape)}"}
-        found[execution] = _difference(output, expected)
+        found[execution] = difference(output, expected)
     converts = all(found[execution] < LIMIT for execution in EXECUTIONS)  # NaN is not below
     why = "" if converts else "error " + ", ".join(f"{execution} {found[execution]:.1e}" for execution in EXECUTIONS)
     return found | {"status": CONVERTED if converts else "inaccurate", "why": why}
 
 
-def _difference(output: Tensor, expected: Tensor) -> float:
-    return float((output - expected).norm() / expected.norm().clamp(min=1e-12))
-
-
 def _further(snn: Model, subject: Subject, stages: Collection[str]) -> Iterator[Row]:
     """The audit, and what else is asked for; what one of them raises is its answer."""
-    answers: dict[str, Callable[[Model, Subject], str]] = {"audit": _audit}
-    answers |= {name: answer for name, answer in ((GENERATION, _generation), (SAVING, _saving)) if name in stages}
+    answers: dict[str, Stage] = {"audit": _audit} | {name: STAGES[name] for name in STAGES if name in stages}
     for name, answer in answers.items():
         yield {name: "over time"}
         try:
@@ -119,37 +110,3 @@ def _audit(snn: Model, subject: Subject) -> str:
         )
         or "no neurons fired"
     )
-
-
-@torch.no_grad()
-def _generation(snn: Model, subject: Subject) -> str:
-    """Whether tokens of the ANN and of both executions are the same, with the cache that generation uses."""
-    if not subject.model.can_generate():
-        return ""
-    expected = _tokens(subject.model, subject)
-    for execution in EXECUTIONS:
-        with running(snn, execution):
-            if not torch.equal(_tokens(snn, subject), expected):
-                return f"other tokens, {execution}"
-    return "same tokens"
-
-
-def _tokens(model: Model, subject: Subject) -> Tensor:
-    batch = {name: value for name, value in subject.inputs.make(1).items() if name != "decoder_input_ids"}
-    options: Row = {"max_new_tokens": _NEW_TOKENS, "do_sample": False, "use_cache": True, "pad_token_id": 0}
-    return model.generate(**batch, **options, eos_token_id=None)
-
-
-@torch.no_grad()
-def _saving(snn: Model, subject: Subject) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        snn.save_pretrained(folder)
-        loaded = type(subject.model).from_pretrained(folder)
-    for execution in EXECUTIONS:
-        outputs = []
-        for model in (snn, loaded):
-            with running(model, execution):
-                outputs.append(first_output(model(**subject.inputs.make(1))))
-        if not torch.equal(*outputs):
-            return f"DIFFERS, {execution}"
-    return "bit-identical"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from transformers.models.auto import modeling_auto
 
+from every_type.much_used import MUCH_USED
+
 MAPPINGS = {
     "causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
     "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
@@ -44,3 +46,8 @@ def entries_of(mappings: Collection[str], types: Collection[str] = ()) -> list[E
             if not types or model_type in types:
                 found.append(Entry(mapping, model_type, classes if isinstance(classes, str) else classes[0]))
     return found
+
+
+def much_used_entries() -> list[Entry]:
+    """The entries of `MUCH_USED`."""
+    return [entry for mapping, types in MUCH_USED.items() for entry in entries_of([mapping], types.split())]

@@ -1,20 +1,12 @@
 """The rows as Markdown: what converts, what does not and what was not run, each with its reason; and their number."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from every_type.judging import CONVERTED, GENERATION, NOT_RUN, SAVING, Row
+from every_type.judging import CONVERTED, NOT_RUN, Row
 from every_type.mappings import Entry
+from every_type.stages import STAGES
 
-HEADER = (
-    "type",
-    "mapping",
-    "inputs",
-    "error accumulated",
-    "error temporal",
-    "audit",
-    "generation",
-    "saving",
-)
+HEADER = ("type", "mapping", "inputs", "error accumulated", "error temporal", "audit")
 
 
 def lines_of(rows: Mapping[Entry, Row]) -> Iterator[str]:
@@ -26,7 +18,8 @@ def lines_of(rows: Mapping[Entry, Row]) -> Iterator[str]:
     converted = {entry: row for entry, row in rows.items() if row["status"] == CONVERTED}
     left = {entry: row for entry, row in rows.items() if row["status"] == NOT_RUN}
     failed = {entry: row for entry, row in rows.items() if entry not in converted and entry not in left}
-    yield from _table(HEADER, [_cells(entry, row) for entry, row in _sorted(converted)])
+    stages = [name for name in STAGES if any(name in row for row in converted.values())]
+    yield from _table((*HEADER, *stages), [_cells(entry, row, stages) for entry, row in _sorted(converted)])
     yield from _reasons("Not converted", failed)
     yield from _reasons("Not run", left)
     yield from _by_mapping(rows)
@@ -40,9 +33,9 @@ def _sorted(rows: Mapping[Entry, Row]) -> list[tuple[Entry, Row]]:
     return sorted(rows.items(), key=lambda item: (item[0].model_type, item[0].mapping))
 
 
-def _cells(entry: Entry, row: Row) -> list[str]:
+def _cells(entry: Entry, row: Row, stages: Sequence[str]) -> list[str]:
     errors = [f"{row[execution]:.1e}" for execution in ("accumulated", "temporal")]
-    further = [row.get(name, "") for name in ("audit", GENERATION, SAVING)]
+    further = [row.get(name, "") for name in ("audit", *stages)]
     return [entry.model_type, entry.mapping, row["inputs"], *errors, *further]
 
 

@@ -99,6 +99,7 @@ class LASQuantizer(HfQuantizer):
             spiking = execution_of(model).coverage.spiking
             keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))  # weights are tied by now
         mark(model)
+        _run_as_converted(model)
         set_execution(model, "temporal")
         return model
 
@@ -122,6 +123,13 @@ class LASQuantizer(HfQuantizer):
     def is_qat_trainable(self) -> bool:
         """Whether the Trainer may train the quantised weights: they are the ANN's."""
         return True
+
+
+def _run_as_converted(model: PreTrainedModel) -> None:
+    """Modelling code goes another way where weights are quantised, as transformers says of what a quantiser loads."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            vars(module.config).pop("_is_quantized", None)
 
 
 def _was_loaded(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> bool:

@@ -12,7 +12,14 @@ import generating_models
 import pytest
 import torch
 from generating_models import MODELS, batch_of, generate
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    FalconMambaConfig,
+    FalconMambaForCausalLM,
+    PreTrainedModel,
+)
 
 import las_sj
 from las_sj.checkpoint.entry import LASQuantizationConfig
@@ -83,6 +90,15 @@ def test_base_of_a_model_with_a_head(tmp_path: Path) -> None:
             las_sj.set_execution(model, execution)
         batch = batch_of(snn)
         assert torch.equal(base(**batch).last_hidden_state, snn.model(**batch).last_hidden_state)
+
+
+@torch.no_grad()
+def test_modelling_code_that_runs_quantised_weights_otherwise(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4, "time_step_rank": 2}
+    ids = generating_models.prompt()
+    snn = las_sj.convert(FalconMambaForCausalLM(FalconMambaConfig(**sizes)), None, [{"input_ids": ids}])
+    snn.save_pretrained(tmp_path)
+    assert torch.equal(FalconMambaForCausalLM.from_pretrained(tmp_path)(ids).logits, snn(ids).logits)
 
 
 def test_entries_are_plain() -> None:

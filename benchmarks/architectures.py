@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _parser().error(f"no such types in {', '.join(options.mapping)}: {', '.join(unknown)}")
     logging.set_verbosity_error()
     stages = [stage for stage in STAGES if getattr(options, stage)]
-    journal = Journal(options.journal, stages)
+    journal = Journal(options.journal, stages, options.earlier)
     try:
         _run(journal, entries, stages, options.jobs, options.limit)
     except KeyboardInterrupt:
@@ -76,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--much-used", action="store_true", help="of these, the types that are much used")
     for stage, text in _HELP.items():
         parser.add_argument(f"--{stage}", action="store_true", help=text)
+    parser.add_argument(
+        "--earlier",
+        action="store_true",
+        help="do not run again what converted with an earlier state of the project; the table tells how many these are",
+    )
     parser.add_argument(
         "--journal", type=Path, default=Path("architectures.jsonl"), help="finished types, which are not run again"
     )

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 import transformers
 
-from every_type.judging import Row
+from every_type.judging import CONVERTED, Row
 from every_type.mappings import Entry
 
 ROOT = Path(__file__).resolve().parents[2]
+EARLIER = "earlier"  # mark of rows of an earlier state of the project
 _SOURCES = ("las_sj", "models", "neurons", "analysis", "benchmarks/every_type")
 
 
@@ -37,26 +38,35 @@ class Journal:
     Args:
         path: of the file; it may not exist yet.
         stages: that are asked for; rows that lack one of them count as unfinished.
+        earlier: whether types that converted with an earlier state of the project count as finished.
     """
 
-    def __init__(self, path: Path, stages: Collection[str]) -> None:
-        self.path = path
+    def __init__(self, path: Path, stages: Collection[str], earlier: bool = False) -> None:
+        self.path, self._earlier = path, earlier
         self._versions = versions()
         self._stages = sorted(stages)
 
     def finished(self) -> dict[Entry, Row]:
-        """Entries of these versions with their rows."""
-        rows = {}
+        """Entries of these versions with their rows; those of earlier ones are marked `EARLIER`."""
+        rows: dict[Entry, Row] = {}
         for line in self._lines():
             try:
                 row = json.loads(line)
                 entry = Entry(**row.pop("entry"))
             except (ValueError, TypeError, KeyError):  # a line that was cut off
                 continue
-            same = all(row.get(name) == value for name, value in self._versions.items())
-            if same and set(self._stages) <= set(row.get("stages", ())):
+            if set(self._stages) <= set(row.get("stages", ())) and self._counts(row, rows.get(entry)):
                 rows[entry] = row
         return rows
+
+    def _counts(self, row: Row, known: Row | None) -> bool:
+        """Whether a row holds beside another one of its entry."""
+        others = {name for name, value in self._versions.items() if row.get(name) != value}
+        if not others:
+            return True
+        row[EARLIER] = True
+        is_known = known is not None and EARLIER not in known
+        return self._earlier and others == {"project"} and row.get("status") == CONVERTED and not is_known
 
     def add(self, entry: Entry, row: Row) -> None:
         """Write a row through to the disk."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from every_type.journal import EARLIER
 from every_type.judging import CONVERTED, NOT_RUN, Row
 from every_type.mappings import Entry
 from every_type.stages import STAGES
@@ -23,6 +24,10 @@ def lines_of(rows: Mapping[Entry, Row]) -> Iterator[str]:
     yield from _reasons("Not converted", failed)
     yield from _reasons("Not run", left)
     yield from _by_mapping(rows)
+    earlier = sum(EARLIER in row for row in rows.values())
+    if earlier:
+        yield f"{earlier} of the {len(rows)} rows were measured with earlier states of the project."
+        yield ""
     types = len({entry.model_type for entry in converted}), len({e.model_type for e in rows if e not in left})
     yield f"Distinct types: {types[0]} of {types[1]}."
     yield ""

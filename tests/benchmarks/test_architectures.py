@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import ENVIRONMENT
 from every_type.building import NotRun, Subject, build
+from every_type.journal import EARLIER, Journal
 from every_type.judging import CONVERTED, errors_of
 from every_type.mappings import MAPPINGS, Entry, entries_of
 from every_type.table import lines_of
@@ -68,6 +69,29 @@ def test_rows_of_other_versions_do_not_count(tmp_path: Path) -> None:
     done = run(["--types", "dinat", "--journal", tmp_path / "rows.jsonl"])
     assert "natten" in done.stdout
     assert done.stdout.splitlines()[-1] == "0 of 0 architectures convert"
+
+
+def test_rows_of_an_earlier_state_count_where_they_are_asked_for(tmp_path: Path) -> None:
+    path, entries = tmp_path / "rows.jsonl", entries_of(["causal-lm"], ["gpt2", "llama", "opt", "phi"])
+    now, (gpt2, llama, opt, phi) = Journal(path, ["saving"]), entries
+    for entry, status, other in (
+        (gpt2, CONVERTED, {"project": "an earlier one"}),
+        (llama, "inaccurate", {"project": "an earlier one"}),
+        (opt, CONVERTED, {"transformers": "4.0"}),
+        (phi, "inaccurate", {}),
+        (phi, CONVERTED, {"project": "an earlier one"}),
+    ):
+        now.add(entry, {"status": status})
+        lines = path.read_text().splitlines()
+        path.write_text("".join(f"{line}\n" for line in (*lines[:-1], json.dumps(json.loads(lines[-1]) | other))))
+    assert {entry: row["status"] for entry, row in now.finished().items()} == {phi: "inaccurate"}
+    found = Journal(path, ["saving"], earlier=True).finished()
+    assert {entry: (row["status"], EARLIER in row) for entry, row in found.items()} == {
+        gpt2: (CONVERTED, True),
+        phi: ("inaccurate", False),
+    }
+    rows = {gpt2: found[gpt2] | {"inputs": "text", "accumulated": 0.0, "temporal": 0.0, "audit": ""}}
+    assert "1 of the 1 rows were measured with earlier states of the project." in list(lines_of(rows))
 
 
 def test_unknown_types_are_named() -> None:

@@ -12,6 +12,7 @@ from las_sj.checkpoint.entry import FORMAT_VERSION, METHOD, LASQuantizationConfi
 from las_sj.checkpoint.node_digests import check_node, digests_of
 from las_sj.checkpoint.operations_entry import operations_in
 from las_sj.checkpoint.placement import is_stored
+from las_sj.checkpoint.weight_names import keep_neurons_apart
 from las_sj.config import LASConfig
 from las_sj.models import Coverage, execution_of, named_sites, set_execution, swap_modules
 from las_sj.models.layers.analog import AnalogIsland
@@ -27,6 +28,7 @@ def mark(model: PreTrainedModel) -> None:
     that is, where las_sj was not imported, and would otherwise ignore a quantisation method that it does not know."""
     operated = execution_of(model).operated is not None
     model.config.__dict__["_attn_implementation"] = OPERATIONS if operated else NAME
+    keep_neurons_apart(model)
     # Which is told when the model is saved.
     model.__dict__["hf_quantizer"] = LASQuantizer(model.config.quantization_config)
 

@@ -1,14 +1,14 @@
 """Weights: a current is spikes before them, a bias enters as a constant current."""
 
+import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from las_sj.models.layers.linear import through_weights
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.reach import Reach, of_convolution
-from las_sj.models.operations.registry import composite, rule
+from las_sj.models.operations.registry import rule
 
 
 @rule("linear")
@@ -57,10 +57,14 @@ def fourier(op: Operation, input: Tensor, n: int | None = None, dim: int = -1, n
     return op.current(op.function(coded, n, dim, norm), axis)
 
 
-@composite("fft_fft2", "fft_fftn")
-def fourier_of_several(input: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> Tensor:
-    """Fourier transforms along several dimensions."""
-    output = input
-    for place, d in enumerate(dim if dim is not None else range(input.dim())):
-        output = torch.fft.fft(output, None if s is None else s[place], d, norm)
-    return output
+@rule("fft_fft2", "fft_fftn")
+def fourier_of_several(
+    op: Operation, input: Tensor, s: Any = None, dim: Any = (-2, -1), norm: str | None = None
+) -> Tensor:
+    """A Fourier transform along several dimensions: one product with constant weights, not one after another."""
+    axis, dims = op.axis(input), range(input.dim()) if dim is None else [d % input.dim() for d in dim]
+    if axis.axis in dims and op.time_steps > 1:
+        raise op.refusal("that sums over time")
+    frequencies = math.prod([input.shape[d] for d in dims] if s is None else s)
+    coded = input if input.is_complex() else op.code(input, reach=lambda: Reach(frequencies, macs=0))
+    return op.current(op.function(coded, s, dim, norm), axis)

@@ -21,6 +21,7 @@ class Operated:
         dense: counts operations without neurons, while somebody watches.
         continues_apart: whether generation from a cache has operations that a plain call has not.
         attributes: modules, and the names of what they hold since the latest call.
+        attention: the implementation by which the model chose its attention modules: "eager", or "sdpa" for others.
         view: what hooks of others see of the call that is under way.
     """
 
@@ -30,6 +31,7 @@ class Operated:
     dense: DenseOperations | None = None
     continues_apart: bool = False
     attributes: list[tuple[nn.Module, str]] = field(default_factory=list)
+    attention: str = "eager"
     view: Callable[[], ForeignView | None] = field(default=lambda: None)
 
     def note_decision(self, module: str, function: str) -> None:

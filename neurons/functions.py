@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Unary = Callable[[Tensor], Tensor]
-_LEAST = 2.0**-60  # of arguments of powers
+_LEAST = 2.0**-60  # of arguments of powers and logarithms
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class OctaveFunction:
 
     Args:
         name: the key in `FUNCTIONS`.
-        exact: the function, for positive arguments.
+        exact: the function, for positive arguments; others may be taken for the least positive one, as neurons do.
         curvature: its second derivative, monotone and of one sign.
         period: octaves after which the parameters repeat.
         gain: octaves that f changes by in one period.
@@ -86,7 +86,13 @@ class OctaveFunction:
         """The octaves to give a neuron for inputs from `low` to `high`; None leaves an end open.
 
         Arguments of powers are squares or their sums, which grow with the square of what they are made of.
+
+        Raises:
+            ValueError: it has values for negative numbers, which these neurons have not.
         """
+        value, least = self.exact(torch.tensor([low, _LEAST])).tolist()
+        if low < 0 and not self.even and math.isfinite(value) and abs(value - least) > _LEAST**0.5:
+            raise ValueError(f"neurons for {self.name} take positive numbers only, and were given {low:.3g}")
         largest = max(abs(low), abs(high)) * headroom**2
         return max(low, _LEAST) / headroom**2 if low > 0 else None, min(largest or 1.0, 1 / _LEAST)
 
@@ -141,6 +147,10 @@ def _gelu_tanh(x: Tensor) -> Tensor:
 
 def _mish(x: Tensor) -> Tensor:
     return x * torch.tanh(F.softplus(x))
+
+
+def _log(x: Tensor) -> Tensor:
+    return torch.log(x.clamp(min=_LEAST))
 
 
 FUNCTIONS: dict[str, HGFunction] = {
@@ -225,8 +235,8 @@ FUNCTIONS: dict[str, HGFunction] = {
         GridFunction("cos", torch.cos, lambda x: -torch.cos(x), third=1.01, core=(-32.0, 32.0), below=None, above=None),
         OctaveFunction("reciprocal", torch.reciprocal, lambda x: 2 / x**3, period=1, gain=-1),
         OctaveFunction("rsqrt", torch.rsqrt, lambda x: 0.75 * x**-2.5, period=2, gain=-1),
-        OctaveFunction("sqrt", torch.sqrt, lambda x: -0.25 * x**-1.5, period=2, gain=1),
+        OctaveFunction("sqrt", lambda x: torch.sqrt(x.clamp(min=0)), lambda x: -0.25 * x**-1.5, period=2, gain=1),
         OctaveFunction("square", torch.square, lambda x: torch.full_like(x, 2.0), period=1, gain=2, even=True),
-        OctaveFunction("log", torch.log, lambda x: -1 / x**2, period=1, gain=0, step=math.log(2)),
+        OctaveFunction("log", _log, lambda x: -1 / x**2, period=1, gain=0, step=math.log(2)),
     )
 }

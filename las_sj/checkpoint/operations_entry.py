@@ -11,7 +11,8 @@ from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.models.operations.populations import Kind, Reading
 from las_sj.neurons import FUNCTIONS
 
-_PARTS = ("populations", "decisions", "analog")
+_BY_MODULE = ("populations", "decisions", "analog")
+_PARTS = (*_BY_MODULE, "attention")
 _FEEDS = ("weights", "product", "neuron")
 _TITLE = re.compile(r"[A-Za-z_]\w*")
 _KIND = {field.name for field in fields(Kind)}
@@ -37,6 +38,8 @@ def check_operations(entry: Any) -> None:
     _check_functions("decisions", parts["decisions"])
     if parts["analog"] is not None:
         _check_functions("analog", parts["analog"])
+    if parts["attention"] not in ("eager", "sdpa"):
+        raise _broken("attention", f"must be eager or sdpa, got {str(parts['attention'])[:40]!r}")
 
 
 def _check_functions(what: str, by_module: Any) -> None:
@@ -131,8 +134,9 @@ def operations_in(model: nn.Module, entry: Mapping[str, Any], prefix: str) -> di
     known = {name for name, _ in model.named_modules()}
     is_inside = prefix.rstrip(".") not in known and any(f"{name}.".startswith(prefix) for name in entry["populations"])
     if is_inside:
-        parts = {part: entry[part] and dict(_inside(entry[part], prefix)) for part in _PARTS}
-        return parts | {"populations": {name: _from_inside(own, prefix) for name, own in parts["populations"].items()}}
+        parts = {part: entry[part] and dict(_inside(entry[part], prefix)) for part in _BY_MODULE}
+        own = {name: _from_inside(populations, prefix) for name, populations in parts["populations"].items()}
+        return parts | {"populations": own, "attention": entry["attention"]}
     for name in entry["populations"]:
         if name not in known:
             raise BrokenCheckpointError(

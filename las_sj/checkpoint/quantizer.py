@@ -55,9 +55,10 @@ class LASQuantizer(HfQuantizer):
 
     def update_attn_implementation(self, config: PretrainedConfig) -> PretrainedConfig:
         """What transformers calls before it makes an empty model: that looks its attention modules up by the name of
-        an implementation that its file knows, where las_sj's runs in its place."""
-        if self.quantization_config.operations is not None:
-            config._attn_implementation = "eager"
+        the implementation that it had, where las_sj's runs in its place; None has each part take its default."""
+        operations = self.quantization_config.operations
+        if operations is not None:
+            config._attn_implementation = "eager" if operations["attention"] == "eager" else None
         return config
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:

@@ -1,6 +1,7 @@
 """Calibration: stream statistics of every site over the given data, then set thresholds and ranges."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 import torch
@@ -12,6 +13,8 @@ from las_sj.config import LASConfig
 from las_sj.conversion.continuation import calibrate_continuation
 from las_sj.data.batches import Batch, to_device
 from las_sj.models import Execution, execution_of, named_sites
+from las_sj.models.layers.site import Site
+from las_sj.neurons import HGNode
 from las_sj.neurons.seen_values import SeenValues
 
 
@@ -22,9 +25,10 @@ class CalibrationError(ValueError):
 class _SiteStatistics:
     """What one site has received, padding excluded; constant in memory."""
 
-    def __init__(self, name: str, execution: Execution) -> None:
+    def __init__(self, name: str, execution: Execution, sites: Mapping[str, Site]) -> None:
         self.name = name
         self.execution = execution
+        self.sites = sites
         self.seen = SeenValues()
 
     def __call__(self, v: Tensor) -> None:
@@ -32,7 +36,18 @@ class _SiteStatistics:
         try:
             self.seen.add(v if mask is None else v[mask])
         except ValueError as error:
-            raise CalibrationError(f"{error} at {self.name}: check the model's weights") from None
+            raise CalibrationError(f"{error} at {self.name}: {self._cause()}") from None
+
+    def _cause(self) -> str:
+        """What was seen where a function has no finite value, if that is the reason."""
+        for name, site in self.sites.items():
+            node, observer = site.node, site.node.observer
+            if not isinstance(node, HGNode) or not isinstance(observer, _SiteStatistics) or observer.seen.nothing:
+                continue
+            low = observer.seen.low
+            if not math.isfinite(float(node.exact(torch.tensor(low)))):
+                return f"{name} was given {low:.3g}, for which {node.function.name} is not finite"
+        return "check the model's weights"
 
 
 class Calibration:
@@ -51,7 +66,7 @@ class Calibration:
         self.config = config
         self.sites = dict(named_sites(model))
         execution = execution_of(model)
-        self.statistics = {name: _SiteStatistics(name, execution) for name in self.sites}
+        self.statistics = {name: _SiteStatistics(name, execution, self.sites) for name in self.sites}
 
     def __enter__(self) -> "Calibration":
         for name, site in self.sites.items():
@@ -70,7 +85,10 @@ class Calibration:
         if all(statistics.seen.nothing for statistics in self.statistics.values()):
             raise CalibrationError("the calibration data is empty: give at least one batch with a token")
         for name, site in tqdm(self.sites.items(), desc="setting thresholds", unit="site", leave=False):
-            site.node.calibrate(self.statistics[name].seen, self.config.headroom, site.upper_bound)
+            try:
+                site.node.calibrate(self.statistics[name].seen, self.config.headroom, site.upper_bound)
+            except ValueError as error:
+                raise CalibrationError(f"{error} at {name}: give a batch that has such values first") from None
         execution_of(self.model).ranges.start_again()
 
 

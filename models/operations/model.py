@@ -42,6 +42,8 @@ def begin(model: nn.Module, factory: NeuronFactory, keep_analog: Iterable[str] =
     execution = Execution(factory.code.time_steps)
     execution.operated = Operated(factory, view=SeenValues.here)
     if isinstance(model, PreTrainedModel):
+        if model.config._attn_implementation != "eager":
+            execution.operated.attention = "sdpa"
         use_native_attention(model)
         keep_order_of_tokens(model)
     keep_islands(model, keep_analog, factory, execution)
@@ -91,12 +93,15 @@ def named_readings(model: nn.Module) -> Iterator[tuple[str, Populations, Site]]:
 
 def entry_of(model: nn.Module) -> dict[str, Any]:
     """The populations of a model, its decisions and what an audit has found, as plain values for a checkpoint."""
-    coverage = execution_of(model).coverage
+    execution = execution_of(model)
+    coverage, operated = execution.coverage, execution.operated
+    assert operated is not None
     analog = coverage.analog_operations
     return {
         "populations": {name: populations.to_dict() for name, populations in populations_of(model)},
         "decisions": {name: list(functions) for name, functions in coverage.decisions.items()},
         "analog": None if analog is None else {name: list(functions) for name, functions in analog.items()},
+        "attention": operated.attention,
     }
 
 

@@ -4,6 +4,7 @@ from las_sj.models.operations.rules import (  # noqa: F401
     additive,
     attention,
     decisions,
+    division,
     linear,
     looks,
     movements,

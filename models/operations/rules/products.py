@@ -17,31 +17,16 @@ def mul(op: Operation, input: Any, other: Any) -> Tensor:
     Of two currents, both are spikes.
     """
     if op.is_current(input) and op.is_current(other):
-        return _of_both(op, input, other)
+        return product_of_both(op, input, other)
     if op.is_current(input):
-        input = _before_weights(op, input, other)
+        input = before_weights(op, input, other)
     else:
-        other = _before_weights(op, other, input)
+        other = before_weights(op, other, input)
     output: Tensor = input * other
     return op.current(output, op.aligned(output.dim(), (input, other)))
 
 
-@rule("div", "divide", "true_divide", "__truediv__", "__itruediv__")
-def div(op: Operation, input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """a/b for a positive current b: its reciprocal by HG neurons, and a product."""
-    if rounding_mode is not None:
-        raise op.refusal("with rounding")
-    if not op.is_current(other):
-        output: Tensor = _before_weights(op, input, other) / other
-        return op.current(output, op.aligned(output.dim(), (input,)))
-    inverse = op.fire("reciprocal", other, "reciprocal")
-    if op.is_current(input):
-        return _of_both(op, input, inverse)
-    output = input * op.code(inverse, "right", "product")
-    return op.current(output, op.aligned(output.dim(), (inverse,)))
-
-
-def _before_weights(op: Operation, x: Tensor, constant: Any) -> Tensor:
+def before_weights(op: Operation, x: Tensor, constant: Any) -> Tensor:
     """A current as spikes, where broadcasting has each of its values meet several constants; else as it is."""
     if not isinstance(constant, Tensor) or constant.dtype == torch.bool:
         return x
@@ -51,7 +36,7 @@ def _before_weights(op: Operation, x: Tensor, constant: Any) -> Tensor:
     return op.code(x, "spread", reach=lambda: of_operand(x, total, is_counted=False))
 
 
-def _of_both(op: Operation, a: Tensor, b: Tensor) -> Tensor:
+def product_of_both(op: Operation, a: Tensor, b: Tensor) -> Tensor:
     """a·b of two currents."""
 
     def reach(x: Tensor) -> Reach:
@@ -59,12 +44,6 @@ def _of_both(op: Operation, a: Tensor, b: Tensor) -> Tensor:
 
     left = op.code(a, "left", "product", reach=lambda: reach(a))
     return op.product(left, op.code(b, "right", "product", reach=lambda: reach(b)))
-
-
-@composite("__rtruediv__", "__rdiv__")
-def rdiv(input: Tensor, other: Any) -> Any:
-    """b/a."""
-    return torch.reciprocal(input) * other
 
 
 @composite("outer", "ger")
@@ -193,28 +172,3 @@ def _axis_of_equation(op: Operation, equation: str, tensors: list[Tensor], curre
     else:
         raise op.refusal("that sums over time")
     return type(op.axis(tensors[currents[0]]))(place, outer)
-
-
-@composite("pow", "__pow__")
-def power(input: Tensor, exponent: Any) -> Tensor:
-    """Powers by whole and half exponents."""
-    exponent = float(exponent)
-    known = {
-        1.0: lambda x: x * 1.0,
-        2.0: torch.square,
-        3.0: lambda x: x * torch.square(x),
-        4.0: lambda x: torch.square(torch.square(x)),
-        0.5: torch.sqrt,
-        -0.5: torch.rsqrt,
-        -1.0: torch.reciprocal,
-        -2.0: lambda x: torch.reciprocal(torch.square(x)),
-    }
-    if exponent in known:
-        return known[exponent](input)
-    return torch.exp(torch.log(input) * exponent)
-
-
-@composite("__rpow__", "float_power")
-def rpower(exponent: Tensor, base: Any) -> Tensor:
-    """base^exponent for a positive constant base."""
-    return torch.exp(exponent * torch.log(torch.as_tensor(base, dtype=exponent.dtype, device=exponent.device)))

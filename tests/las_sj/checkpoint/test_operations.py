@@ -16,6 +16,8 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    Data2VecVisionConfig,
+    Data2VecVisionModel,
     FalconMambaConfig,
     FalconMambaForCausalLM,
     PreTrainedModel,
@@ -160,6 +162,22 @@ def test_operations_that_are_gone(folder: Path) -> None:
         generate(model)
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@torch.no_grad()
+def test_attention_modules_are_those_that_were_converted(attention: str, tmp_path: Path) -> None:
+    """Its file has a class for each implementation, in which operations stand elsewhere."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = Data2VecVisionConfig(**sizes, image_size=8, patch_size=4)
+    model = Data2VecVisionModel._from_config(config, attn_implementation=attention)
+    batch = {"pixel_values": torch.randn(2, 3, 8, 8)}
+    snn = las_sj.convert(model, las_sj.LASConfig(time_steps=4), [batch])
+    snn.save_pretrained(tmp_path)
+    loaded = Data2VecVisionModel.from_pretrained(tmp_path)
+    assert {type(part).__name__ for part in loaded.modules()} == {type(part).__name__ for part in snn.modules()}
+    assert torch.equal(loaded(**batch).last_hidden_state, snn(**batch).last_hidden_state)
+    assert entry_of(loaded) == entry_of(snn)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -172,6 +190,7 @@ def test_operations_that_are_gone(folder: Path) -> None:
         (("populations", LAYER, "names"), {"gelu@f:1": "a.b"}, "name an operation 'a.b'"),
         (("populations", LAYER, "kinds"), {"exp_1": {}}, "have neurons 'exp_1' that belong to no operation"),
         (("decisions",), {"": "topk"}, "decisions of  must be names of functions"),
+        (("attention",), "of/a-hub", "attention must be eager or sdpa, got 'of/a-hub'"),
     ],
 )
 def test_broken_entries(path: tuple[str, ...], value: Any, message: str) -> None:

@@ -14,7 +14,7 @@ from las_sj.neurons.soundness import MOST
 
 METHOD = "las"
 # 1: the model was not marked with its attention implementation; 2: no conversion by operations; 3: operations read no
-# spikes of each other
+# spikes of each other, and norms were not known
 FORMAT_VERSION = 4
 
 

@@ -11,7 +11,7 @@ from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.models.operations.populations import Kind, Reading
 from las_sj.neurons import FUNCTIONS
 
-_BY_MODULE = ("populations", "decisions", "analog")
+_BY_MODULE = ("populations", "norms", "decisions", "analog")
 _PARTS = (*_BY_MODULE, "attention")
 _FEEDS = ("weights", "product", "neuron")
 _TITLE = re.compile(r"[A-Za-z_]\w*")
@@ -35,11 +35,25 @@ def check_operations(entry: Any) -> None:
     for module, populations in _mapping("populations", parts["populations"]).items():
         _check_populations(f"the populations of {module or 'the model'}", populations)
     _check_readings(parts["populations"])
+    for module, form in _mapping("norms", parts["norms"]).items():
+        _check_norm(f"the norm {module}", _mapping("norms", form))
     _check_functions("decisions", parts["decisions"])
     if parts["analog"] is not None:
         _check_functions("analog", parts["analog"])
     if parts["attention"] not in ("eager", "sdpa"):
         raise _broken("attention", f"must be eager or sdpa, got {str(parts['attention'])[:40]!r}")
+
+
+def _check_norm(what: str, form: Mapping[str, Any]) -> None:
+    checks: dict[str, Callable[[Any], bool]] = {
+        "gains": _is_title,
+        "adds_one": lambda value: type(value) is bool,
+        "centres": lambda value: type(value) is bool,
+        "epsilon": lambda value: value is not None and _is_size(value),
+    }
+    if set(form) != set(checks):
+        raise _broken(what, f"must have {', '.join(checks)}")
+    _check_settings(what, form, checks)
 
 
 def _check_functions(what: str, by_module: Any) -> None:
@@ -137,7 +151,7 @@ def operations_in(model: nn.Module, entry: Mapping[str, Any], prefix: str) -> di
         parts = {part: entry[part] and dict(_inside(entry[part], prefix)) for part in _BY_MODULE}
         own = {name: _from_inside(populations, prefix) for name, populations in parts["populations"].items()}
         return parts | {"populations": own, "attention": entry["attention"]}
-    for name in entry["populations"]:
+    for name in (*entry["populations"], *entry["norms"]):
         if name not in known:
             raise BrokenCheckpointError(
                 f"config.json has neurons of operations in {name}, which {type(model).__name__} has not: "
@@ -160,11 +174,11 @@ def _from_inside(populations: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def upgraded(entry: Any) -> Any:
-    """The entry of a checkpoint of format 3, in which every operation had neurons of its own."""
+    """The entry of a checkpoint of format 3, in which every operation, of norms too, had neurons of its own."""
     if isinstance(entry, Mapping) and isinstance(entry.get("populations"), Mapping):
         own = {
             name: {"readings": {}, **values} if isinstance(values, Mapping) else values
             for name, values in entry["populations"].items()
         }
-        return {**entry, "populations": own}
+        return {"norms": {}, **entry, "populations": own}
     return entry

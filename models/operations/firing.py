@@ -1,7 +1,7 @@
 """What an operation has of neurons: populations of its module, and spikes of those that others read."""
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -15,7 +15,7 @@ from las_sj.models.operations.reach import Reach
 from las_sj.models.operations.scope import BOUNDARY, Scope, full_name_of, node_of, populations_at
 from las_sj.models.operations.time_axis import OneStep, TimeAxis, mark, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
-from las_sj.neurons import FUNCTIONS, FanOut, WindowNode
+from las_sj.neurons import FUNCTIONS, FanOut, WindowNode, watching
 
 Finds = Callable[[], Reach] | None
 
@@ -39,6 +39,7 @@ class Firing:
         self.function = function
         self.frame = frame
         self.time = scope.time
+        self._title: str | None = None
 
     @property
     def time_steps(self) -> int:
@@ -55,7 +56,7 @@ class Firing:
         """The module in whose forward method the operation stands."""
         return self.scope.modules[-1]
 
-    @cached_property
+    @property
     def place(self) -> str:
         """Where in the forward method it stands (`place_of`)."""
         return place_of(self.frame, BOUNDARY)
@@ -70,23 +71,24 @@ class Firing:
         function = self.place.partition(" < ")[0].partition(":")[0]
         return f"{self.scope.name_of(self.module)}, {function}"
 
-    @cached_property
+    @property
     def populations(self) -> Populations:
         """The populations of the module."""
         return self.scope.populations_of(self.module)
 
-    @cached_property
+    @property
     def title(self) -> str:
         """The name of the operation among those of the module."""
-        known = self.populations.names.get(f"{self.name}@{self.place}")
-        if known is not None:
-            return known
-        if not self.scope.operated.finds:
-            raise RuntimeError(
-                f"{self.name} in {self.where} was not run when the model was converted, so that it has no neurons: "
-                "convert the model with calibration data that takes this way through it"
-            )
-        return self.populations.name_operation(self.name, self.place)
+        if self._title is None:
+            place, populations = self.place, self.populations
+            known = populations.names.get(f"{self.name}@{place}")
+            if known is None and not self.scope.operated.finds:
+                raise RuntimeError(
+                    f"{self.name} in {self.where} was not run when the model was converted, so that it has no neurons: "
+                    "convert the model with calibration data that takes this way through it"
+                )
+            self._title = known or populations.name_operation(self.name, place)
+        return self._title
 
     def name_of(self, role: str) -> str:
         """The name of the population with a role in the operation."""
@@ -94,12 +96,13 @@ class Firing:
 
     def node(self, role: str, kind: Kind) -> WindowNode:
         """The population with a role in the operation."""
-        name = self.name_of(role)
-        if name not in self.populations.kinds:
+        name, populations = self.name_of(role), self.populations
+        node = watching.children_of(populations).get(name)
+        if node is None:
             if kind.function and kind.function not in FUNCTIONS:
                 raise self.refusal(f"by neurons of {kind.function}, a function that HG neurons do not know")
-            self.populations.add(name, kind, self.scope.operated.factory).bypass = True
-        node = getattr(self.populations, name)
+            node = populations.add(name, kind, self.scope.operated.factory)
+            node.bypass = True
         assert isinstance(node, WindowNode)
         return node
 

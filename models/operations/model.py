@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.operated import Operated
 from las_sj.models.operations.attention import keep_order_of_tokens, use_native_attention
 from las_sj.models.operations.islands import REASON, RunsOutside, keep_islands
+from las_sj.models.operations.known_norms import KnownNorm, NormForm, norms_in
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.scope import FULL_NAME, HasOperations, node_of, populations_at
 from las_sj.models.operations.seen_values import SeenValues
@@ -28,19 +29,26 @@ from las_sj.models.swap import keep_coverage
 _NO_FAMILY = Family(())
 
 
-def begin(model: nn.Module, factory: NeuronFactory, keep_analog: Iterable[str] = ()) -> Execution:
+def begin(
+    model: nn.Module,
+    factory: NeuronFactory,
+    keep_analog: Iterable[str] = (),
+    norms: Mapping[str, NormForm] | None = None,
+) -> Execution:
     """Have the operations of a model intercepted in its calls, which find populations until `finish` is called.
 
     Args:
         model: any model.
         factory: makes the neurons.
         keep_analog: patterns (as in fnmatch) of names of modules that stay as they are, with all that is in them.
+        norms: modules that are norms, by name; None: those that compute one on noise.
 
     Raises:
         UnsupportedModelError: a pattern names no module that computes.
     """
     execution = Execution(factory.code.time_steps)
     execution.operated = Operated(factory, view=SeenValues.here)
+    norms = dict(norms_in(model)) if norms is None else norms
     if isinstance(model, PreTrainedModel):
         if model.config._attn_implementation != "eager":
             execution.operated.attention = "sdpa"
@@ -52,6 +60,9 @@ def begin(model: nn.Module, factory: NeuronFactory, keep_analog: Iterable[str] =
         if isinstance(module, KnowsCalls):
             module.__dict__[FULL_NAME] = name
             join(module, RunsOutside if isinstance(module, AnalogIsland) else HasOperations, execution)
+            if name in norms and not isinstance(module, AnalogIsland):
+                join(module, KnownNorm, execution)
+                module.__dict__["norm_form"] = norms[name]
     return execution
 
 
@@ -92,13 +103,15 @@ def named_readings(model: nn.Module) -> Iterator[tuple[str, Populations, Site]]:
 
 
 def entry_of(model: nn.Module) -> dict[str, Any]:
-    """The populations of a model, its decisions and what an audit has found, as plain values for a checkpoint."""
+    """Populations of a model, its norms, decisions, and what an audit has found, as plain values for a checkpoint."""
     execution = execution_of(model)
     coverage, operated = execution.coverage, execution.operated
     assert operated is not None
     analog = coverage.analog_operations
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, KnownNorm)}
     return {
         "populations": {name: populations.to_dict() for name, populations in populations_of(model)},
+        "norms": {name: asdict(norm.norm_form) for name, norm in norms.items()},
         "decisions": {name: list(functions) for name, functions in coverage.decisions.items()},
         "analog": None if analog is None else {name: list(functions) for name, functions in analog.items()},
         "attention": operated.attention,
@@ -114,7 +127,8 @@ def restore(model: nn.Module, factory: NeuronFactory, entry: Mapping[str, Any], 
         entry: what `entry_of` returned.
         islands: names of modules that stay analog.
     """
-    execution = begin(model, factory, islands)
+    norms = {name: NormForm(**form) for name, form in entry["norms"].items()}
+    execution = begin(model, factory, islands, norms)
     assert execution.operated is not None
     for name, values in entry["populations"].items():
         model.get_submodule(name).add_module(CHILD, Populations.from_dict(values, execution, factory))

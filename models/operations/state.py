@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionCach
 from transformers.utils import ModelOutput
 
 from las_sj.models.operated import Operated
+from las_sj.models.operations.populations import Populations
 from las_sj.models.operations.time_axis import TimeAxis, Timeline, mark, time_axis_of, unmark
 from las_sj.neurons import WindowNode
 
@@ -143,12 +144,12 @@ class _Attributes:
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self.modules = [module for module in modules if not isinstance(module, WindowNode)]
+        self.modules = [module for module in modules if not isinstance(module, WindowNode | Populations)]
         self._known = {(id(module), name): value for module, name, value in self._found()}
 
     def _found(self) -> list[tuple[nn.Module, str, Tensor]]:
-        each = ((module, vars(module)) for module in self.modules)
-        return [(module, name, held[name]) for module, held in each for name in held if type(held[name]) is Tensor]
+        each = ((module, vars(module).items()) for module in self.modules)
+        return [(module, name, value) for module, held in each for name, value in held if type(value) is Tensor]
 
     def changed(self) -> list[tuple[nn.Module, str]]:
         """Those that hold another tensor than in the beginning."""

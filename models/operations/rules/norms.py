@@ -12,6 +12,7 @@ from las_sj.models.operations.populations import Kind
 from las_sj.models.operations.registry import composite, rule
 from las_sj.models.operations.time_axis import TimeAxis
 from las_sj.neurons import CentredOctaves, RowOctaves, fused
+from las_sj.neurons.precision import HALF, single
 
 _LEAST = 1.1920928955078125e-07  # torch's ε where RMSNorm has none
 
@@ -64,12 +65,22 @@ def _norm(op: Operation, x: Tensor, axis: TimeAxis, ends: Any, epsilon: float, *
     _bring_rows_into_range(nodes, epsilon)
     temporal = op.temporal
     window = (op.time.window(x, axis) if temporal else x.unsqueeze(0)).contiguous()
-    gains, bias = ends
-    y = fused.norm(nodes, window, gains, bias, epsilon, centres=centres, as_train=temporal)
+    y = _in_one_pass(op, nodes, window, ends, epsilon, centres=centres)
+    if y is None and window.dtype in HALF:  # which transformers computes norms in single precision of
+        window, ends = single(window), tuple(end if end is None else single(end) for end in ends)
+        y = _in_one_pass(op, nodes, window, ends, epsilon, centres=centres)
     if y is None:
         y = _each_population(op, nodes, window, ends, epsilon, centres=centres)
         y = y if temporal else y.squeeze(0)
+    y = y.to(x.dtype)
     return op.time.closed(y, axis) if temporal else y
+
+
+def _in_one_pass(
+    op: Operation, nodes: Any, window: Tensor, ends: Any, epsilon: float, *, centres: bool
+) -> Tensor | None:
+    gains, bias = ends
+    return fused.norm(nodes, window, gains, bias, epsilon, centres=centres, as_train=op.temporal)
 
 
 def _bring_rows_into_range(nodes: Any, epsilon: float) -> None:

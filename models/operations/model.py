@@ -1,5 +1,6 @@
 """A model that is converted by operations: its modules know which operations are theirs."""
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -44,6 +45,7 @@ def begin(model: nn.Module, factory: NeuronFactory, keep_analog: Iterable[str] =
     if isinstance(model, PreTrainedModel):
         use_native_attention(model)
         keep_order_of_tokens(model)
+    _give_each_its_own(model)
     keep_islands(model, keep_analog, factory, execution)
     attach(model, execution, _NO_FAMILY)
     for name, module in list(model.named_modules()):
@@ -51,6 +53,19 @@ def begin(model: nn.Module, factory: NeuronFactory, keep_analog: Iterable[str] =
             module.__dict__[FULL_NAME] = name
             join(module, RunsOutside if isinstance(module, AnalogIsland) else HasOperations, execution)
     return execution
+
+
+def _give_each_its_own(model: nn.Module) -> None:
+    """A module without weights that several modules share, such as a GELU of all layers, has neurons in each of them.
+
+    Their thresholds are those of the layer, and a checkpoint has them once.
+    """
+    seen: set[nn.Module] = set()
+    for parent in list(model.modules()):
+        for name, module in parent.named_children():
+            if module in seen and not module.state_dict(keep_vars=True):
+                setattr(parent, name, copy.deepcopy(module))
+            seen.add(module)
 
 
 def finish(model: nn.Module, execution: Execution) -> Coverage:

@@ -18,6 +18,8 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     FalconMambaConfig,
     FalconMambaForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
     PreTrainedModel,
 )
 
@@ -99,6 +101,21 @@ def test_modelling_code_that_runs_quantised_weights_otherwise(tmp_path: Path) ->
     snn = las_sj.convert(FalconMambaForCausalLM(FalconMambaConfig(**sizes)), None, [{"input_ids": ids}])
     snn.save_pretrained(tmp_path)
     assert torch.equal(FalconMambaForCausalLM.from_pretrained(tmp_path)(ids).logits, snn(ids).logits)
+
+
+@torch.no_grad()
+def test_a_module_that_all_layers_share(tmp_path: Path) -> None:
+    """OpenAI GPT has one GELU: each layer gets its neurons, as a checkpoint must have them once."""
+    sizes = {"vocab_size": 64, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 16}
+    ids = generating_models.prompt()
+    ann = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**sizes)).eval()
+    assert ann.transformer.h[0].mlp.act is ann.transformer.h[1].mlp.act
+    expected = ann(ids).logits
+    snn = las_sj.convert(ann, None, [{"input_ids": ids}])
+    snn.save_pretrained(tmp_path)
+    logits = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)(ids).logits
+    assert torch.equal(logits, snn(ids).logits)
+    assert float((logits - expected).norm() / expected.norm()) < 1e-3
 
 
 def test_entries_are_plain() -> None:

@@ -58,14 +58,14 @@ def begin(model: nn.Module, factory: NeuronFactory, keep_analog: Iterable[str] =
 def _give_each_its_own(model: nn.Module) -> None:
     """A module without weights that several modules share, such as a GELU of all layers, has neurons in each of them.
 
-    Their thresholds are those of the layer, and a checkpoint has them once.
+    Their thresholds are those of the layer, and a checkpoint has them once. The module itself stays as it is: a file of
+    transformers may hold it for all of its models.
     """
-    seen: set[nn.Module] = set()
-    for parent in list(model.modules()):
-        for name, module in parent.named_children():
-            if module in seen and not module.state_dict(keep_vars=True):
-                setattr(parent, name, copy.deepcopy(module))
-            seen.add(module)
+    children = [(parent, name, module) for parent in model.modules() for name, module in parent.named_children()]
+    uses = Counter(module for _, _, module in children)
+    for parent, name, module in children:
+        if uses[module] > 1 and not module.state_dict(keep_vars=True):
+            setattr(parent, name, copy.deepcopy(module))
 
 
 def finish(model: nn.Module, execution: Execution) -> Coverage:

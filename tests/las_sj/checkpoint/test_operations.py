@@ -110,12 +110,13 @@ def test_a_module_that_all_layers_share(tmp_path: Path) -> None:
     ids = generating_models.prompt()
     ann = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**sizes)).eval()
     assert ann.transformer.h[0].mlp.act is ann.transformer.h[1].mlp.act
-    expected = ann(ids).logits
+    expected, shared = ann(ids).logits, ann.transformer.h[0].mlp.act
     snn = las_sj.convert(ann, None, [{"input_ids": ids}])
     snn.save_pretrained(tmp_path)
     logits = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)(ids).logits
     assert torch.equal(logits, snn(ids).logits)
     assert float((logits - expected).norm() / expected.norm()) < 1e-3
+    assert not list(shared.children())  # other models have it too
 
 
 def test_entries_are_plain() -> None:

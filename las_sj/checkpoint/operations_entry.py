@@ -145,7 +145,7 @@ def operations_in(model: nn.Module, entry: Mapping[str, Any], prefix: str) -> di
     Raises:
         BrokenCheckpointError: it names a module that the model has not.
     """
-    known = {name for name, _ in model.named_modules()}
+    known = {name for name, _ in model.named_modules(remove_duplicate=False)}
     is_inside = prefix.rstrip(".") not in known and any(f"{name}.".startswith(prefix) for name in entry["populations"])
     if is_inside:
         parts = {part: entry[part] and dict(_inside(entry[part], prefix)) for part in _BY_MODULE}

@@ -1,5 +1,6 @@
 """A model that is converted by operations: its modules know which operations are theirs."""
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
@@ -54,6 +55,7 @@ def begin(
             execution.operated.attention = "sdpa"
         use_native_attention(model)
         keep_order_of_tokens(model)
+    _give_each_its_own(model)
     keep_islands(model, keep_analog, factory, execution)
     attach(model, execution, _NO_FAMILY)
     for name, module in list(model.named_modules()):
@@ -64,6 +66,19 @@ def begin(
                 join(module, KnownNorm, execution)
                 module.__dict__["norm_form"] = norms[name]
     return execution
+
+
+def _give_each_its_own(model: nn.Module) -> None:
+    """A module without weights that several modules share, such as a GELU of all layers, has neurons in each of them.
+
+    Their thresholds are those of the layer, and a checkpoint has them once. The module itself stays as it is: a file of
+    transformers may hold it for all of its models.
+    """
+    children = [(parent, name, module) for parent in model.modules() for name, module in parent.named_children()]
+    uses = Counter(module for _, _, module in children)
+    for parent, name, module in children:
+        if uses[module] > 1 and not module.state_dict(keep_vars=True):
+            setattr(parent, name, copy.deepcopy(module))
 
 
 def finish(model: nn.Module, execution: Execution) -> Coverage:

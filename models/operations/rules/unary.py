@@ -10,6 +10,7 @@ from torch import Tensor
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.registry import composite, rule
 from las_sj.models.operations.time_axis import time_axis_of
+from las_sj.neurons.precision import single
 
 _BOUND = 1e4  # what lies beyond it is no bound, but stands for infinity
 
@@ -232,14 +233,21 @@ def _as_tensor(bound: Any, like: Tensor) -> Tensor:
 def maximum(input: Tensor, other: Tensor) -> Tensor:
     """b + relu(a − b)."""
     unbounded = [(a, b) for a, b in ((input, other), (other, input)) if not _is_bound(b)]
-    return unbounded[0][0] * 1.0 if unbounded else other + F.relu(input - other)
+    return unbounded[0][0] * 1.0 if unbounded else _sum(other, F.relu(single(input) - single(other)), input)
 
 
 @composite("minimum", "fmin")
 def minimum(input: Tensor, other: Tensor) -> Tensor:
     """b − relu(b − a)."""
     unbounded = [(a, b) for a, b in ((input, other), (other, input)) if not _is_bound(b)]
-    return unbounded[0][0] * 1.0 if unbounded else other - F.relu(other - input)
+    return unbounded[0][0] * 1.0 if unbounded else _sum(other, -F.relu(single(other) - single(input)), input)
+
+
+def _sum(x: Tensor, step: Tensor, like: Tensor) -> Tensor:
+    """x + step; half precision would round x away before it is rounded itself, where both nearly cancel out."""
+    types = {tensor.dtype for tensor in (x, like) if tensor.is_floating_point() and tensor.dim()}
+    output = single(x) + step
+    return output.to(types.pop()) if len(types) == 1 else output
 
 
 @composite("logaddexp")

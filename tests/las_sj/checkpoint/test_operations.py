@@ -20,6 +20,8 @@ from transformers import (
     Data2VecVisionModel,
     FalconMambaConfig,
     FalconMambaForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
     PreTrainedModel,
 )
 
@@ -101,6 +103,22 @@ def test_modelling_code_that_runs_quantised_weights_otherwise(tmp_path: Path) ->
     snn = las_sj.convert(FalconMambaForCausalLM(FalconMambaConfig(**sizes)), None, [{"input_ids": ids}])
     snn.save_pretrained(tmp_path)
     assert torch.equal(FalconMambaForCausalLM.from_pretrained(tmp_path)(ids).logits, snn(ids).logits)
+
+
+@torch.no_grad()
+def test_a_module_that_all_layers_share(tmp_path: Path) -> None:
+    """OpenAI GPT has one GELU: each layer gets its neurons, as a checkpoint must have them once."""
+    sizes = {"vocab_size": 64, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 16}
+    ids = generating_models.prompt()
+    ann = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**sizes)).eval()
+    assert ann.transformer.h[0].mlp.act is ann.transformer.h[1].mlp.act
+    expected, shared = ann(ids).logits, ann.transformer.h[0].mlp.act
+    snn = las_sj.convert(ann, None, [{"input_ids": ids}])
+    snn.save_pretrained(tmp_path)
+    logits = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)(ids).logits
+    assert torch.equal(logits, snn(ids).logits)
+    assert float((logits - expected).norm() / expected.norm()) < 1e-3
+    assert not list(shared.children())  # other models have it too
 
 
 def test_entries_are_plain() -> None:

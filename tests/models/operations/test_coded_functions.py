@@ -52,3 +52,14 @@ def test_errors_are_those_of_the_code(name: str) -> None:
     for execution in ("accumulated", "temporal"):
         with running(snn, execution):
             assert float((snn(x) - expected).norm() / expected.norm()) < 3e-4
+
+
+@pytest.mark.filterwarnings("ignore::las_sj.models.out_of_range.OutOfRangeWarning")
+@torch.no_grad()
+def test_the_larger_of_two_in_half_precision() -> None:
+    """Small values beside a large bound are not rounded to 0, whose inverse would be infinite."""
+    torch.manual_seed(0)
+    ann = Between(lambda x: 1 / torch.maximum(x.abs(), x - 8.0), positive=False).eval().to(torch.bfloat16)
+    x = (torch.rand(64, 8) * 2 - 1).bfloat16()
+    assert bool(torch.isfinite(ann(x)).all())
+    las_sj.convert(ann, None, [{"x": x}])

@@ -14,7 +14,7 @@ from las_sj.models.operations.time_axis import time_axis_of
 _BOUND = 1e4  # what lies beyond it is no bound, but stands for infinity
 
 
-@rule("relu silu tanh exp sigmoid erf mish log sin cos rsqrt square reciprocal")
+@rule("relu silu tanh exp sigmoid erf mish log sin cos sqrt rsqrt square reciprocal")
 def by_neurons(op: Operation, input: Tensor) -> Tensor:
     """A function that HG neurons know by its own name."""
     return op.fire(op.name, input)
@@ -52,12 +52,6 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     """The first half times the sigmoid of the second."""
     value, gate = input.chunk(2, dim)
     return value * torch.sigmoid(gate)
-
-
-@composite("sqrt")
-def sqrt(input: Tensor) -> Tensor:
-    """√x as x·1/√x, for x > 0."""
-    return input * torch.rsqrt(input)
 
 
 @composite("abs", "absolute", "__abs__")

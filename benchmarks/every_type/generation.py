@@ -1,10 +1,12 @@
 """Greedy tokens of the ANN and of both executions, with and without a cache, in double precision."""
 
 import copy
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationMixin
 
 import las_sj
 from every_type.batches import Batch
@@ -77,5 +79,13 @@ def _tokens_or_error(model: Model, batch: Batch, use_cache: bool) -> Tensor | Ex
 
 
 def _tokens(model: Model, batch: Batch, use_cache: bool) -> Tensor:
-    options: dict[str, Any] = {"max_new_tokens": _NEW_TOKENS, "do_sample": False, "pad_token_id": 0}
-    return model.generate(**batch, **options, use_cache=use_cache, eos_token_id=None)
+    options: dict[str, Any] = {"max_new_tokens": _NEW_TOKENS, "do_sample": False, "use_cache": use_cache}
+    if _takes_special_tokens(model):
+        options |= {"pad_token_id": 0, "eos_token_id": None}
+    return model.generate(**batch, **options)
+
+
+def _takes_special_tokens(model: Model) -> bool:
+    """Whether `generate` does not give them itself to a decoder inside of the model."""
+    own = inspect.unwrap(type(model).generate)
+    return own is inspect.unwrap(GenerationMixin.generate) or "pad_token_id=" not in inspect.getsource(own)

@@ -72,9 +72,12 @@ def _positions() -> Batch:
 
 @inputs_for("image-text", "emu3")
 def _image_with_size(model: Model) -> Iterator[Inputs]:
-    """A token ends each row of tokens."""
-    sizes = {"image_sizes": torch.tensor([[IMAGE_SIZE, IMAGE_SIZE]] * ROWS)}
-    yield within_text(model, _SIDE * (_SIDE + 1), lambda seed: _image(seed) | sizes)
+    """A token for eight pixels in each direction; one more ends each row of tokens."""
+    size = IMAGE_SIZE // 2
+    sizes = {"image_sizes": torch.tensor([[size, size]] * ROWS)}
+    rows = size // 8
+    shape = (ROWS, 3, size, size)
+    yield within_text(model, rows * (rows + 1), lambda seed: {"pixel_values": noise(*shape, seed=seed)} | sizes)
 
 
 @inputs_for("image-text", "kimi_k25")
@@ -174,8 +177,17 @@ def _merged_squares(model: Model) -> Iterator[Inputs]:
 
 @inputs_for("image-text", "inkling_mm_model")
 def _channels_last(model: Model) -> Iterator[Inputs]:
-    shape = (ROWS, option(model.config, "temporal_patch_size"), IMAGE_SIZE, IMAGE_SIZE, 3)
-    yield within_text(model, 1, lambda seed: {"pixel_values": noise(*shape, seed=seed)})
+    shape = (ROWS * _SIDE, option(model.config, "temporal_patch_size"), PATCH, PATCH, 3)
+    yield within_text(model, _SIDE, lambda seed: {"pixel_values": noise(*shape, seed=seed)})
+
+
+@inputs_for("image-text", "evolla")
+def _protein(model: Model) -> Iterator[Inputs]:
+    def make(seed: int) -> Batch:
+        protein = {"protein_input_ids": random_ids(10, seed + 1), "protein_attention_mask": ones(ROWS, 10)}
+        return {"input_ids": random_ids(TOKENS, seed), "attention_mask": ones(ROWS, TOKENS)} | protein
+
+    yield Inputs("proteins and text", make)
 
 
 @inputs_for("image-text", "nemotron_h_omni")

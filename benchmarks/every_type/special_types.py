@@ -138,6 +138,23 @@ OPTIONS: dict[str, Options] = {
     "llava_next": _TILES,
     "llava_onevision": _TILES,
     "llava_next_video": _TILES,
+    "florence_vision": {
+        "depths": [1, 1],
+        "patch_size": [7, 3],
+        "patch_stride": [4, 2],
+        "patch_padding": [3, 1],
+        "patch_prenorm": [False, True],
+        "embed_dim": [16, WIDTH],
+        "num_heads": [2, 4],
+        "num_groups": [2, 4],
+        "window_size": 4,
+        "projection_dim": WIDTH,
+    },
+    "kosmos-2": {"latent_query_num": 8},
+    "kosmos-2.5": {"latent_query_num": 8},
+    "kosmos_2_text_model": {"layers": LAYERS},
+    "kosmos_2_5_text_model": {"layers": LAYERS},
+    "janus_vqgan": {"base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1, "latent_channels": 16},
     "granite4_vision": _TILES
     | {
         "downsample_rate": "1/2",

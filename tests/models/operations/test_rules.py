@@ -173,6 +173,7 @@ FUNCTIONS: dict[str, Function] = {
     "instance_norm": lambda x: F.instance_norm(x),
     "batch_norm": lambda x: F.batch_norm(x, draw(3), draw(3) ** 2 + 1, draw(3, seed=5), draw(3, seed=6)),
     "normalize": lambda x: F.normalize(x, dim=-1) + F.cosine_similarity(x, x + 1, dim=-1)[..., None],
+    "roots_of_zeros": lambda x: torch.sqrt(F.relu(x)) + F.relu(x - 9).norm(dim=-1, keepdim=True),
     "norm": lambda x: x.norm(dim=-1) + torch.linalg.vector_norm(x, dim=-1) + x.norm(p=1, dim=-1),
     "sdpa": lambda x: F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], is_causal=True),
     "sdpa_with_mask": lambda x: F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], MASK[:, :3]),

@@ -9,6 +9,7 @@ from spikingjelly.activation_based import base
 from torch import Tensor
 
 from las_sj.neurons import traced, watching
+from las_sj.neurons.buffers import BUFFERS
 from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
@@ -28,6 +29,14 @@ def uneven_shares(time_steps: int, v: Tensor) -> Tensor:
     if time_steps > 1:
         shares[:2] = torch.tensor([1.5, -0.5])
     return shares.view(-1, *[1] * v.dim())
+
+
+def _shared_out(value: Tensor, time_steps: int) -> Tensor:
+    """A value [B, ...] in uneven shares, [T, B, ...]."""
+    shares = uneven_shares(time_steps, value)
+    if torch.is_grad_enabled() or not BUFFERS.serve((time_steps, *value.shape), value):
+        return value * shares
+    return torch.mul(value, shares, out=BUFFERS.empty((time_steps, *value.shape), value))
 
 
 @torch.compiler.disable
@@ -210,7 +219,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
         if self.observer is not None:
             self.observer(v.detach())
         if self.bypass:
-            return self.exact(v) * uneven_shares(steps or self.time_steps, v)
+            return _shared_out(self.exact(v), steps or self.time_steps)
         return self._encoded(v, fan_out, as_train=True)
 
     def expected_train(self, x_seq: Tensor) -> Tensor:

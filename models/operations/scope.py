@@ -48,7 +48,7 @@ class Scope:
         self.time = Timeline(call.time_steps if self.temporal else 1)
         self.rows = rows
         self.batch = batch
-        self.modules = [caller]
+        self.modules = [call.caller]
         self.is_paused = False
         self.lanes = Lanes()
 

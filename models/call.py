@@ -25,7 +25,7 @@ class Call:
         identity: of the `Execution` of the model that was called.
         caller: the model, or the model inside of it, that was called.
         temporal: whether tensors are [T·B, ...], t-major, and carry currents; otherwise [B, ...], accumulated values.
-        time_steps: T of the model.
+        time_steps: T of the model; fewer in a call of `few_steps`.
         outer: the call within which this one was made, or None.
         token_mask: bool [B, S], False on padding; None without padding, or where the model takes no tokens.
         arguments: what the caller was given, by name, before inputs were repeated.

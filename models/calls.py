@@ -19,6 +19,7 @@ from las_sj.models.call import Call, innermost, under_way
 from las_sj.models.dropout import one_mask_a_window
 from las_sj.models.encoded_images import repeat_encoded, sum_encoded
 from las_sj.models.execution import Execution
+from las_sj.models.few_steps import steps_of_call
 from las_sj.models.foreign import look_over
 from las_sj.models.full_precision import full_precision
 from las_sj.models.heads import classifies_sequences
@@ -162,6 +163,8 @@ def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]
     """Run a call that is not one within another of the same model."""
     execution = model.execution
     temporal, time_steps = execution.step_mode == "m", execution.time_steps
+    if execution.operated is not None:
+        time_steps = steps_of_call(time_steps)
     _check_call(model, named)
     look_over(model, model.full_name, temporal)
     given = dict(named)

@@ -13,6 +13,7 @@ _SHIFT = 18  # bits of a fp32 number below exponent and the first five bits of i
 BINS = 1 << (31 - _SHIFT)
 _INFINITE = 0x7F800000 >> _SHIFT  # the first bin of infinities and NaN
 _CANDIDATES_PER_OCTAVE = 4
+_AT_ONCE = 1 << 16  # values
 _OCTAVES_SEARCHED = 20
 
 
@@ -22,11 +23,17 @@ def magnitude_histogram(values: Tensor) -> Tensor:
     Raises:
         ValueError: a value is infinite or NaN.
     """
-    bits = values.detach().abs().float().reshape(-1).view(torch.int32) >> _SHIFT
-    histogram = torch.bincount(bits, minlength=BINS).cpu()
+    parts = values.detach().reshape(-1).split(_AT_ONCE if values.device.type == "cpu" else max(values.numel(), 1))
+    histogram = sum((_counts(part) for part in parts), start=torch.zeros(BINS, dtype=torch.int64))
     if int(histogram[_INFINITE:].sum()):
         raise ValueError("infinite or NaN activations")
     return histogram
+
+
+def _counts(values: Tensor) -> Tensor:
+    """Of values [N], which fit into a processor's caches."""
+    bits = values.abs().float().view(torch.int32) >> _SHIFT
+    return torch.bincount(bits, minlength=BINS).cpu()
 
 
 def bin_centres() -> Tensor:

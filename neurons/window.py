@@ -9,6 +9,7 @@ from spikingjelly.activation_based import base
 from torch import Tensor
 
 from las_sj.neurons import traced, watching
+from las_sj.neurons.buffers import BUFFERS
 from las_sj.neurons.contract import NeuronContract
 from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
@@ -28,6 +29,14 @@ def uneven_shares(time_steps: int, v: Tensor) -> Tensor:
     if time_steps > 1:
         shares[:2] = torch.tensor([1.5, -0.5])
     return shares.view(-1, *[1] * v.dim())
+
+
+def _shared_out(value: Tensor, time_steps: int) -> Tensor:
+    """A value [B, ...] in uneven shares, [T, B, ...]."""
+    shares = uneven_shares(time_steps, value)
+    if torch.is_grad_enabled() or not BUFFERS.serve((time_steps, *value.shape), value):
+        return value * shares
+    return torch.mul(value, shares, out=BUFFERS.empty((time_steps, *value.shape), value))
 
 
 @torch.compiler.disable
@@ -61,8 +70,8 @@ class WindowNode(NeuronContract, base.MemoryModule):
         count_spikes: if set, `spike_count` holds the spikes of each neuron in the last window, int8 [B, ...].
         counts: what is kept of the windows.
         population: how the neurons fire, by kernels or by torch.
-        bypass: pass values through uncoded, with the exact non-linearity; used to check the structure of a
-            converted network and to calibrate it.
+        bypass: pass values through uncoded, with the exact non-linearity, in as many steps as they came in; used to
+            check the structure of a converted network and to calibrate it.
         observer: called with the membrane potential [B, ...] of each window, before firing; used to calibrate.
         recorder: called with the node and the `WindowRecord` of each window; used to monitor.
     """
@@ -175,7 +184,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
         if kernels is not None:
             return self.population.fire_by_kernels(kernels, x_seq, fan_out, as_train=True, out=out)
         v = integrated(x_seq)
-        train = self.train_of(v, fan_out).to(x_seq.dtype)
+        train = self.train_of(v, fan_out, len(x_seq)).to(x_seq.dtype)
         return v, train if out is None else out.copy_(train)
 
     def _fired_at_once(self, x: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor | None:
@@ -205,12 +214,12 @@ class WindowNode(NeuronContract, base.MemoryModule):
             return self.exact(v)
         return self._encoded(v, fan_out, as_train=False)
 
-    def train_of(self, v: Tensor, fan_out: FanOut | None = None) -> Tensor:
-        """The spike train of a neuron with membrane potential `v`, [T, B, ...]."""
+    def train_of(self, v: Tensor, fan_out: FanOut | None = None, steps: int | None = None) -> Tensor:
+        """The spike train of a neuron with membrane potential `v`, [T, B, ...]; bypassed, of so many steps if given."""
         if self.observer is not None:
             self.observer(v.detach())
         if self.bypass:
-            return self.exact(v) * uneven_shares(self.time_steps, v)
+            return _shared_out(self.exact(v), steps or self.time_steps)
         return self._encoded(v, fan_out, as_train=True)
 
     def expected_train(self, x_seq: Tensor) -> Tensor:

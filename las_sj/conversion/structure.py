@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from las_sj.conversion.in_single_precision import in_single_precision
+from las_sj.data.batches import is_large
 from las_sj.models import execution_of, named_sites, running
+from las_sj.models.few_steps import few_steps, steps_of_call
 from las_sj.models.layers.embedding import SpikingEmbedding
 from las_sj.models.operations.scope import paused
 from las_sj.models.operations.time_axis import OneStep, Timeline, alike, time_axis_of
@@ -134,6 +136,8 @@ def bypassed_coding(model: nn.Module) -> Iterator[None]:
 def check_structure(model: nn.Module, probe: dict[str, Any], expected: Outputs) -> dict[str, float]:
     """Compare a converted model, coding bypassed, with the ANN, in both executions.
 
+    A model that is converted by operations runs in few steps on large images or sound (`few_steps`).
+
     Args:
         model: the converted model, in the accumulated execution, in which it is left.
         probe: the call that `expected` was recorded with.
@@ -147,11 +151,13 @@ def check_structure(model: nn.Module, probe: dict[str, Any], expected: Outputs) 
     """
     mask = probe.get("attention_mask")
     mask = mask.bool().cpu() if isinstance(mask, Tensor) and mask.dim() == 2 else None
-    with bypassed_coding(model):
+    with bypassed_coding(model), few_steps(is_large(probe)):
         accumulated = _Comparison(model, expected, mask)
         _look_at_outputs(model, probe, accumulated.compare)
         with running(model, "temporal"):
-            temporal = _Comparison(model, expected, mask, execution_of(model).time_steps)
+            time_steps = execution_of(model).time_steps
+            steps = time_steps if execution_of(model).operated is None else steps_of_call(time_steps)
+            temporal = _Comparison(model, expected, mask, steps)
             _look_at_outputs(model, probe, temporal.compare)
     return {"accumulated": accumulated.worst, "temporal": temporal.worst}
 
@@ -163,7 +169,7 @@ class _Comparison:
         model: the converted model.
         expected: of the ANN.
         mask: bool [B, S], False on padding, or None.
-        time_steps: T of a temporal run.
+        time_steps: of a temporal run.
 
     Attributes:
         worst: the largest relative difference.

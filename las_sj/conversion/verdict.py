@@ -4,22 +4,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from las_sj.data.batches import Batch, shortened
+from las_sj.data.batches import Batch, is_large, shortened
 from las_sj.models import execution_of
 from las_sj.models.swap import keep_coverage
 
 TOKENS = 4  # of text that are audited
-LARGEST = 50_000  # float inputs of a call that is audited within a conversion
 _OF_TEXT = ("input_ids", "mask", "token_type_ids", "position_ids", "labels", "use_cache")  # ends of names
 
 
 def keep_verdict(model: nn.Module, batch: Batch) -> None:
     """Audit a small call of a converted model, and keep in its coverage what is analog, by module and function.
 
-    The verdict of a model that takes no text, and larger images or sound than `LARGEST` numbers, is left open: it
-    would take longer than the conversion. `las_sj.analysis.audit` gives it.
+    The verdict of a model that takes no text, and large images or sound, is left open: it would take longer than the
+    conversion. `las_sj.analysis.audit` gives it.
 
     Args:
         model: a converted model.
@@ -43,6 +42,5 @@ def _small_calls(batch: Batch) -> Iterator[dict[str, Any]]:
     """The first tokens of a text; a batch as it is, if it is small."""
     if all(name.endswith(_OF_TEXT) for name in batch):
         yield shortened(batch, TOKENS)
-    tensors = [value for value in batch.values() if isinstance(value, Tensor)]
-    if sum(value.numel() for value in tensors if value.is_floating_point()) <= LARGEST:
+    if not is_large(batch):
         yield dict(batch)

@@ -14,6 +14,15 @@ def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
     return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
 
 
+LARGE = 50_000  # numbers
+
+
+def is_large(batch: Batch) -> bool:
+    """Whether the float inputs of a batch, images or sound, hold so many numbers that each call takes its time."""
+    tensors = [value for value in batch.values() if isinstance(value, Tensor)]
+    return sum(value.numel() for value in tensors if value.is_floating_point()) > LARGE
+
+
 OF_TEXT = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "labels"}
 OF_DECODER = {"decoder_input_ids", "decoder_attention_mask"}
 

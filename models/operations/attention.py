@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
+from las_sj.models.operations.query_blocks import attend_in_blocks
 from las_sj.models.operations.scope import active
 
 NAME = "las_sj_operations"
@@ -35,7 +36,9 @@ def native_attention(
     groups = query.shape[1] // key.shape[1]
     if groups > 1 and not _repeats_heads(native):  # some files leave that to the kernels of torch
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    return native(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
+    return attend_in_blocks(
+        native, module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+    )
 
 
 @cache

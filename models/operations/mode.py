@@ -161,7 +161,7 @@ def _running(execution: Execution, call: Call, named: dict[str, Any], values: It
     source = source_of(named)
     rows = None if source is None else len(source)
     assert execution.operated is not None
-    scope = Scope(execution, execution.operated, call.caller, rows, batch=next(iter(inputs), rows))
+    scope = Scope(execution, execution.operated, call, rows, batch=next(iter(inputs), rows))
     state = KeptState(rows, scope.time.time_steps)
     with kept_state(execution.operated, named, state, call.caller.modules()), entered(scope), Operations(scope):
         yield

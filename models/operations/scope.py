@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
+from las_sj.models.call import Call
 from las_sj.models.execution import Execution
 from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.models.operated import Operated
@@ -26,7 +27,7 @@ class Scope:
     Args:
         execution: of the model.
         operated: what its conversion has found.
-        caller: the model, or the model inside of it, that is called.
+        call: of the model, or of a model inside of it.
         rows: of ids in the batch, T·B; None where nobody knows.
         batch: rows of the inputs, of ids or not.
 
@@ -39,15 +40,15 @@ class Scope:
     """
 
     def __init__(
-        self, execution: Execution, operated: Operated, caller: nn.Module, rows: int | None, batch: int | None = None
+        self, execution: Execution, operated: Operated, call: Call, rows: int | None, batch: int | None = None
     ) -> None:
         self.execution = execution
         self.operated = operated
-        self.temporal = execution.temporal
-        self.time = Timeline(execution.time_steps if self.temporal else 1)
+        self.temporal = call.temporal
+        self.time = Timeline(call.time_steps if self.temporal else 1)
         self.rows = rows
         self.batch = batch
-        self.modules = [caller]
+        self.modules = [call.caller]
         self.is_paused = False
         self.lanes = Lanes()
 

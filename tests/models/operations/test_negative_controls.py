@@ -48,6 +48,13 @@ def batches() -> list[dict[str, Any]]:
     return [{"x": torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(seed))} for seed in range(2)]
 
 
+@pytest.fixture(params=["in all steps", "in few steps"], autouse=True)
+def looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judges see the same where the input counts as large, and is looked at in few steps."""
+    if request.param == "in few steps":
+        monkeypatch.setattr("las_sj.data.batches.LARGE", 0)
+
+
 def test_the_network_itself_is_converted() -> None:
     snn = las_sj.convert(network(), calibration=batches())
     assert snn.las_coverage.spiking == {"linear": 3, "silu": 1, "mul": 1, "tanh": 1}

@@ -131,9 +131,9 @@ class Populations(SpikingLayer):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        parts = {"kinds": self.kinds, "readings": self.readings}
-        plain = {part: {name: asdict(item) for name, item in items.items()} for part, items in parts.items()}
-        return {"names": dict(self.names), **plain}
+        kinds = {name: asdict(kind) for name, kind in self.kinds.items()}
+        readings = {name: asdict(reading) | {"source": [*reading.source]} for name, reading in self.readings.items()}
+        return {"names": dict(self.names), "kinds": kinds, "readings": readings}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], execution: Execution, factory: NeuronFactory) -> "Populations":

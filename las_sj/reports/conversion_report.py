@@ -108,14 +108,14 @@ class ConversionReport:
         ]
 
     def _of_operations(self) -> list[list[str]]:
-        """What was decided, and what an audit has found, of a model that was converted by operations."""
+        """What was decided by sums over T, and what an audit has found, if one was made."""
         decisions, found = self.coverage.decisions, self.coverage.analog_operations
         lines = [f"- {name}: {', '.join(functions)}" for name, functions in decisions.items()]
         sections = [["Decided by sums over T:", *lines]] if lines else []
-        if found is not None:
-            lines = [f"- {name}: {', '.join(functions)}" for name, functions in found.items()]
-            sections.append(["Audit of a short call, analog operations: " + ("" if lines else "none."), *lines])
-        return sections
+        if found is None:
+            return [*sections, ["Audit: not a part of this conversion; `python -m las_sj.report` makes one."]]
+        lines = [f"- {name}: {', '.join(functions)}" for name, functions in found.items()]
+        return [*sections, ["Audit of a short call, analog operations: " + ("" if lines else "none."), *lines]]
 
     def _results(self) -> list[tuple[str, str]]:
         """What is asked for first, by name."""

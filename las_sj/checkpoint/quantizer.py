@@ -1,5 +1,6 @@
 """Saving and loading of converted models through transformers' quantizer interface."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -85,17 +86,14 @@ class LASQuantizer(HfQuantizer):
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
         nodes = {site.node for _, site in named_sites(model)}
-        for module_name, module in model.named_modules():
-            for name, tensor in module.state_dict(keep_vars=True).items():
-                if "." in name:
-                    continue
-                if not _was_loaded(module, name, tensor):
-                    raise BrokenCheckpointError(
-                        f"{module_name}.{name} is missing from the checkpoint or broken: load the class that was "
-                        "saved, or convert the model again"
-                    )
-                if module in nodes:
-                    tensor.requires_grad_(False)
+        for name, module, tensor in _tensors_of(model):
+            if not _was_loaded(module, name.rpartition(".")[2], tensor):
+                raise BrokenCheckpointError(
+                    f"{name} is missing from the checkpoint or broken: load the class that was saved, or convert the "
+                    "model again"
+                )
+            if module in nodes:
+                tensor.requires_grad_(False)
         for site_name, site in named_sites(model):
             check_node(site_name, site.node, self.quantization_config.node_digests, f"{model.base_model_prefix}.")
         if self.quantization_config.operations is None:
@@ -126,6 +124,16 @@ class LASQuantizer(HfQuantizer):
     def is_qat_trainable(self) -> bool:
         """Whether the Trainer may train the quantised weights: they are the ANN's."""
         return True
+
+
+def _tensors_of(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Module, torch.Tensor]]:
+    """The tensors that a checkpoint holds, with their names and modules: some are made by modelling code each time."""
+    made_by_code = model._keys_to_ignore_on_save or ()
+    for module_name, module in model.named_modules():
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            whole = f"{module_name}.{name}" if module_name else name
+            if "." not in name and whole not in made_by_code:
+                yield whole, module, tensor
 
 
 def _run_as_converted(model: PreTrainedModel) -> None:

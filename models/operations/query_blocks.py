@@ -11,7 +11,9 @@ from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.scope import active, paused
 from las_sj.neurons import watching
 
-Attention = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers calls it: [T·B, H, S_q, D] to [T·B, S_q, H, D]
+Attention = Callable[
+    ..., tuple[Tensor, Tensor | None]
+]  # as transformers calls it: [T·B, H, S_q, D] to [T·B, S_q, H, D]
 ACCUMULATED, TEMPORAL = 1 << 21, 1 << 24  # scores at a time, of all steps: as in `layers.tiles`
 _LEAST, _MULTIPLE = 64, 16  # queries at a time: fewer keep products of matrices from being fast
 _NOISE = 6  # tokens

@@ -1,7 +1,7 @@
-"""Calls of fewer time steps than T, for networks whose neurons are bypassed: so many show what T would.
+"""Calls of fewer time steps than T, where neurons are bypassed: three show what T would.
 
-A bypassed neuron passes a value on in uneven shares, the first of them large, the second negative, all others zero. What
-is linear with its constants shared keeps their sum in three steps as in T, and what is not does not.
+A bypassed neuron passes a value on in uneven shares, the first of them large, the second negative, all others zero.
+What is linear, with its constants shared, keeps their sum in three steps as in T; what is not linear does not.
 """
 
 from collections.abc import Iterator

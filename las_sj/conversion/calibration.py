@@ -111,7 +111,7 @@ def calibrate(model: nn.Module, config: LASConfig, batches: Iterable[Batch]) -> 
     with torch.no_grad(), Calibration(model, config):
         for batch in tqdm(batches, desc="calibrating", unit="batch", leave=False):
             batch = to_device(batch, device)
-            model(**batch)
-            calibrate_continuation(model, batch)
+            output = model(**batch)
+            calibrate_continuation(model, batch, output)
             count += 1
     return count

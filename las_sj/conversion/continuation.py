@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from las_sj.conversion.in_single_precision import in_single_precision
 from las_sj.conversion.structure import TOLERANCE, StructureError, bypassed_coding
@@ -35,15 +36,18 @@ class Continuation(NamedTuple):
 
 
 @torch.no_grad()
-def continue_batch(model: nn.Module, batch: Mapping[str, Any], tokens: int = TOKENS) -> Continuation:
+def continue_batch(
+    model: nn.Module, batch: Mapping[str, Any], tokens: int = TOKENS, output: Any = None
+) -> Continuation:
     """Continue a batch, with the model's own cache.
 
     Args:
         model: one that generates.
         batch: keyword arguments of a call; padding is taken for tokens.
         tokens: how many new ones.
+        output: of a call with the batch, whose encoder need not run again; None: all runs.
     """
-    given = {name: value for name, value in batch.items() if name not in _NOT_GIVEN}
+    given = {name: value for name, value in batch.items() if name not in _NOT_GIVEN} | _encoded(output)
     if isinstance(given.get("attention_mask"), Tensor):
         given["attention_mask"] = torch.ones_like(given["attention_mask"])
     with in_single_precision(model):
@@ -61,6 +65,12 @@ def continue_batch(model: nn.Module, batch: Mapping[str, Any], tokens: int = TOK
     return Continuation(output.sequences.cpu(), tuple(logits.float().cpu() for logits in output.logits))  # type: ignore
 
 
+def _encoded(output: Any) -> dict[str, Any]:
+    """What the encoder of a model, if it has one, gave in a call."""
+    state = getattr(output, "encoder_last_hidden_state", None)
+    return {} if state is None else {"encoder_outputs": BaseModelOutput(last_hidden_state=state)}
+
+
 def continuation_of(model: nn.Module, batch: Mapping[str, Any]) -> Continuation | None:
     """What a model that is not converted yet goes on with; None where it does not generate from such a batch."""
     if not isinstance(model, PreTrainedModel) or not model.can_generate():
@@ -71,19 +81,20 @@ def continuation_of(model: nn.Module, batch: Mapping[str, Any]) -> Continuation 
         return None
 
 
-def find_operations(model: nn.Module, batch: Mapping[str, Any], count: Callable[[], int]) -> None:
+def find_operations(model: nn.Module, batch: Mapping[str, Any], count: Callable[[], int], output: Any) -> None:
     """Have the operations of a continuation found, in both executions.
 
     Args:
         model: one whose operations are being found.
         batch: what is continued.
         count: tells how many populations there are.
+        output: of a temporal call with the batch.
     """
     before, operated = count(), execution_of(model).operated
     assert operated is not None
     continue_batch(model, batch)
     with running(model, "temporal"):  # type: ignore[arg-type]
-        continue_batch(model, batch)
+        continue_batch(model, batch, output=output)
     operated.continues_apart = count() > before
 
 
@@ -106,8 +117,14 @@ def check_continuation(model: nn.Module, batch: Mapping[str, Any], expected: Con
                 break  # a tie: from here on the texts are different ones
 
 
-def calibrate_continuation(model: nn.Module, batch: Mapping[str, Any]) -> None:
-    """Show the operations that only a continuation has what they receive, where there are some."""
+def calibrate_continuation(model: nn.Module, batch: Mapping[str, Any], output: Any) -> None:
+    """Show the operations that only a continuation has what they receive, where there are some.
+
+    Args:
+        model: that is being calibrated.
+        batch: what is continued.
+        output: of a call with it.
+    """
     operated = execution_of(model).operated
     if operated is not None and operated.continues_apart:
-        continue_batch(model, batch, CALIBRATION_TOKENS)
+        continue_batch(model, batch, CALIBRATION_TOKENS, output)

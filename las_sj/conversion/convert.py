@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
     else:
         continuation = continuation_of(model, probe)
         convert_operations(
-            model, config.factory(), (probe, first), config.keep_analog, continues=continuation is not None
+            model, config.factory(), _calls(probe, first), config.keep_analog, continues=continuation is not None
         )
     place_neurons(model)
     try:
@@ -121,6 +121,12 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
         model.config.quantization_config = quantization_config_of(model, config)
         mark(model)
     set_execution(model, "temporal")
+
+
+def _calls(probe: dict[str, Any], first: dict[str, Any]) -> list[dict[str, Any]]:
+    """The calls in which operations are found: one, where the probe is the whole batch."""
+    is_whole = probe.keys() == first.keys() and all(probe[name] is first[name] for name in first)
+    return [probe] if is_whole else [probe, first]
 
 
 def _check_quantiser(model: nn.Module) -> None:

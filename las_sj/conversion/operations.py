@@ -1,6 +1,7 @@
 """Conversion by operations: the populations of a model are found by running it."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,7 +41,11 @@ def convert_operations(
         for named in calls:
             model(**named)
         with running(model, "temporal"):
-            model(**calls[0])
+            output = model(**calls[0])
         if continues:
-            find_operations(model, calls[0], lambda: sum(len(found.kinds) for _, found in populations_of(model)))
+            find_operations(model, calls[0], partial(_populations, model), output)
     finish(model, execution)
+
+
+def _populations(model: nn.Module) -> int:
+    return sum(len(found.kinds) for _, found in populations_of(model))

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from las_sj.models.attachment import attach, watch_ranges
 from las_sj.models.coverage import Coverage

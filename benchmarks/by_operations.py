@@ -2,7 +2,8 @@
 
     python benchmarks/by_operations.py [--models minilm smollm2] [--rounds 5]
 
-Both networks have T = 16 and the same calibration. An error is that of the first output against the ANN's.
+Both networks have T = 16 and the same calibration, and are called in turn. An error is that of the first output against
+the ANN's; a time is the median of the rounds, ± half of what lies between the slowest and the fastest.
 """
 
 import argparse
@@ -49,19 +50,28 @@ def main() -> None:
     rows, executions = arguments.rows, arguments.executions
     print(f"{machine('cpu')}\n")
     print_header(
-        ["model", "by", "conversion s", *(f"{name}: {what}" for name in executions for what in ("error", "ms"))]
+        [
+            "model",
+            "by",
+            "conversion s",
+            *(f"{name}: {what}" for name in executions for what in ("error", "ms", "least ms")),
+        ]
     )
     for model in arguments.models:
         ann, tokenizer = MODELS[model]()
         batch, *calibration = padded_batches(tokenizer, sentences()[: rows * (1 + arguments.calibration)], rows)
         expected = ann(**batch)[0]
         networks = {way: converted(ann, by, calibration) for way, by in WAYS.items()}
-        for way, (snn, seconds) in networks.items():
-            row: list[object] = [model, way, f"{seconds:.1f}"]
-            for execution in executions:
+        rows_of: dict[str, list[object]] = {way: [model, way, f"{networks[way][1]:.1f}"] for way in WAYS}
+        for execution in executions:
+            for snn, _ in networks.values():
                 las_sj.set_execution(snn, execution)
-                row += [f"{relative_error(snn(**batch)[0], expected, batch['attention_mask']):.2e}"]
-                row += [milliseconds(in_turn({way: _call(snn, batch)}, arguments.rounds)[way].median)]
+            calls = {way: _call(snn, batch) for way, (snn, _) in networks.items()}
+            for way, taken in in_turn(calls, arguments.rounds).items():
+                error = relative_error(networks[way][0](**batch)[0], expected, batch["attention_mask"])
+                spread = f"{milliseconds(taken.median)} ± {milliseconds(taken.spread / 2)}"
+                rows_of[way] += [f"{error:.2e}", spread, milliseconds(min(taken.seconds))]
+        for row in rows_of.values():
             print_row(row)
 
 

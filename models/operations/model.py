@@ -50,11 +50,10 @@ def begin(
     execution = Execution(factory.code.time_steps)
     execution.operated = Operated(factory, view=SeenValues.here)
     norms = dict(norms_in(model)) if norms is None else norms
-    if isinstance(model, PreTrainedModel):
-        if model.config._attn_implementation != "eager":
-            execution.operated.attention = "sdpa"
-        use_native_attention(model)
-        keep_order_of_tokens(model)
+    if isinstance(model, PreTrainedModel) and model.config._attn_implementation != "eager":
+        execution.operated.attention = "sdpa"
+    use_native_attention(model)
+    keep_order_of_tokens(model)
     _give_each_its_own(model)
     keep_islands(model, keep_analog, factory, execution)
     attach(model, execution, _NO_FAMILY)

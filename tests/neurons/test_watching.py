@@ -112,3 +112,13 @@ def test_gradients() -> None:
     assert watching.keeps_gradient(x.detach(), list(node.parameters()))
     with torch.no_grad():
         assert not watching.keeps_gradient(x, [])
+
+
+def test_versions() -> None:
+    x = torch.zeros(3)
+    before = watching.version_of(x)
+    x.view(1, 3)[0, 1] = 1.0
+    assert before is not None
+    assert watching.version_of(x) != before
+    with torch.inference_mode():
+        assert watching.version_of(torch.zeros(3)) is None

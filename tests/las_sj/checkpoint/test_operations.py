@@ -29,6 +29,8 @@ import las_sj
 from las_sj.checkpoint.entry import LASQuantizationConfig
 from las_sj.checkpoint.operations_entry import check_operations
 from las_sj.models import execution_of
+from las_sj.models.operations import Operation
+from las_sj.models.operations import model as model_of_operations
 from las_sj.models.operations.model import entry_of
 
 EXECUTIONS = ("temporal", "accumulated")
@@ -121,6 +123,23 @@ def test_a_module_that_all_layers_share(tmp_path: Path) -> None:
     assert not list(shared.children())  # other models have it too
 
 
+def test_the_third_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations had neurons of their own, those of norms too."""
+    monkeypatch.setattr(Operation, "_reading", lambda op, name, kind, coded: op.populations.readings.get(name))
+    monkeypatch.setattr(model_of_operations, "norms_in", lambda model: ())
+    snn = generating_models.spiking("gemma3", torch.float32)
+    monkeypatch.undo()
+    snn.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    entry = config["quantization_config"]
+    entry["format_version"] = 3
+    del entry["operations"]["norms"]
+    for populations in entry["operations"]["populations"].values():
+        assert populations.pop("readings") == {}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert_same(AutoModelForCausalLM.from_pretrained(tmp_path), snn)
+
+
 def test_entries_are_plain() -> None:
     """They say the same after they were written to a file."""
     entry = entry_of(spiking("mamba"))
@@ -150,7 +169,11 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-LAYER = "transformer.h.0.mlp.dense_h_to_4h"
+LAYER = "transformer.h.0.mlp.dense_4h_to_h"
+READER = "transformer.h.0.mlp.dense_h_to_4h"  # what it codes is coded by attention already
+
+
+NORM = {"gains": "weight", "adds_one": False, "centres": False, "epsilon": 1e-6}
 
 
 def test_operations_of_another_model(folder: Path) -> None:
@@ -167,7 +190,7 @@ def test_neurons_that_were_not_saved(folder: Path) -> None:
 
     edit(folder, add)
     with pytest.raises(
-        ValueError, match=r"dense_h_to_4h\.spiking\.\w+_more\.\w+ is missing from the checkpoint or broken"
+        ValueError, match=r"dense_4h_to_h\.spiking\.\w+_more\.\w+ is missing from the checkpoint or broken"
     ):
         AutoModelForCausalLM.from_pretrained(folder)
 
@@ -200,10 +223,17 @@ def test_attention_modules_are_those_that_were_converted(attention: str, tmp_pat
     ("path", "value", "message"),
     [
         ((), [], "operations must be named"),
-        ((), {"populations": {}}, "operations must have populations, decisions, analog"),
+        ((), {"populations": {}}, "operations must have populations, norms, decisions, analog"),
         (("populations",), 3, "populations must be named"),
         (("populations", LAYER), None, rf"the populations of {LAYER} must be named"),
-        (("populations", LAYER), {"names": {}}, "must have names and kinds"),
+        (("populations", LAYER), {"names": {}}, "must have names, kinds and readings"),
+        (("populations", LAYER, "readings"), {"exp_1": {}}, "have neurons 'exp_1' that belong to no operation"),
+        (("populations", READER, "readings", "linear_1"), {}, "must have feeds, is_mac, source, synapses"),
+        (("populations", READER, "readings", "linear_1", "is_mac"), 1, "has is_mac '1'"),
+        (("populations", READER, "readings", "linear_1", "source"), ["a"], r"has source \"\['a'\]\""),
+        (("populations", READER, "readings", "linear_1", "source"), ["a", "b"], "reads spikes of a b"),
+        (("norms",), {"norm": {"gains": "weight"}}, "must have gains, adds_one, centres, epsilon"),
+        (("norms",), {"norm": {**NORM, "epsilon": None}}, "the norm norm has epsilon 'None'"),
         (("populations", LAYER, "names"), {"gelu": "gelu_1"}, "name an operation 'gelu_1'"),
         (("populations", LAYER, "names"), {"gelu@f:1": "a.b"}, "name an operation 'a.b'"),
         (("populations", LAYER, "kinds"), {"exp_1": {}}, "have neurons 'exp_1' that belong to no operation"),

@@ -78,7 +78,7 @@ def test_settings_are_kept(settings: dict[str, Any], tmp_path: Path) -> None:
     snn.save_pretrained(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
     assert stored["quant_method"] == "las"
-    assert stored["format_version"] == 3
+    assert stored["format_version"] == 4
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.config.quantization_config.settings == LASConfig(**settings, power_of_two_units=False)
     assert_same(loaded, snn)
@@ -342,7 +342,7 @@ def test_checkpoint_of_the_first_format(tmp_path: Path) -> None:
     loaded.save_pretrained(tmp_path / "again")
     again = json.loads((tmp_path / "again" / "config.json").read_text())
     assert again["_attn_implementation"] == "las_sj"
-    assert again["quantization_config"]["format_version"] == 3
+    assert again["quantization_config"]["format_version"] == 4
 
 
 def test_dense_checkpoint_stays_dense(tmp_path: Path) -> None:

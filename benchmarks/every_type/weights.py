@@ -16,7 +16,8 @@ _OF_RECURRENCES = re.compile(r"A_log|dt_bias|^D$|time_decay|time_first|time_mix"
 def randomize(model: Model) -> Model:
     """Draw the weights of a model anew, in place, always the same; and set it to evaluation."""
     torch.manual_seed(0)
-    drawn: set[int] = set()  # tied ones once
+    made_by_code = [model.get_parameter_or_buffer(name) for name in model._keys_to_ignore_on_save or ()]
+    drawn = {id(weight) for weight in made_by_code}  # these are never saved; tied ones are drawn once
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
             if id(weight) not in drawn and weight.is_floating_point() and weight.numel():

@@ -225,6 +225,7 @@ OPTIONS: dict[str, Options] = {
         "layer_types": ["sliding_attention", "full_attention"],
         "rope_parameters": dict.fromkeys(("sliding_attention", "full_attention"), _ROPE),
     },
+    "longcat_flash": {"zero_expert_num": 2},
     "deepseek_v2": {"n_group": 1, "topk_group": 1},
     "esmc": {"num_key_value_heads": HEADS},
     "gemma3n_text": {

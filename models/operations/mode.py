@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -21,6 +22,7 @@ from las_sj.models.operations.registry import RULES, Rule
 from las_sj.models.operations.rules.looks import look
 from las_sj.models.operations.rules.writes import WRITES
 from las_sj.models.operations.scope import FULL_NAME, Scope, entered
+from las_sj.models.operations.sorting import sorted_like_one_step
 from las_sj.models.operations.state import KeptState, kept_state
 from las_sj.models.operations.time_axis import OneStep, TimeAxis, mark, mark_written, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
@@ -50,6 +52,9 @@ class Operations(TorchFunctionMode):
     def _of_constants(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """What a function of constants returns; the embeddings of a batch are currents."""
         name = name_of(func)
+        in_order = sorted_like_one_step(name, func, args, kwargs, self.scope.time.time_steps)
+        if in_order is not None:
+            return in_order[1] if name == "argsort" else torch.return_types.sort(in_order)
         output = self._counted(name, func, args, kwargs)
         note_positions(name, (*args, *kwargs.values()), output)
         if name == "embedding":

@@ -123,7 +123,7 @@ def split_by_step(op: Operation, x: Tensor, sizes: Sequence[int], dim: int) -> l
         dim: that holds time.
     """
     steps = op.time_steps
-    if op.axis(x).outer > 1:
+    if op.axis(x).outer > 1 or op.axis(x).steps:
         raise op.refusal("along time")
     if len(sizes) % steps or list(sizes) != list(sizes[: len(sizes) // steps]) * steps:
         raise op.refusal("that tears time steps apart")

@@ -44,11 +44,11 @@ class Operation(Firing):
 
     def aligned(self, dims: int, tensors: Iterable[Any]) -> TimeAxis:
         """Where an element-wise result of `dims` dimensions holds time."""
-        found = set()
-        for x in tensors:
-            axis = time_axis_of(x)
-            if axis is not None:
-                found.add(TimeAxis(dims - x.dim() + axis.axis, axis.outer))
+        currents = [(x, axis) for x in tensors if (axis := time_axis_of(x)) is not None]
+        found = {axis.at(dims - x.dim() + axis.axis) for x, axis in currents}
+        if len(found) > 1 and self.time_steps > 1:
+            each = ((x, self.time.entry_by_entry(axis, x)) for x, axis in currents)
+            found = {axis.at(dims - x.dim() + axis.axis) for x, axis in each}
         if len(found) > 1 and self.time_steps > 1:
             raise self.refusal("of currents that hold time in different dimensions")
         return found.pop()

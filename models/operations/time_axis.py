@@ -20,10 +20,17 @@ class TimeAxis(NamedTuple):
     Attributes:
         axis: the dimension.
         outer: how many runs of all T steps follow each other in it; 1 where steps come first, as in [T·B, ...].
+        steps: the step of each entry of the dimension where they have another order, as tokens that are sorted by
+            their experts; all steps have as many entries, in the same order.
     """
 
     axis: int
     outer: int = 1
+    steps: tuple[int, ...] = ()
+
+    def at(self, axis: int) -> "TimeAxis":
+        """The same for a current that holds time in another dimension."""
+        return self._replace(axis=axis)
 
 
 class OneStep(NamedTuple):
@@ -88,7 +95,7 @@ def _in_memory_of(x: Tensor, axis: TimeAxis, other: Tensor) -> TimeAxis:
         strides, sizes, stride = other.stride(), other.shape, x.stride(axis.axis)
         size = x.shape[axis.axis]
     found = [d for d, other_stride in enumerate(strides) if other_stride == stride and sizes[d] == size]
-    return TimeAxis(found[0], axis.outer) if found else axis
+    return axis.at(found[0]) if found else axis
 
 
 class Timeline:
@@ -103,24 +110,26 @@ class Timeline:
 
     def apart(self, x: Tensor, axis: TimeAxis) -> Tensor:
         """A current with that dimension as three, [..., outer, T, N, ...]."""
+        if axis.steps:
+            x = x.index_select(axis.axis, _order(axis, x))
         sizes = (axis.outer, self.time_steps, x.shape[axis.axis] // (axis.outer * self.time_steps))
         return x.unflatten(axis.axis, sizes)
 
     @staticmethod
     def joined(x: Tensor, axis: TimeAxis) -> Tensor:
         """The inverse of `apart`."""
-        return x.flatten(axis.axis, axis.axis + 2)
+        x = x.flatten(axis.axis, axis.axis + 2)
+        return x.index_select(axis.axis, _order(axis, x).argsort()) if axis.steps else x
 
     def window(self, x: Tensor, axis: TimeAxis) -> Tensor:
         """A current with time first: [T, outer·N, ...], the other dimensions in their order."""
         x = x.movedim(axis.axis, 0)
-        first = TimeAxis(0, axis.outer)
-        return self.apart(x, first).transpose(0, 1).flatten(1, 2)
+        return self.apart(x, axis.at(0)).transpose(0, 1).flatten(1, 2)
 
     def closed(self, x_seq: Tensor, axis: TimeAxis) -> Tensor:
         """The inverse of `window`."""
         x = x_seq.unflatten(1, (axis.outer, -1)).transpose(0, 1) if axis.outer > 1 else x_seq.unsqueeze(0)
-        return x.flatten(0, 2).movedim(0, axis.axis)
+        return self.joined(x, axis.at(0)).movedim(0, axis.axis)
 
     def total(self, x: Tensor, axis: TimeAxis) -> Tensor:
         """The sum over T of a current, with that dimension T times smaller."""
@@ -157,6 +166,8 @@ class Timeline:
         """Where time is after a view that keeps the order of entries; None where steps are torn apart."""
         if self.time_steps == 1 or 0 in shape:
             return axis if axis.axis < len(new) else TimeAxis(0)
+        if axis.steps:
+            return _same_dimension(shape, axis, new)
         before = math.prod(shape[: axis.axis]) * axis.outer
         prefix = 1
         for d, size in enumerate(new):
@@ -167,8 +178,11 @@ class Timeline:
 
     def along(self, shape: Sequence[int], axis: TimeAxis, like: Tensor) -> Tensor:
         """The number of its step for each entry of a current, [*shape]; it takes no memory."""
-        steps = torch.arange(self.time_steps, device=like.device, dtype=torch.float32)
-        steps = steps.repeat_interleave(shape[axis.axis] // (axis.outer * self.time_steps)).repeat(axis.outer)
+        if axis.steps:
+            steps = torch.tensor(axis.steps, device=like.device, dtype=torch.float32)
+        else:
+            steps = torch.arange(self.time_steps, device=like.device, dtype=torch.float32)
+            steps = steps.repeat_interleave(shape[axis.axis] // (axis.outer * self.time_steps)).repeat(axis.outer)
         return steps.view(-1, *[1] * (len(shape) - axis.axis - 1)).expand(tuple(shape))
 
     def found_in(self, steps: Tensor) -> TimeAxis | None:
@@ -182,6 +196,47 @@ class Timeline:
                     return TimeAxis(d, runs)
         return None
 
+    def entry_by_entry(self, axis: TimeAxis, x: Tensor) -> TimeAxis:
+        """Where a current holds time, with the step of each entry, so that it may be taken apart anywhere."""
+        steps = self.along(x.shape[axis.axis : axis.axis + 1], axis.at(0), x)
+        return TimeAxis(axis.axis, 1, tuple(steps.long().tolist()))
+
+    def numbers(self, shape: Sequence[int], axis: TimeAxis, like: Tensor) -> Tensor:
+        """A number for each entry of a current, [*shape]: at all steps the same."""
+        of_step = [size // self.time_steps if d == axis.axis else size for d, size in enumerate(shape)]
+        return self.repeated(torch.arange(math.prod(of_step), device=like.device).view(of_step), axis)
+
+    def order_in(self, steps: Tensor, numbers: Tensor) -> TimeAxis | None:
+        """Where a tensor that holds numbers of steps has time in any order.
+
+        Args:
+            steps: of each entry.
+            numbers: of each entry, as `numbers` gave them: all steps must have the same ones, in the same order.
+        """
+        for d, size in enumerate(steps.shape):
+            line = steps.movedim(d, -1).reshape(-1, size)[0] if size else steps.flatten()
+            axis = TimeAxis(d, 1, tuple(line.long().tolist()))
+            if not size or not torch.equal(self.along(steps.shape, axis, steps), steps):
+                continue
+            if len(set(line.long().bincount(minlength=self.time_steps).tolist())) == 1:
+                windows = self.apart(numbers, axis)
+                return axis if bool((windows == windows.narrow(d + 1, 0, 1)).all()) else None
+        return None
+
     def _fits(self, steps: Tensor, axis: TimeAxis) -> bool:
         expected = self.along(steps.shape, axis, steps)
         return bool(((steps == expected) | (steps < 0)).all())
+
+
+def _order(axis: TimeAxis, x: Tensor) -> Tensor:
+    """Which entry of the dimension comes first, and next, where steps follow each other, int64 [T·N]."""
+    return torch.tensor(axis.steps, device=x.device, dtype=torch.int64).argsort(stable=True)
+
+
+def _same_dimension(shape: Sequence[int], axis: TimeAxis, new: Sequence[int]) -> TimeAxis | None:
+    """Where the dimension with time is in another shape, if it is there still."""
+    prefix = math.prod(shape[: axis.axis])
+    for d, size in enumerate(new):
+        if size == shape[axis.axis] and math.prod(new[:d]) == prefix:
+            return axis.at(d)
+    return None

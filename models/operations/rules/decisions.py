@@ -32,7 +32,7 @@ def _once(op: Operation, x: Any, dims: int, axis: TimeAxis) -> Any:
     if op.is_current(x):
         return op.total(x)
     if isinstance(x, Tensor):
-        return op.time.share(x, TimeAxis(axis.axis - dims + x.dim(), axis.outer))
+        return op.time.share(x, axis.at(axis.axis - dims + x.dim()))
     return x
 
 

@@ -19,7 +19,7 @@ def move(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     axis = op.axis(x)
     numbers = torch.empty([d + 2 for d in range(x.dim())], device="meta")
     moved = op.function(numbers, *args, **kwargs)
-    return op.current(output, TimeAxis(list(moved.shape).index(axis.axis + 2), axis.outer))
+    return op.current(output, axis.at(list(moved.shape).index(axis.axis + 2)))
 
 
 @rule("expand", "broadcast_to", "expand_as")
@@ -35,14 +35,17 @@ def repeat(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     output: Tensor = op.function(x, *args, **kwargs)
     axis = op.aligned(output.dim(), [x])
     copies = output.shape[axis.axis] // max(x.shape[op.axis(x).axis], 1)
-    return op.current(output, TimeAxis(axis.axis, axis.outer * copies))
+    if axis.steps and copies > 1:
+        raise op.refusal("of currents whose time steps have another order")
+    return op.current(output, axis._replace(outer=axis.outer * copies))
 
 
 @rule("repeat_interleave")
 def repeat_interleave(op: Operation, x: Tensor, repeats: Any, dim: int | None = None, **kwargs: Any) -> Tensor:
     """Copies of each entry along a dimension."""
     output: Tensor = torch.repeat_interleave(x, repeats, dim, **kwargs)
-    if dim is None or (isinstance(repeats, Tensor) and repeats.numel() > 1 and dim % x.dim() == op.axis(x).axis):
+    several = op.axis(x).steps or (isinstance(repeats, Tensor) and repeats.numel() > 1)
+    if dim is None or (several and dim % x.dim() == op.axis(x).axis):
         raise op.refusal("along time")
     return op.current(output, op.axis(x))
 
@@ -53,6 +56,8 @@ def split(op: Operation, x: Tensor, sizes: Any, dim: int = 0) -> tuple[Tensor, .
     axis, dim = op.axis(x), dim % x.dim()
     if dim != axis.axis or op.time_steps == 1:
         return tuple(op.current(part, axis) for part in op.function(x, sizes, dim))
+    if axis.steps or (axis.outer > 1 and not isinstance(sizes, int)):
+        return _split_in_order(op, x, sizes, op.time.entry_by_entry(axis, x))
     if not op.name.endswith("chunk") and _are_of_steps(op, x.shape[dim], sizes):
         return marked_parts(split_by_step(op, x, _as_list(sizes, x.shape[dim]), dim), op.time_steps)
     if axis.outer > 1 or not isinstance(sizes, int):
@@ -60,6 +65,18 @@ def split(op: Operation, x: Tensor, sizes: Any, dim: int = 0) -> tuple[Tensor, .
     of_steps = sizes if op.name.endswith("chunk") else _per_step(op, sizes)
     parts = op.function(op.time.apart(x, axis).squeeze(dim), of_steps, dim + 1)
     return tuple(op.current(part.flatten(dim, dim + 1), axis) for part in parts)
+
+
+def _split_in_order(op: Operation, x: Tensor, sizes: Any, axis: TimeAxis) -> tuple[Tensor, ...]:
+    """Parts along time in another order, as the tokens of each expert: all steps have as many entries in each part."""
+    parts, start = op.function(x, sizes, axis.axis), 0
+    for part in parts:
+        steps = axis.steps[start : start + part.shape[axis.axis]]
+        start += len(steps)
+        if len({steps.count(step) for step in range(op.time_steps)}) > 1:
+            raise op.refusal("that tears time steps apart")
+        op.current(part, axis._replace(steps=steps))
+    return tuple(parts)
 
 
 def _are_of_steps(op: Operation, length: int, sizes: Any) -> bool:
@@ -90,7 +107,7 @@ def unbind(op: Operation, x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     if dim == axis.axis and op.time_steps > 1:
         parts = split_by_step(op, x, [1] * x.shape[dim], dim)
         return marked_parts([part.squeeze(dim) for part in parts], op.time_steps)
-    left = TimeAxis(axis.axis - (dim < axis.axis), axis.outer)
+    left = axis.at(axis.axis - (dim < axis.axis))
     return tuple(op.current(part, left) for part in x.unbind(dim))
 
 
@@ -112,12 +129,16 @@ def along(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if op.time_steps == 1:
             return op.current(output, axis)
         return op.current(output, followed(op, x, *args, **kwargs))
-    return op.current(output, TimeAxis(axis.axis - (op.name == "select" and dim % x.dim() < axis.axis), axis.outer))
+    return op.current(output, axis.at(axis.axis - (op.name == "select" and dim % x.dim() < axis.axis)))
 
 
 def followed(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> TimeAxis:
     """Where the function takes time, seen by what it does to the numbers of steps."""
-    found = op.time.found_in(op.function(op.time.along(x.shape, op.axis(x), x), *args, **kwargs))
+    axis = op.axis(x)
+    steps = op.function(op.time.along(x.shape, axis, x), *args, **kwargs)
+    found = op.time.found_in(steps)
+    if found is None:
+        found = op.time.order_in(steps, op.function(op.time.numbers(x.shape, axis, x), *args, **kwargs))
     if found is None:
         raise op.refusal("that tears time steps apart")
     return found
@@ -143,7 +164,7 @@ def getitem(op: Operation, x: Tensor, index: Any) -> Tensor:
     chosen = range(x.shape[op.axis(x).axis])[_as_slice(items[place])]
     if isinstance(items[place], slice) and len(chosen) == x.shape[op.axis(x).axis] and chosen.step == 1:
         new = sum(not isinstance(item, int) for item in items[:place])
-        return op.current(output, TimeAxis(new, op.axis(x).outer))
+        return op.current(output, op.axis(x).at(new))
     return _of_one_step(op, x, items, place, chosen)
 
 
@@ -168,7 +189,7 @@ def _of_one_step(op: Operation, x: Tensor, items: list[Any], place: int, chosen:
     """Entries of the dimension that holds time which belong to a single time step."""
     per_step = x.shape[op.axis(x).axis] // op.time_steps
     steps = {entry // per_step for entry in chosen}
-    if len(steps) != 1 or op.axis(x).outer > 1:
+    if len(steps) != 1 or op.axis(x).outer > 1 or op.axis(x).steps:
         raise op.refusal("that takes part of the batch")
     step = steps.pop()
 
@@ -203,7 +224,7 @@ def diagonal(op: Operation, x: Tensor, offset: int = 0, dim1: int = 0, dim2: int
     if axis.axis in gone and op.time_steps > 1:
         raise op.refusal("along time")
     place = axis.axis - sum(d < axis.axis for d in gone)
-    return op.current(torch.diagonal(x, offset, dim1, dim2), TimeAxis(place, axis.outer))
+    return op.current(torch.diagonal(x, offset, dim1, dim2), axis.at(place))
 
 
 @rule("diag_embed")

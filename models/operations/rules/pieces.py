@@ -21,10 +21,23 @@ def cat(op: Operation, tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -
     parts = [op.addend(x) for x in tensors if x.dim() == first.dim()]
     if dim != axis.axis or op.time_steps == 1:
         return op.current(torch.cat(parts, dim), axis)
+    if axis.steps:
+        return op.current(torch.cat(parts, dim), _in_order(op, tensors, axis))
     if axis.outer > 1 or any(len(x.shape) and x.shape[dim] % op.time_steps for x in parts):
         raise op.refusal("along time")
     joined = torch.cat([op.time.apart(x, axis) for x in parts], dim + 2)
     return op.current(op.time.joined(joined, axis), axis)
+
+
+def _in_order(op: Operation, tensors: Sequence[Tensor], axis: TimeAxis) -> TimeAxis:
+    """Where the parts of a current hold time that was split in another order of its steps, as they come together."""
+    axes = [op.axis(x) if op.is_current(x) else TimeAxis(-1) for x in tensors]
+    if any(
+        other.axis != axis.axis or len(other.steps) != x.shape[axis.axis]
+        for other, x in zip(axes, tensors, strict=True)
+    ):
+        raise op.refusal("along time")
+    return axis._replace(steps=tuple(step for other in axes for step in other.steps))
 
 
 @rule("stack")
@@ -33,7 +46,7 @@ def stack(op: Operation, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     first = next(x for x in tensors if op.is_current(x))
     axis, dim = op.axis(first), dim % (first.dim() + 1)
     output = torch.stack([op.addend(x) for x in tensors], dim)
-    return op.current(output, TimeAxis(axis.axis + (dim <= axis.axis), axis.outer))
+    return op.current(output, axis.at(axis.axis + (dim <= axis.axis)))
 
 
 @composite("hstack")

@@ -151,14 +151,14 @@ def _axis_of_equation(op: Operation, equation: str, tensors: list[Tensor], curre
         before, dots, after = term.partition("...")
         from_end = tensors[i].dim() - 1 - axis.axis
         if axis.axis < len(before) or not dots:
-            letters.add((before[axis.axis], axis.outer))
+            letters.add((before[axis.axis], axis.at(0)))
         elif from_end < len(after):
-            letters.add((after[len(after) - 1 - from_end], axis.outer))
+            letters.add((after[len(after) - 1 - from_end], axis.at(0)))
         else:
-            letters.add((f"dots {from_end - len(after)}", axis.outer))
+            letters.add((f"dots {from_end - len(after)}", axis.at(0)))
     if op.time_steps == 1:
         return op.axis(tensors[currents[0]])
-    (letter, outer), *others = letters
+    (letter, axis), *others = letters
     if others:
         raise op.refusal("of currents that hold time in different dimensions")
     before, _, after = output.partition("...")
@@ -171,4 +171,4 @@ def _axis_of_equation(op: Operation, equation: str, tensors: list[Tensor], curre
         place = dims - len(after) + after.index(letter)
     else:
         raise op.refusal("that sums over time")
-    return type(op.axis(tensors[currents[0]]))(place, outer)
+    return axis.at(place)

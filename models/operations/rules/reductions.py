@@ -26,7 +26,7 @@ def after_reduction(op: Operation, x: Tensor, dims: Sequence[int], keepdim: bool
         return axis
     if axis.axis in dims:
         raise op.refusal("over the batch")
-    return axis if keepdim else TimeAxis(axis.axis - sum(d < axis.axis for d in dims), axis.outer)
+    return axis if keepdim else axis.at(axis.axis - sum(d < axis.axis for d in dims))
 
 
 @rule("sum", "mean", "nansum", "nanmean")

@@ -35,7 +35,7 @@ def softmax(op: Operation, input: Tensor, dim: int | None = None, *args: Any, **
     nodes = tuple(op.node(role, kind) for role, kind in _KINDS.items())
     last = input.shape[dim]
     scores = input.clamp(min=2 * MASKED).transpose(dim, -1)
-    place = TimeAxis(dim if axis.axis == input.dim() - 1 else axis.axis, axis.outer)
+    place = axis.at(dim if axis.axis == input.dim() - 1 else axis.axis)
     output = _probabilities(op, nodes, scores, place) if last else scores
     is_last = dim == input.dim() - 1
     output = output if is_last else output.transpose(dim, -1)

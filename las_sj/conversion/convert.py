@@ -97,9 +97,10 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
         swap_modules(model, config.factory(), config.keep_analog)
     else:
         continuation = continuation_of(model, probe)
-        convert_operations(
+        continues = convert_operations(
             model, config.factory(), _calls(probe, first), config.keep_analog, continues=continuation is not None
         )
+        continuation = continuation if continues else None
     place_neurons(model)
     try:
         check_structure(model, probe, expected)

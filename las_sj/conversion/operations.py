@@ -1,5 +1,6 @@
 """Conversion by operations: the populations of a model are found by running it."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from torch import nn
 from las_sj.conversion.continuation import find_operations
 from las_sj.conversion.in_single_precision import in_single_precision
 from las_sj.data.batches import is_large
-from las_sj.models import NeuronFactory, running
+from las_sj.models import NeuronFactory, UnsupportedModelError, running
 from las_sj.models.few_steps import few_steps
 from las_sj.models.operations.model import begin, finish, populations_of
 
@@ -23,7 +24,7 @@ def convert_operations(
     keep_analog: Iterable[str] = (),
     *,
     continues: bool = False,
-) -> None:
+) -> bool:
     """Find the operations of a model in some calls, uncoded, in both executions, and give them neurons.
 
     Args:
@@ -32,6 +33,9 @@ def convert_operations(
         calls: keyword arguments of the model.
         keep_analog: patterns (as in fnmatch) of names of modules that stay as they are.
         continues: whether the model generates from the first of them.
+
+    Returns:
+        Whether the network does so too; if not, a warning says why, and it generates without a cache.
 
     Raises:
         UnsupportedModelError: a function that is called has no spiking form.
@@ -42,9 +46,20 @@ def convert_operations(
             model(**named)
         with running(model, "temporal"):
             output = model(**calls[0])
-        if continues:
-            find_operations(model, calls[0], partial(_populations, model), output)
+        continues = continues and _continuation_is_found(model, calls[0], output)
     finish(model, execution)
+    return continues
+
+
+def _continuation_is_found(model: nn.Module, call: dict[str, Any], output: Any) -> bool:
+    try:
+        find_operations(model, call, partial(_populations, model), output)
+    except UnsupportedModelError as error:
+        warnings.warn(
+            f"{type(model).__name__} generates without its cache only (use_cache=False): {error}", stacklevel=2
+        )
+        return False
+    return True
 
 
 def _populations(model: nn.Module) -> int:

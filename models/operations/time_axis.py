@@ -45,6 +45,15 @@ class OneStep(NamedTuple):
     outer: int
     step: int
 
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """None of its entries are of other steps."""
+        return ()
+
+    def at(self, axis: int) -> "OneStep":
+        """Itself: it holds time nowhere."""
+        return self
+
 
 def mark(x: Tensor, axis: TimeAxis | OneStep) -> Tensor:
     """Make a tensor a current that holds time there."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from generating_models import MODELS, ann, batch_of, generate, prompt
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel, RwkvConfig, RwkvForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
 import las_sj
@@ -138,6 +138,21 @@ def test_attributes_of_modules_hold_sums() -> None:
         for state in kept:
             assert len(state) == len(prompt())
             assert time_axis_of(state) is None
+
+
+@torch.no_grad()
+def test_a_cache_that_mixes_sequences() -> None:
+    """RWKV adds the state of each sequence to all of them; without its cache it is converted."""
+    sizes = {"vocab_size": 64, "context_length": 32, "hidden_size": 16, "attention_hidden_size": 16}
+    ann = RwkvForCausalLM(RwkvConfig(**sizes, num_hidden_layers=2, intermediate_size=24, bos_token_id=1)).eval()
+    ann.generation_config.eos_token_id = None
+    expected, tokens = ann(prompt()).logits, generate(ann, use_cache=False)
+    with pytest.warns(UserWarning, match="RwkvForCausalLM generates without its cache only"):
+        snn = las_sj.convert(ann, las_sj.LASConfig(headroom=3.0), [{"input_ids": prompt(seed)} for seed in range(4)])
+    assert float((snn(prompt()).logits - expected).norm() / expected.norm()) < 1e-3
+    assert torch.equal(generate(snn, use_cache=False), tokens)
+    with pytest.raises((ValueError, RuntimeError), match="RwkvSelfAttention"):
+        generate(snn)
 
 
 # The state of one call

@@ -6,8 +6,9 @@
     python benchmarks/architectures.py --much-used --generation --saving --padding --half --energies --monitor
 
 A type is converted if `las_sj.convert` takes it, its structure check included, and both executions differ from the ANN
-by less than 1e-3 at T=16. Images and sound are given wherever a model takes them. The table of docs/architectures.md is
-the output; its last line is `N of M architectures convert`, where M counts those that ran as ANNs.
+by less than 1e-3 at T=16. Images and sound are given wherever a model takes them; some types need timm (`pip install
+timm`) or natten. The table of docs/architectures.md is the output; its last line is `N of M architectures convert`,
+where M counts those that ran as ANNs.
 """
 
 import argparse

@@ -237,8 +237,13 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[st
             named[name] = (value / time_steps).repeat(time_steps, *[1] * (value.dim() - 1))
         elif name == "position_ids" and value.dim() == 3:  # [3 or 4, B, S]: one row for each axis of an image
             named[name] = value.repeat(1, time_steps, 1) if value.shape[1] == batch else value
-        elif name in OF_IMAGES or (value.dim() in (2, 3, 5) and len(value) == batch):
+        elif name in OF_IMAGES or (_may_be_of_batch(value) and len(value) == batch):
             named[name] = value.repeat(time_steps, *[1] * (value.dim() - 1))
+
+
+def _may_be_of_batch(value: Tensor) -> bool:
+    """Whether a first dimension as long as the batch is that of the batch."""
+    return value.dim() in (2, 3, 5) or (value.dim() == 1 and value.is_floating_point())
 
 
 def _finish(output: Any, call: Call, execution: Execution) -> Any:

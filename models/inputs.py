@@ -19,9 +19,14 @@ _VALUES = [
     "input_values",
     "inputs",
     "hidden_states",
+    "state",
+    "noise",
 ]
 _OF_DECODERS = ("decoder_input_ids", "decoder_inputs_embeds")  # whose encoder has run before, in a call of its own
-OF_IMAGES = ("image_grid_thw", "video_grid_thw", "grid_thw", "image_sizes")  # one row for each image or video
+OF_IMAGES = (  # one row for each image or video
+    *("image_grid_thw", "video_grid_thw", "grid_thw", "image_grid_hw", "image_grid_hws"),
+    *("image_sizes", "image_merge_sizes", "video_merge_sizes", "spatial_shapes"),
+)
 TARGETS = ("labels", "next_sentence_label", "start_positions", "end_positions", "mc_labels")
 
 

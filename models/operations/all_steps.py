@@ -59,7 +59,8 @@ def _together(op: Operation, known: Rule, args: Any, kwargs: Any) -> list[Any]:
     """
     parts = _parts_in((*args, *kwargs.values()))
     if op.name in _OF_MATRICES and all(x.dim() == 2 for x in parts):
-        return [mark(x.squeeze(0), time_axis_of(x)) for x in _apart(op, _run(op, known, args, kwargs, torch.stack), 0)]
+        products = _apart(op, _run(op, known, args, kwargs, torch.stack), 0)
+        return [mark(x.squeeze(0), OneStep(0, 1, step)) for step, x in enumerate(products)]
     rows = {x.shape[:1] for x in parts}
     if len(rows) > 1 or torch.Size() in rows:
         raise op.refusal("of parts of the batch that have no dimension in common")

@@ -94,22 +94,22 @@ def steps_in(values: Any) -> Iterator[OneStep]:
 
 
 def joined(op: Operation, tensors: Any, dim: int = 0, *others: Any, **kwargs: Any) -> Tensor:
-    """Parts of all time steps put together, as many of each and in the order of time.
+    """Parts of all time steps put together, as many of each and in the order of time, with constants between them.
 
     Args:
         op: a function that puts tensors together; others are refused.
-        tensors: of single steps.
+        tensors: of single steps, or constants.
         dim: along which, that of time from here on.
         others, kwargs: as the function has them.
     """
     if op.name not in _JOINING or others:
         raise op.refusal("of parts of several time steps")
-    output: Tensor = op.function(tensors, dim, **kwargs)
-    sizes = [1 if op.name == "stack" else x.shape[dim] for x in tensors]
-    found = [next(steps_in([x]), OneStep(0, 1, -1)).step for x in tensors]
-    expected = torch.arange(op.time_steps).repeat_interleave(output.shape[dim] // op.time_steps)
-    if not torch.equal(torch.tensor(found).repeat_interleave(torch.tensor(sizes)), expected):
+    per_step = max(len(tensors) // op.time_steps, 1)
+    sizes = [x.shape[:] for x in tensors]
+    in_order = all(step.step == place // per_step for place, x in enumerate(tensors) for step in steps_in([x]))
+    if not in_order or sizes != sizes[:per_step] * op.time_steps:
         raise op.refusal("of parts that are not all there, or not in the order of time")
+    output: Tensor = op.function([op.addend(x) for x in tensors], dim, **kwargs)
     return mark(output, TimeAxis(dim % output.dim(), 1))
 
 

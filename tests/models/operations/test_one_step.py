@@ -59,6 +59,13 @@ def by_attention(x: Tensor) -> Tensor:
     return torch.cat(outputs).transpose(1, 2).flatten(2)
 
 
+def by_parts_and_constants(x: Tensor) -> Tensor:
+    """A token before each image, as packed towers have it."""
+    token = torch.ones(1, 8)
+    parts = [part for row in x.flatten(0, 1).split([x.shape[1]] * len(x)) for part in (token, row)]
+    return torch.cat(parts).unflatten(0, (len(x), -1))
+
+
 def by_products(x: Tensor) -> Tensor:
     return torch.stack([entry @ entry.T @ entry for entry in x])
 
@@ -72,7 +79,10 @@ def by_writing(x: Tensor) -> Tensor:
 
 
 _OF_NEURONS = (by_neurons, by_decisions, by_norms, by_convolutions, by_attention, by_products, by_writing)
-WAYS = {way.__name__: way for way in (by_lists, by_entries, by_index, by_slices, by_rows, *_OF_NEURONS)}
+WAYS = {
+    way.__name__: way
+    for way in (by_lists, by_entries, by_index, by_slices, by_rows, by_parts_and_constants, *_OF_NEURONS)
+}
 
 
 class Apart(nn.Module):

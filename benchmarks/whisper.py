@@ -81,7 +81,7 @@ def macs(ann: PreTrainedModel, snn: PreTrainedModel, batch: dict[str, Tensor]) -
     eager.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter:
         eager(**batch)
-    return sum(operation.macs for operation in energy_report(monitor).operations), counter.get_total_flops() // 2
+    return sum(row.operations.macs for row in energy_report(monitor).rows), counter.get_total_flops() // 2
 
 
 def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, object]]:
@@ -115,9 +115,9 @@ def times(
         return run
 
     calls = {"ANN": call(ann), "accumulated": call(snn, "accumulated"), "temporal": call(snn, "temporal")}
-    medians = {name: milliseconds(spread).median for name, spread in in_turn(calls, rounds).items()}
+    medians = {name: durations.median for name, durations in in_turn(calls, rounds).items()}
     for name, median in medians.items():
-        yield f"{name} call, ms", f"{median:.0f}"
+        yield f"{name} call, ms", milliseconds(median)
     yield "temporal / (T × ANN)", f"{medians['temporal'] / 16 / medians['ANN']:.2f}"
 
 

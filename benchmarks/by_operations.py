@@ -49,14 +49,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows, executions = arguments.rows, arguments.executions
     print(f"{machine('cpu')}\n")
-    print_header(
-        [
-            "model",
-            "by",
-            "conversion s",
-            *(f"{name}: {what}" for name in executions for what in ("error", "ms", "least ms")),
-        ]
-    )
+    columns = [f"{name}: {what}" for name in executions for what in ("error", "ms", "least ms")]
+    print_header(["model", "by", "conversion s", *columns])
     for model in arguments.models:
         ann, tokenizer = MODELS[model]()
         batch, *calibration = padded_batches(tokenizer, sentences()[: rows * (1 + arguments.calibration)], rows)

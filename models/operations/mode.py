@@ -27,6 +27,8 @@ from las_sj.models.operations.state import KeptState, kept_state
 from las_sj.models.operations.time_axis import OneStep, TimeAxis, mark, mark_written, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
 
+_SEQUENCES = (tuple, list)
+
 
 class Operations(TorchFunctionMode):
     """Runs the torch functions of one call of a model by their rules.
@@ -121,11 +123,13 @@ def name_of(func: Callable[..., Any]) -> str:
 
 
 def _holds_current(values: Iterable[Any]) -> bool:
-    return any(
-        time_axis_of(value) is not None if isinstance(value, Tensor) else _holds_current(value)
-        for value in values
-        if isinstance(value, Tensor | tuple | list)
-    )
+    for value in values:
+        if isinstance(value, Tensor):
+            if time_axis_of(value) is not None:
+                return True
+        elif isinstance(value, _SEQUENCES) and _holds_current(value):
+            return True
+    return False
 
 
 def _written(target: Tensor, output: Tensor) -> Tensor:

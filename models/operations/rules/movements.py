@@ -17,6 +17,8 @@ def move(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Dimensions in another order: the marks of dimensions move as they do."""
     output: Tensor = op.function(x, *args, **kwargs)
     axis = op.axis(x)
+    if op.time_steps == 1:
+        return op.current(output, axis)
     numbers = torch.empty([d + 2 for d in range(x.dim())], device="meta")
     moved = op.function(numbers, *args, **kwargs)
     return op.current(output, axis.at(list(moved.shape).index(axis.axis + 2)))

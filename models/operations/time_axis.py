@@ -29,7 +29,7 @@ class TimeAxis(NamedTuple):
     steps: tuple[int, ...] = ()
 
     def at(self, axis: int) -> "TimeAxis":
-        """The same for a current that holds time in another dimension."""
+        """Where a current holds its steps that holds time in another dimension, in the same order."""
         return self._replace(axis=axis)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import las_sj
-from las_sj.conversion.verdict import LARGEST
+from las_sj.data.batches import LARGE
 from las_sj.models.operations import registry
 
 
@@ -20,7 +20,7 @@ class Network(nn.Module):
         self.inner = nn.Sequential(nn.Linear(6, 6))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x).cosh() if x.numel() <= LARGEST else self.inner(x)
+        return self.inner(x).cosh() if x.numel() <= LARGE else self.inner(x)
 
 
 def test_nothing_is_analog() -> None:
@@ -54,7 +54,7 @@ def _cosh(op: las_sj.models.operations.Operation, x: Tensor) -> Tensor:
 
 
 def test_large_calls_are_left_open() -> None:
-    rows = torch.randn(LARGEST // 6 + 1, 6)
+    rows = torch.randn(LARGE // 6 + 1, 6)
     snn = las_sj.convert(Network(), las_sj.LASConfig(time_steps=4), [{"x": rows}])
     assert snn.las_coverage.analog_operations is None
 

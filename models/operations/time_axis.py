@@ -29,7 +29,7 @@ class TimeAxis(NamedTuple):
     steps: tuple[int, ...] = ()
 
     def at(self, axis: int) -> "TimeAxis":
-        """The same for a current that holds time in another dimension."""
+        """This order of time in another dimension."""
         return self._replace(axis=axis)
 
 

@@ -29,7 +29,7 @@ class TimeAxis(NamedTuple):
     steps: tuple[int, ...] = ()
 
     def at(self, axis: int) -> "TimeAxis":
-        """This order of time in another dimension."""
+        """Where a current holds time in dimension `axis`, its steps in the order that they have here."""
         return self._replace(axis=axis)
 
 

@@ -226,6 +226,9 @@ OPTIONS: dict[str, Options] = {
         "rope_parameters": dict.fromkeys(("sliding_attention", "full_attention"), _ROPE),
     },
     "longcat_flash": {"zero_expert_num": 2},
+    "recurrent_gemma": {"num_hidden_layers": 3},  # the last of them attends, without which there is no cache
+    "bamba": {"attn_layer_indices": [1]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
     "deepseek_v2": {"n_group": 1, "topk_group": 1},
     "esmc": {"num_key_value_heads": HEADS},
     "gemma3n_text": {

@@ -29,7 +29,7 @@ class TimeAxis(NamedTuple):
     steps: tuple[int, ...] = ()
 
     def at(self, axis: int) -> "TimeAxis":
-        """Where a current holds its steps that holds time in another dimension, in the same order."""
+        """Where a current holds time in dimension `axis`, its steps in the order that they have here."""
         return self._replace(axis=axis)
 
 

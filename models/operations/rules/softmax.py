@@ -12,7 +12,7 @@ from las_sj.models.operations.operation import MASKED, Operation
 from las_sj.models.operations.populations import Kind
 from las_sj.models.operations.registry import composite, rule
 from las_sj.models.operations.time_axis import TimeAxis
-from las_sj.neurons import FanOut, WindowNode, fused
+from las_sj.neurons import FanOut, WindowNode, fused, watching
 
 # Of `layers.softmax`: exponentials, weights, reciprocals, scale and probabilities.
 _KINDS = {
@@ -34,7 +34,7 @@ def softmax(op: Operation, input: Tensor, dim: int | None = None, *args: Any, **
         raise op.refusal("over time")
     nodes = tuple(op.node(role, kind) for role, kind in _KINDS.items())
     last = input.shape[dim]
-    scores = input.clamp(min=2 * MASKED).transpose(dim, -1)
+    scores = _limited(input).transpose(dim, -1)
     place = axis.at(dim if axis.axis == input.dim() - 1 else axis.axis)
     output = _probabilities(op, nodes, scores, place) if last else scores
     is_last = dim == input.dim() - 1
@@ -43,6 +43,15 @@ def softmax(op: Operation, input: Tensor, dim: int | None = None, *args: Any, **
     if is_last and last:  # in the shape of the neurons
         op.kept(op.name_of("probability"), output, output, emits_for_others=True)
     return output
+
+
+def _limited(scores: Tensor) -> Tensor:
+    """Scores of at least 2·`MASKED`: a copy, unless a processor sees that they are."""
+    least = 2 * MASKED
+    looks = scores.device.type == "cpu" and scores.numel() > 0 and not watching.operations_are_followed()
+    if looks and not torch.is_grad_enabled() and float(scores.amin()) >= least:
+        return scores
+    return scores.clamp(min=least)
 
 
 def _probabilities(op: Operation, nodes: Any, scores: Tensor, axis: TimeAxis) -> Tensor:

@@ -139,7 +139,7 @@ class SpikeMonitor:
     @property
     def spikes_per_neuron(self) -> float:
         """Over the sites that feed a weight matrix, weighted by fan-out: spikes per synapse and window."""
-        counted = (*self.sites.values(), *self.readings.values())
+        counted: list[SiteSpikes | ReadingSpikes] = [*self.sites.values(), *self.readings.values()]
         feeding = [counts for counts in counted if counts.site.feeds == "weights"]
         # A site has a fixed fan-out, or each window its own, and the other of both counts is 0.
         synapses = sum(counts.neurons * counts.site.fan_out + counts.synapses for counts in feeding)

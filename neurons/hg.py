@@ -21,6 +21,8 @@ from las_sj.neurons.soundness import MOST, faults_of_tables
 from las_sj.neurons.surrogate import SlopeOfSubNeuron
 from las_sj.neurons.window import WindowNode
 
+_FINEST = 1e-7  # tolerance
+
 
 class HGNode(Gated, WindowNode):
     """HG(x) = Σ_m g_m(x)·FS_m(x), with g_m(x) = 1 where a_m < x ≤ a_{m+1} (LAS, arXiv 2505.09659).
@@ -41,10 +43,13 @@ class HGNode(Gated, WindowNode):
 
     Attributes:
         gates: which sub-neuron is open, and its line.
+        refines: whether calibration makes an absolute tolerance finer where all inputs are small.
 
     Raises:
         ValueError: an unknown function, or a setting out of its range.
     """
+
+    refines = False
 
     def __init__(
         self,
@@ -61,10 +66,10 @@ class HGNode(Gated, WindowNode):
             raise ValueError(f"function must be one of {', '.join(FUNCTIONS)}, got {function!r}")
         if time_steps > 24:
             raise ValueError(f"time_steps must be an integer in 1…24, got {time_steps!r}")
-        if not 1e-7 <= tolerance <= 0.1:
+        if not _FINEST <= tolerance <= 0.1:
             raise ValueError(f"tolerance must lie in 1e-7…0.1, got {tolerance!r}")
         self.function = FUNCTIONS[function]
-        self.tolerance = tolerance
+        self.tolerance = self._coarsest = tolerance
         with torch.device("cpu"):  # also while a model is created on the meta device
             if isinstance(self.function, GridFunction):
                 self.gates = GridGates(self.function, time_steps, tolerance)
@@ -86,15 +91,26 @@ class HGNode(Gated, WindowNode):
         ends = f"{self.low} {self.high}"  # made here: compilers take the numbers for ones that change
         self._signature = f"hg {self.time_steps} {ends} {self.tolerance} {self.function.name}"
 
+    def refit(self, tolerance: float) -> None:
+        """Fit the sub-neurons anew, to another tolerance."""
+        fresh = HGNode(self.function.name, self.time_steps, tolerance=tolerance)
+        self.tolerance, self.gates = tolerance, fresh.gates
+        for name, table in fresh._tables().items():
+            setattr(self, name, table.to(getattr(self, name).device))
+        self.set_range(None, None)
+
     def cover(self, low: float, high: float, headroom: float) -> None:
         """Set the range for inputs from `low` to `high`; the function knows how it grows with headroom."""
         ends = self.function.range_for(low, high, headroom)
         self.set_range(*(None if end is None else min(max(end, -MOST), MOST) for end in ends))
 
     def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
-        """Cover the values that calibration has seen, if there were any."""
-        if not seen.nothing:
-            self.cover(seen.low, seen.high, headroom)
+        """Cover the values that calibration has seen, if there were any; small ones more finely where it `refines`."""
+        if seen.nothing:
+            return
+        if self.refines and isinstance(self.function, GridFunction) and not self.function.relative:
+            self.refit(_finer(self._coarsest, seen.largest))
+        self.cover(seen.low, seen.high, headroom)
 
     def kernel_tables(self, x: Tensor) -> list[Tensor] | None:
         """The tables of the fit."""
@@ -230,3 +246,9 @@ class HGNode(Gated, WindowNode):
 def _extremes(v: Tensor) -> tuple[float, float]:
     lowest, highest = torch.aminmax(v)
     return float(lowest), float(highest)
+
+
+def _finer(tolerance: float, largest: float) -> float:
+    """An eighth of a tolerance for inputs below 1, another eighth for each eighth that they lie lower."""
+    eighths = -math.floor(math.log2(min(max(largest, 2.0**-60), 1.0)) / 3)
+    return max(tolerance / 8.0**eighths, min(tolerance, _FINEST))

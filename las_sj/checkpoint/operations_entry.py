@@ -104,6 +104,7 @@ def _check_kind(what: str, kind: Mapping[str, Any]) -> None:
         "epsilon": _is_size,
         "additions": lambda value: type(value) is int and value >= 0,
         "native": lambda value: value in ("", "norm", "softmax") or value in FUNCTIONS,
+        "tolerance": lambda value: value is None or (type(value) is float and 1e-7 <= value <= 0.1),
     }
     if set(kind) != _KIND:
         raise _broken(what, f"must have {', '.join(sorted(_KIND))}")

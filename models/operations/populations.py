@@ -12,7 +12,7 @@ from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
 from las_sj.models.operations.coded import Source
-from las_sj.neurons import FanOut, WindowCounts, WindowNode
+from las_sj.neurons import FanOut, HGNode, WindowCounts, WindowNode
 
 CHILD = "spiking"  # the attribute of a module that holds them
 
@@ -30,6 +30,7 @@ class Kind:
         is_mac: whether a synapse stands for a multiply-accumulate of the original.
         additions: of currents before they come to a neuron, which the native operation of the original contains.
         native: what the original does to the value that a neuron takes: "norm", "softmax", a function.
+        tolerance: that calibration has fitted HG neurons to; None: the one of the settings.
     """
 
     function: str = ""
@@ -40,6 +41,7 @@ class Kind:
     is_mac: bool = False
     additions: int = 0
     native: str = ""
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,22 @@ class Populations(SpikingLayer):
     def add(self, name: str, kind: Kind, factory: NeuronFactory) -> WindowNode:
         """Make a population."""
         node: WindowNode = factory.non_linearity(kind.function) if kind.function else factory.coder()
+        if isinstance(node, HGNode):
+            node.refines = True
+            if kind.tolerance is not None:
+                node.refit(kind.tolerance)
         node.step_mode = self.execution.step_mode
         self.kinds[name] = kind
         setattr(self, name, node)
         return node
 
+    def _fitted(self, name: str) -> float | None:
+        node = getattr(self, name)
+        return node.tolerance if isinstance(node, HGNode) else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        kinds = {name: asdict(kind) for name, kind in self.kinds.items()}
+        kinds = {name: asdict(replace(kind, tolerance=self._fitted(name))) for name, kind in self.kinds.items()}
         readings = {name: asdict(reading) | {"source": [*reading.source]} for name, reading in self.readings.items()}
         return {"names": dict(self.names), "kinds": kinds, "readings": readings}
 

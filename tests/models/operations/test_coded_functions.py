@@ -1,5 +1,6 @@
 """Functions of one value, coded: as accurate as neurons are, on both sides of 0, with ranges from calibration."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import las_sj
-from las_sj.models import running
+from las_sj.models import execution_of, running
+from las_sj.models.operations.populations import Populations
 
 Function = Callable[[Tensor], Tensor]
 
@@ -63,3 +65,36 @@ def test_the_larger_of_two_in_half_precision() -> None:
     x = (torch.rand(64, 8) * 2 - 1).bfloat16()
     assert bool(torch.isfinite(ann(x)).all())
     las_sj.convert(ann, None, [{"x": x}])
+
+
+class Small(nn.Module):
+    """An activation, whose values a norm makes large again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act, self.norm = nn.GELU(), nn.LayerNorm(32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.norm(self.act(x))
+        return output
+
+
+@torch.no_grad()
+def test_small_values_are_held_as_well_as_large_ones() -> None:
+    """What an absolute tolerance allows would be a part of them that layers after it make large again."""
+    torch.manual_seed(0)
+    ann, x = Small(), torch.randn(16, 32) / 200
+    expected = ann(x)
+    snn = las_sj.convert(copy.deepcopy(ann), None, [{"x": x}])
+    for execution in ("accumulated", "temporal"):
+        with running(snn, execution):
+            assert float((snn(x) - expected).norm() / expected.norm()) < 1e-4
+
+
+def test_tolerance_of_small_values_is_in_checkpoints() -> None:
+    snn = las_sj.convert(Small(), None, [{"x": torch.randn(4, 32) / 20}])
+    populations = snn.act.spiking
+    values = populations.to_dict()
+    assert values["kinds"]["gelu_1"]["tolerance"] == populations.gelu_1.tolerance == 1e-5 / 8
+    again = Populations.from_dict(values, execution_of(snn), las_sj.LASConfig().factory())
+    assert torch.equal(again.gelu_1.bias, populations.gelu_1.bias)

@@ -37,8 +37,9 @@ def _takes_neurons(conversion: WeightTransform, model: PreTrainedModel) -> bool:
     """Whether a conversion, undone, joins or splits tensors of neurons."""
     if not isinstance(conversion, WeightConverter):
         return False
-    undone = [conversion.reverse_transform()]
-    return any(apply_converters(name, undone)[1] is not None for name in _tensors_of_neurons(model))
+    undone = conversion.reverse_transform()
+    assert isinstance(undone, WeightConverter)
+    return any(apply_converters(name, [undone])[1] is not None for name in _tensors_of_neurons(model))
 
 
 def _tensors_of_neurons(model: PreTrainedModel) -> list[str]:

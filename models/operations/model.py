@@ -24,6 +24,7 @@ from las_sj.models.operations.known_norms import KnownNorm, NormForm, norms_in
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.scope import FULL_NAME, HasOperations, node_of, populations_at
 from las_sj.models.operations.seen_values import SeenValues
+from las_sj.models.operations.sequences import Sequence
 from las_sj.models.registry import Family, UnsupportedModelError
 from las_sj.models.swap import keep_coverage
 
@@ -57,6 +58,8 @@ def begin(
     _give_each_its_own(model)
     keep_islands(model, keep_analog, factory, execution)
     attach(model, execution, _NO_FAMILY)
+    if isinstance(model, nn.Sequential):
+        join(model, Sequence, execution)
     for name, module in list(model.named_modules()):
         if isinstance(module, KnowsCalls):
             module.__dict__[FULL_NAME] = name

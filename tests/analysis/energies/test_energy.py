@@ -158,7 +158,7 @@ def test_both_executions_cost_the_same(name: str) -> None:
 
 def test_rows_of_every_kind() -> None:
     # Nothing was kept analog; the other two are of models that were converted by operations.
-    spiking = set(KINDS) - {"analog", "product", "dense"}
+    spiking = set(KINDS) - {"analog", "constant", "product", "dense"}
     assert {row.kind for row in report_of("llama").rows} == spiking
     assert {row.kind for row in report_of("bert").rows} == spiking - {"rope", "gate", "head"}
 

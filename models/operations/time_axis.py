@@ -208,7 +208,7 @@ class Timeline:
     def entry_by_entry(self, axis: TimeAxis, x: Tensor) -> TimeAxis:
         """Where a current holds time, with the step of each entry, so that it may be taken apart anywhere."""
         steps = self.along(x.shape[axis.axis : axis.axis + 1], axis.at(0), x)
-        return TimeAxis(axis.axis, 1, tuple(steps.long().tolist()))
+        return TimeAxis(axis.axis, 1, tuple(map(int, steps.tolist())))
 
     def numbers(self, shape: Sequence[int], axis: TimeAxis, like: Tensor) -> Tensor:
         """A number for each entry of a current, [*shape]: at all steps the same."""
@@ -224,10 +224,10 @@ class Timeline:
         """
         for d, size in enumerate(steps.shape):
             line = steps.movedim(d, -1).reshape(-1, size)[0] if size else steps.flatten()
-            axis = TimeAxis(d, 1, tuple(line.long().tolist()))
+            axis = TimeAxis(d, 1, tuple(map(int, line.tolist())))
             if not size or not torch.equal(self.along(steps.shape, axis, steps), steps):
                 continue
-            if len(set(line.long().bincount(minlength=self.time_steps).tolist())) == 1:
+            if len({axis.steps.count(step) for step in range(self.time_steps)}) == 1:
                 windows = self.apart(numbers, axis)
                 return axis if bool((windows == windows.narrow(d + 1, 0, 1)).all()) else None
         return None

@@ -47,9 +47,19 @@ def continue_batch(
         tokens: how many new ones.
         output: of a call with the batch, whose encoder need not run again; None: all runs.
     """
-    given = {name: value for name, value in batch.items() if name not in _NOT_GIVEN} | _encoded(output)
+    given = {name: value for name, value in batch.items() if name not in _NOT_GIVEN}
     if isinstance(given.get("attention_mask"), Tensor):
         given["attention_mask"] = torch.ones_like(given["attention_mask"])
+    encoded = _encoded(output)
+    try:
+        return _generated(model, given | encoded, tokens)
+    except AttributeError:  # some decoders ask for more of an encoder than what it has made
+        if not encoded:
+            raise
+        return _generated(model, given, tokens)
+
+
+def _generated(model: nn.Module, given: dict[str, Any], tokens: int) -> Continuation:
     with in_single_precision(model):
         output = GenerationMixin.generate(
             model,  # type: ignore[arg-type]

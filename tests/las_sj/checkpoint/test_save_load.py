@@ -191,10 +191,10 @@ class TestBrokenCheckpoints:
         edit(tensors)
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
-    @pytest.mark.parametrize("version", [4, 99])
+    @pytest.mark.parametrize("version", [5, 99])
     def test_newer_format_version(self, folder: Path, version: int) -> None:
         self.edit_config(folder, lambda entry: entry.update(format_version=version))
-        with pytest.raises(ValueError, match=f"format version {version}, this las_sj reads 1…3: upgrade"):
+        with pytest.raises(ValueError, match=f"format version {version}, this las_sj reads 1…4: upgrade"):
             AutoModelForCausalLM.from_pretrained(folder)
 
     @pytest.mark.parametrize("version", [0, -1, "1", None, True])

@@ -181,5 +181,5 @@ def upgraded(entry: Any) -> Any:
             name: {"readings": {}, **values} if isinstance(values, Mapping) else values
             for name, values in entry["populations"].items()
         }
-        return {"norms": {}, **entry, "populations": own}
+        return {"norms": {}, "attention": "eager", **entry, "populations": own}
     return entry

@@ -133,7 +133,7 @@ def test_the_third_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     config = json.loads((tmp_path / "config.json").read_text())
     entry = config["quantization_config"]
     entry["format_version"] = 3
-    del entry["operations"]["norms"]
+    del entry["operations"]["norms"], entry["operations"]["attention"]
     for populations in entry["operations"]["populations"].values():
         assert populations.pop("readings") == {}
     (tmp_path / "config.json").write_text(json.dumps(config))

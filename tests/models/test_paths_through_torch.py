@@ -69,6 +69,7 @@ def test_torch_compile_runs_temporal_calls_as_they_are(pair: tuple[Model, Model]
     _, snn = pair
     las_sj.set_execution(snn, "temporal")
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()  # of tests before this one
     compiled = torch.compile(snn)
     with torch.no_grad():
         for length in range(3, 15):  # beyond torch's limit of recompilations

@@ -60,6 +60,8 @@ OF_BOTH_SIGNS: dict[str, Function] = {
     "an_exponent_for_each_channel": lambda x: (x.abs() + 0.1) ** torch.tensor([1.0, 2.0, 0.5, 3.0] * 2),
     "logarithm_of_zero": lambda x: torch.log(torch.relu(x)).exp(),
     "masked_logarithm": lambda x: torch.where(x > 0.1, torch.log(x), 0.0),
+    "hyperbolic": lambda x: torch.sinh(x) - torch.cosh(x),
+    "root_of_small_ones": lambda x: torch.sqrt(torch.relu(x) ** 4)[..., :4] + x[..., 4:] * 1e-3,
     "root_of_zero": lambda x: torch.sqrt(torch.relu(x)),
 }
 

@@ -1,7 +1,7 @@
 """What an operation has of neurons: populations of its module, and spikes of those that others read."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from types import FrameType
 from typing import Any
 
@@ -71,7 +71,7 @@ class Firing:
         function = self.place.partition(" < ")[0].partition(":")[0]
         return f"{self.scope.name_of(self.module)}, {function}"
 
-    @property
+    @cached_property
     def populations(self) -> Populations:
         """The populations of the module."""
         return self.scope.populations_of(self.module)

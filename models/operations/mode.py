@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,7 @@ from las_sj.models.operations.one_step import OperationOfOneStep, at_step, joine
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.positions import is_position, note_positions
 from las_sj.models.operations.registry import RULES, Rule
-from las_sj.models.operations.rules.looks import look
+from las_sj.models.operations.rules.looks import QUESTIONS, look
 from las_sj.models.operations.rules.writes import WRITES
 from las_sj.models.operations.scope import FULL_NAME, Scope, entered
 from las_sj.models.operations.sorting import sorted_like_one_step
@@ -45,7 +46,7 @@ class Operations(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[Any], args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if self.scope.is_paused:
+        if self.scope.is_paused or name_of(func) in QUESTIONS:
             return func(*args, **kwargs)
         if not _holds_current(args) and not _holds_current(kwargs.values()):
             return self._of_constants(func, args, kwargs)
@@ -108,7 +109,8 @@ class Operations(TorchFunctionMode):
 
     def _count(self, operation: Operation, args: Any, kwargs: Any, output: Any) -> None:
         """Have what needs no neurons counted, where somebody does."""
-        dense, call = self.scope.operated.dense, self.scope.execution.call
+        dense = self.scope.operated.dense
+        call = None if dense is None else self.scope.execution.call
         if dense is None or call is None:
             return
         share = call.live_share / operation.time_steps
@@ -116,6 +118,7 @@ class Operations(TorchFunctionMode):
         dense.add(place, args, kwargs, output, operation.is_current, share)
 
 
+@lru_cache(maxsize=4096)
 def name_of(func: Callable[..., Any]) -> str:
     """The name of a torch function or method, or of the attribute that a getter returns."""
     name: str = getattr(func, "__name__", str(func))
@@ -172,5 +175,5 @@ def _running(execution: Execution, call: Call, named: dict[str, Any], values: It
     assert execution.operated is not None
     scope = Scope(execution, execution.operated, call, rows, batch=next(iter(inputs), rows))
     state = KeptState(rows, scope.time.time_steps)
-    with kept_state(execution.operated, named, state, call.caller.modules()), entered(scope), Operations(scope):
+    with kept_state(execution.operated, named, state, call.caller), entered(scope), Operations(scope):
         yield

@@ -5,7 +5,7 @@ the call begins: in a product with what the call computes they act as weights. N
 code them, as they do in a call that computes them itself.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 from las_sj.models.operated import Operated
 from las_sj.models.operations.populations import Populations
 from las_sj.models.operations.time_axis import TimeAxis, Timeline, mark, time_axis_of, unmark
-from las_sj.neurons import WindowNode
+from las_sj.neurons import WindowNode, watching
 
 Change = Callable[[Tensor], Tensor]
 Place = tuple[dict[str, Any], str, Any]  # attributes of an object, the name of one, and what it held
@@ -140,11 +140,11 @@ class _Attributes:
     """Tensors that modules hold as plain attributes, neither parameters nor buffers, since an earlier call.
 
     Args:
-        modules: of the model that is called.
+        modules: of the model that is called, neurons aside.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self.modules = [module for module in modules if not isinstance(module, WindowNode | Populations)]
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self.modules = modules
         self._known = {(id(module), name): value for module, name, value in self._found()}
 
     def _found(self) -> list[tuple[nn.Module, str, Tensor]]:
@@ -157,19 +157,29 @@ class _Attributes:
         return [(module, name) for module, name, before, value in found if before is not value]
 
 
+def _note_modules(module: nn.Module, known: dict[int, nn.Module]) -> None:
+    """Note a module and those in it, each once, without neurons: many, which hold nothing between calls."""
+    if id(module) in known or isinstance(module, WindowNode | Populations):
+        return
+    known[id(module)] = module
+    for child in watching.children_of(module).values():
+        if child is not None:
+            _note_modules(child, known)
+
+
 @contextmanager
-def kept_state(
-    operated: Operated, named: dict[str, Any], state: KeptState, modules: Iterable[nn.Module]
-) -> Iterator[None]:
+def kept_state(operated: Operated, named: dict[str, Any], state: KeptState, model: nn.Module) -> Iterator[None]:
     """Within this context, a call, what a model keeps are currents; they are sums again at its end.
 
     Args:
         operated: what the conversion of the model has found.
         named: the arguments of the call, which are changed.
         state: of the call.
-        modules: all of the model that is called.
+        model: that is called.
     """
-    attributes = _Attributes(modules)
+    modules: dict[int, nn.Module] = {}
+    _note_modules(model, modules)
+    attributes = _Attributes(list(modules.values()))
     masks = {name: value for name, value in named.items() if name.endswith("mask")}
     given = {name: value for name, value in named.items() if not isinstance(value, Tensor) and name not in masks}
     try:

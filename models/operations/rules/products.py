@@ -30,10 +30,17 @@ def before_weights(op: Operation, x: Tensor, constant: Any) -> Tensor:
     """A current as spikes, where broadcasting has each of its values meet several constants; else as it is."""
     if not isinstance(constant, Tensor) or constant.dtype == torch.bool:
         return x
-    total = torch.broadcast_shapes(x.shape, constant.shape).numel()
-    if total <= x.numel():
+    if not _meets_several(x.shape, constant.shape):
         return x
+    total = torch.broadcast_shapes(x.shape, constant.shape).numel()
     return op.code(x, "spread", reach=lambda: of_operand(x, total, is_counted=False))
+
+
+def _meets_several(shape: torch.Size, constant: torch.Size) -> bool:
+    """Whether broadcasting has each value of a current meet several constants."""
+    further = any(size > 1 for size in constant[: max(len(constant) - len(shape), 0)])
+    sizes = zip(reversed(shape), reversed(constant), strict=False)
+    return 0 not in (*shape, *constant) and (further or any(a == 1 < b for a, b in sizes))
 
 
 def product_of_both(op: Operation, a: Tensor, b: Tensor) -> Tensor:

@@ -81,10 +81,10 @@ def _at_once(
 
 def _nodes_among(populations: Populations, module: str, function: str) -> AttentionNodes | None:
     """The populations of the only three operations in a function, where these read each other's spikes alone."""
-    inside = [(place, title) for place, title in populations.names.items() if f"{function}:" in place]
-    if [place.partition("@")[0] for place, _ in inside] != _FUNCTIONS:
+    inside = [title for place, title in populations.names.items() if f"{function}:" in place]
+    if sorted(title.rpartition("_")[0] for title in inside) != sorted(_FUNCTIONS):
         return None
-    scores, softmax, values = (title for _, title in inside)
+    scores, values, softmax = sorted(inside, key=_in_order)
     reading = populations.readings.get(f"{values}_left")
     if reading is None or reading.source != Source(module, f"{softmax}_probability"):
         return None
@@ -93,6 +93,12 @@ def _nodes_among(populations: Populations, module: str, function: str) -> Attent
         return None
     query, key, value, *others = (getattr(populations, name) for name in names)
     return AttentionNodes(query, key, value, tuple(others))
+
+
+def _in_order(title: str) -> tuple[str, int]:
+    """Of a function and a number: products before softmax, the first one first."""
+    function, _, number = title.rpartition("_")
+    return function, int(number)
 
 
 def _is_plain(

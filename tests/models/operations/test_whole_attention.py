@@ -58,9 +58,19 @@ MODELS: dict[str, tuple[Callable[[], tuple[PreTrainedModel, dict[str, Tensor]]],
 
 
 @pytest.fixture(scope="module")
-def networks() -> dict[str, PreTrainedModel]:
-    settings = las_sj.LASConfig(by_operations=True)
-    return {name: las_sj.convert(make()[0], settings, [make()[1]]) for name, (make, _, _) in MODELS.items()}
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PreTrainedModel]:
+    """As they are loaded."""
+    loaded = {}
+    for name, (make, _, _) in MODELS.items():
+        folder = tmp_path_factory.mktemp(name)
+        ann, batch = make()
+        snn = las_sj.convert(ann, las_sj.LASConfig(by_operations=True), [batch])
+        snn.save_pretrained(folder)
+        loaded[name] = type(ann).from_pretrained(folder)
+        for execution in EXECUTIONS:
+            with running(snn, execution), running(loaded[name], execution), torch.no_grad():
+                assert torch.equal(snn(**batch).logits, loaded[name](**batch).logits)
+    return loaded
 
 
 @pytest.fixture

@@ -55,7 +55,9 @@ class WholeAttention:
         if axes != {TimeAxis(0)} or (mask is not None and (time_axis_of(mask) is not None or not _is_added(mask))):
             return False
         operands = (self.nodes.query, self.nodes.key, self.nodes.value)
-        if self.populations.recorders or any(node.is_watched(query) for node in operands):
+        if self.scope.operated.dense is not None or self.populations.recorders:
+            return False
+        if any(node.is_watched(query) for node in operands):
             return False
         return fused.fusable(self.nodes.softmax, query, as_train=self.scope.temporal)
 
@@ -75,7 +77,8 @@ class WholeAttention:
         batch, heads, groups, queries, _ = operands.shape
         looked = None
         if mask is not None:
-            looked = looked_over(mask[..., : key.shape[2]], operands.shape[:4], self.scope.execution.call)
+            mask = mask if mask.shape[-1] == key.shape[2] else mask[..., : key.shape[2]]  # itself is looked over once
+            looked = looked_over(mask, operands.shape[:4], self.scope.execution.call)
         shape = (*operands.value.shape[:-4], batch, queries, heads, groups, value.shape[-1])
         output = BUFFERS.empty(shape, value)
         self._attend(operands, looked, scaling, output)

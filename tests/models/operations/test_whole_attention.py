@@ -1,5 +1,6 @@
 """Attention as one operation: the same network as its operations one by one, and only where it is plain attention."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -123,6 +124,23 @@ def test_it_is_what_its_operations_are(
     errors = [float((output - expected).norm() / expected.norm()) for output in (at_once, one_by_one)]
     assert errors[0] < 1.2 * errors[1] < 1e-3
     assert float((at_once - one_by_one).norm() / expected.norm()) < 1.5 * errors[1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", MODELS)
+def test_in_double_precision_both_ways_agree(
+    networks: dict[str, PreTrainedModel], monkeypatch: pytest.MonkeyPatch, name: str, execution: str
+) -> None:
+    """All terms of all steps sum to the product of the sums over the window, which softmax is given instead."""
+    snn = copy.deepcopy(networks[name]).double()
+    batch = {key: x.double() if x.is_floating_point() else x for key, x in MODELS[name][0]()[1].items()}
+    live = batch.get("attention_mask", torch.ones(1, 24)).bool()
+    with running(snn, execution):
+        at_once = snn(**batch).logits[live]
+        monkeypatch.setattr(known_attention, "_at_once", lambda *args: None)
+        one_by_one = snn(**batch).logits[live]
+    assert float((at_once - one_by_one).norm() / one_by_one.norm()) < 1e-9
 
 
 @torch.no_grad()

@@ -1,13 +1,16 @@
-"""A real Whisper as a spiking network: errors, tokens with its own cache, saving, MACs, and times.
+"""A real Whisper as a spiking network: errors, tokens with its own cache, saving, audit, MACs, and times.
 
-    python benchmarks/whisper.py MODEL AUDIO [--sounds 20] [--temporal 1] [--rounds 3]
+    python benchmarks/whisper.py MODEL AUDIO [--sounds 20] [--temporal 3] [--rounds 3] [--parts errors tokens ...]
 
 MODEL is a folder of transformers' (tiny.en: `../shared/data/whisper_tiny_en.py` makes one), AUDIO one of sounds. The
-network has T = 16 and is calibrated on the first sounds, of which the others are not part.
+network has T = 16 and is calibrated on the first sounds, of which the others are not part. The audit, which checks each
+value, is of the same weights with an encoder of few positions.
 """
 
 import argparse
 import copy
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 import las_sj
-from las_sj.analysis import SpikeMonitor, energy_report
+from las_sj.analysis import SpikeMonitor, audit, energy_report
 from las_sj.checkpoint.loading import class_to_convert, load_ann
 from las_sj.checkpoint.processors import load_processors
 from las_sj.conversion.media_batches import media_batches
@@ -32,6 +35,8 @@ from las_sj.models import running
 Batches = list[dict[str, Tensor]]
 CALIBRATION = 4  # sounds
 TOKENS = 24
+POSITIONS = 48  # of the encoder that is audited
+Row = tuple[str, object]
 
 
 def read(model: str, audio: Path, sounds: int) -> tuple[PreTrainedModel, Batches]:
@@ -84,27 +89,52 @@ def macs(ann: PreTrainedModel, snn: PreTrainedModel, batch: dict[str, Tensor]) -
     return sum(row.operations.macs for row in energy_report(monitor).rows), counter.get_total_flops() // 2
 
 
-def rows(arguments: argparse.Namespace) -> Iterator[tuple[str, object]]:
-    """What is measured, and what came out."""
-    ann, batches = read(arguments.model, arguments.audio, arguments.sounds)
-    start = time.perf_counter()
-    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(), batches[:CALIBRATION])
-    yield f"conversion with {min(CALIBRATION, len(batches))} sounds, s", f"{time.perf_counter() - start:.1f}"
-    few = batches[-arguments.temporal :]
-    for execution, some in (("accumulated", batches), ("temporal", few)):
+def seconds_of_command(model: str, audio: Path) -> str:
+    """What `python -m las_sj.convert` takes, all in all."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "las_sj.convert", model, "--audio", str(audio), "--output", f"{folder}/snn"]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return f"{time.perf_counter() - start:.1f}"
+
+
+def verdict(ann: PreTrainedModel, batch: dict[str, Tensor]) -> str:
+    """Of an audit of a temporal call."""
+    small: Any = copy.deepcopy(ann)
+    encoder = small.get_encoder()
+    small.config.max_source_positions = encoder.max_source_positions = POSITIONS
+    encoder.embed_positions = torch.nn.Embedding.from_pretrained(encoder.embed_positions.weight[:POSITIONS])
+    short = batch | {"input_features": batch["input_features"][..., : 2 * POSITIONS]}
+    found = audit(las_sj.convert(small, las_sj.LASConfig(), [short]), short)
+    return "yes" if found.fully_spike_driven else f"no: {', '.join(map(str, found.analog))}"
+
+
+def of_errors(ann: PreTrainedModel, snn: PreTrainedModel, batches: Batches, asked: argparse.Namespace) -> Iterator[Row]:
+    for execution, some in (("accumulated", batches), ("temporal", batches[-asked.temporal :])):
         with running(snn, execution):
-            yield f"largest error of the logits, {execution}", f"{max(errors(ann, snn, some)):.1e}"
+            found = max(errors(ann, snn, some))
+        yield f"largest error of the logits of {len(some)} sounds, {execution}", f"{found:.1e}"
+
+
+def of_tokens(ann: PreTrainedModel, snn: PreTrainedModel, batches: Batches, asked: argparse.Namespace) -> Iterator[Row]:
+    for execution, some in (("accumulated", batches), ("temporal", batches[-1:])):
+        with running(snn, execution):
             yield f"sounds with the tokens of the ANN, {execution}", same_tokens(ann, snn, some)
-    yield "saved and loaded, the same bits in both executions", is_the_same_when_loaded(snn, few[0])
-    found, expected = macs(ann, snn, few[0])
+
+
+def of_the_rest(
+    ann: PreTrainedModel, snn: PreTrainedModel, batches: Batches, asked: argparse.Namespace
+) -> Iterator[Row]:
+    yield "saved and loaded, the same bits in both executions", is_the_same_when_loaded(snn, batches[-1])
+    found, expected = macs(ann, snn, batches[-1])
     yield "MACs of the energy report / of torch's counter", f"{found:,} / {expected:,}"
-    yield from times(ann, snn, few[0], arguments.rounds)
+    yield f"fully spike-driven, {POSITIONS} positions", verdict(ann, batches[-1])
+    yield "conversion by command, s", seconds_of_command(asked.model, asked.audio)
 
 
-def times(
-    ann: PreTrainedModel, snn: PreTrainedModel, batch: dict[str, Tensor], rounds: int
-) -> Iterator[tuple[str, object]]:
+def of_times(ann: PreTrainedModel, snn: PreTrainedModel, batches: Batches, asked: argparse.Namespace) -> Iterator[Row]:
     """Medians of calls in turn."""
+    batch = batches[-1]
 
     def call(model: PreTrainedModel, execution: str | None = None) -> Callable[[], Any]:
         def run() -> Any:
@@ -115,10 +145,23 @@ def times(
         return run
 
     calls = {"ANN": call(ann), "accumulated": call(snn, "accumulated"), "temporal": call(snn, "temporal")}
-    medians = {name: durations.median for name, durations in in_turn(calls, rounds).items()}
+    medians = {name: durations.median for name, durations in in_turn(calls, asked.rounds).items()}
     for name, median in medians.items():
         yield f"{name} call, ms", milliseconds(median)
     yield "temporal / (T × ANN)", f"{medians['temporal'] / 16 / medians['ANN']:.2f}"
+
+
+PARTS = {"errors": of_errors, "tokens": of_tokens, "rest": of_the_rest, "times": of_times}
+
+
+def rows(asked: argparse.Namespace) -> Iterator[Row]:
+    """What is measured, and what came out."""
+    ann, batches = read(asked.model, asked.audio, asked.sounds)
+    start = time.perf_counter()
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(), batches[:CALIBRATION])
+    yield f"conversion with {min(CALIBRATION, len(batches))} sounds, s", f"{time.perf_counter() - start:.1f}"
+    for part in asked.parts:
+        yield from PARTS[part](ann, snn, batches, asked)
 
 
 @torch.no_grad()
@@ -127,12 +170,13 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("audio", type=Path)
     parser.add_argument("--sounds", type=int, default=20)
-    parser.add_argument("--temporal", type=int, default=1, help="sounds of the temporal execution (%(default)s)")
+    parser.add_argument("--temporal", type=int, default=3, help="sounds of the temporal errors (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    asked = parser.parse_args()
     print(f"{machine('cpu')}\n")
     print_header(["what", "measured"])
-    for name, value in rows(arguments):
+    for name, value in rows(asked):
         print_row([name, value])
 
 

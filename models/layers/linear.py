@@ -31,7 +31,7 @@ def synapses_of(module: nn.Module, operator: str) -> Synapses:
     return Synapses(operator, out_features(module), is_mac=True, bias=adapted(module).bias is not None)
 
 
-def _is_plain(*tensors: Tensor | None) -> bool:
+def is_plain(*tensors: Tensor | None) -> bool:
     """Whether a product may be written to memory that is ours: no gradient, no other kinds of tensor, no watchers."""
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or watching.operations_are_followed():
         return False
@@ -53,7 +53,7 @@ def through_weights(spikes: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     """x·Wᵀ + b as `F.linear` has it, [..., C_in] to [..., C_out], in memory that is used again where it can be."""
     if torch.compiler.is_compiling() or not BUFFERS.serve((*spikes.shape[:-1], len(weight)), spikes):
         return F.linear(spikes, weight, bias)
-    return _multiplied(spikes, weight, bias) if _is_plain(spikes, weight, bias) else F.linear(spikes, weight, bias)
+    return _multiplied(spikes, weight, bias) if is_plain(spikes, weight, bias) else F.linear(spikes, weight, bias)
 
 
 class FedLinear(SpikingLayer):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
+from las_sj.models.operations.known_attention import at_once_where_it_can_be
 from las_sj.models.operations.query_blocks import attend_in_blocks
 from las_sj.models.operations.scope import active
 
@@ -32,13 +33,17 @@ def native_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention interface: the eager function of the module's own file, or the one that most have."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    native: Any = vars(sys.modules[type(module).__module__]).get("eager_attention_forward", _eager)
+    native: Any = _eager_function_of(module)
     groups = query.shape[1] // key.shape[1]
     if groups > 1 and not _repeats_heads(native):  # some files leave that to the kernels of torch
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     return attend_in_blocks(
         native, module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
     )
+
+
+def _eager_function_of(module: nn.Module) -> Any:
+    return vars(sys.modules[type(module).__module__]).get("eager_attention_forward", _eager)
 
 
 @cache
@@ -113,7 +118,7 @@ def _packs(kind: type[nn.Module]) -> bool:
     return "cu_seq_lens_q=" in files
 
 
-AttentionInterface.register(NAME, native_attention)
+AttentionInterface.register(NAME, at_once_where_it_can_be(native_attention, _eager_function_of))
 AttentionInterface.register(PACKED, packed_attention)
 AttentionMaskInterface.register(NAME, eager_mask)
 AttentionMaskInterface.register(PACKED, eager_mask)

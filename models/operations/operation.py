@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from las_sj.models.layers.linear import is_plain
 from las_sj.models.layers.products import spiking_matmul, spiking_product
 from las_sj.models.operations.firing import Firing
 from las_sj.models.operations.time_axis import TimeAxis, time_axis_of
+from las_sj.neurons.buffers import BUFFERS
 
 MASKED = -(2.0**14)  # exact in shares of T, so that rows that are hidden as a whole keep what they have
 
@@ -52,6 +54,17 @@ class Operation(Firing):
         if len(found) > 1 and self.time_steps > 1:
             raise self.refusal("of currents that hold time in different dimensions")
         return found.pop()
+
+    @staticmethod
+    def room(*operands: Any) -> Tensor | None:
+        """Memory for what an element-wise function makes of tensors of one type, if it is large and may be used again.
+
+        None where torch must take its own: for a gradient, for those who follow operations, for other kinds of tensor.
+        """
+        if not is_plain(*operands) or not all(isinstance(x, Tensor) and x.dtype == operands[0].dtype for x in operands):
+            return None
+        shape = torch.broadcast_shapes(*(x.shape for x in operands))
+        return BUFFERS.empty(shape, operands[0]) if BUFFERS.serve(shape, operands[0]) else None
 
     # Products
 

@@ -13,7 +13,11 @@ from las_sj.models.operations.registry import composite, rule
 def add(op: Operation, input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """a + α·b."""
     first, second = op.addend(input), op.addend(other)
-    output: Tensor = first + (second if alpha == 1 else alpha * second)
+    room = op.room(first, second) if alpha == 1 else None
+    if room is None:
+        output: Tensor = first + (second if alpha == 1 else alpha * second)
+    else:
+        output = torch.add(first, second, out=room)
     return op.current(output, op.aligned(output.dim(), (input, other)))
 
 

@@ -20,7 +20,8 @@ def cat(op: Operation, tensors: Sequence[Tensor], dim: int = 0, **kwargs: Any) -
     axis, dim = op.axis(first), dim % first.dim()
     parts = [op.addend(x) for x in tensors if x.dim() == first.dim()]
     if dim != axis.axis or op.time_steps == 1:
-        return op.current(torch.cat(parts, dim), axis)
+        room = op.room(*parts) if len(parts) == 1 else None  # the first keys of a cache
+        return op.current(torch.cat(parts, dim) if room is None else room.copy_(parts[0]), axis)
     if axis.steps:
         return op.current(torch.cat(parts, dim), _in_order(op, tensors, axis))
     if axis.outer > 1 or any(len(x.shape) and x.shape[dim] % op.time_steps for x in parts):

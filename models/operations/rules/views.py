@@ -26,7 +26,7 @@ def view(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 @rule(
     """
-    contiguous clone detach to float double half bfloat16 type type_as cpu cuda requires_grad alias positive
+    clone detach to float double half bfloat16 type type_as cpu cuda requires_grad alias positive
     resolve_conj resolve_neg conj data real imag dropout dropout1d dropout2d dropout3d alpha_dropout
     feature_alpha_dropout feature_dropout native_dropout identity neg negative __neg__ nan_to_num tril triu roll
     flip fliplr flipud rot90 complex chalf cfloat _conj
@@ -42,6 +42,13 @@ def same(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Any:
     ):
         return output
     return op.current(output, op.axis(x))
+
+
+@rule("contiguous")
+def contiguous(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The same entries side by side."""
+    room = None if args or kwargs or x.is_contiguous() else op.room(x)
+    return op.current(x.contiguous(*args, **kwargs) if room is None else room.copy_(x), op.axis(x))
 
 
 @rule("view_as_complex", "view_as_real")

@@ -11,7 +11,7 @@ import las_sj
 from las_sj.analysis import SpikeMonitor
 from las_sj.conversion.continuation import continue_batch
 from las_sj.models import running
-from las_sj.models.operations import query_blocks
+from las_sj.models.operations import known_attention, query_blocks
 from las_sj.models.operations.query_blocks import attend_in_blocks
 
 EXECUTIONS = ("accumulated", "temporal")
@@ -43,7 +43,11 @@ def snn() -> PreTrainedModel:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Blocks of 16 queries, where there are more; tells of each attention with more whether it was split."""
+    """Blocks of 16 queries, where there are more, of operations one by one.
+
+    Tells of each attention with more whether it was split.
+    """
+    monkeypatch.setattr(known_attention, "_at_once", lambda *args: None)
     split: list[bool] = []
     decide = query_blocks._may_be_split
 

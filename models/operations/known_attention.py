@@ -1,0 +1,185 @@
+"""Attention that modelling code writes in single operations: taken for one operation only if noise says that it is one.
+
+A function is known if it makes two matrix products and a softmax between them, of what it was given, and nothing else:
+softmax(q·kᵀ·s + mask)·v. Its operations keep their own populations. Where nobody watches one of these,
+`whole_attention` runs them together.
+"""
+
+import dis
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from las_sj.models.operations.coded import Source
+from las_sj.models.operations.populations import CHILD, Populations
+from las_sj.models.operations.scope import active, full_name_of, paused
+from las_sj.models.operations.whole_attention import AttentionNodes, WholeAttention
+from las_sj.neurons import watching
+
+Attention = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers calls it
+_FUNCTIONS = ["matmul", "softmax", "matmul"]
+_SOFTMAX = ("exp", "weight", "reciprocal", "scale", "probability")  # roles of its populations
+_QUERIES, _KEYS = 3, 5  # of noise
+_KNOWN: WeakKeyDictionary[nn.Module, dict[Any, bool]] = WeakKeyDictionary()
+
+
+def at_once_where_it_can_be(one_by_one: Attention, function_of: Callable[[nn.Module], Attention]) -> Attention:
+    """An implementation of attention for transformers that runs all operations of attention together where it can.
+
+    Args:
+        one_by_one: runs them one by one: the implementation for all other cases.
+        function_of: finds the eager function that a module's attention is.
+    """
+
+    def attend(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        scaling: float | None = None,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        options = {"scaling": query.shape[-1] ** -0.5 if scaling is None else scaling, "dropout": dropout, **kwargs}
+        output = _at_once(function_of(module), module, query, key, value, attention_mask, options)
+        if output is not None:
+            return output, None
+        return one_by_one(module, query, key, value, attention_mask, scaling, dropout, **kwargs)
+
+    return attend
+
+
+def _at_once(
+    attention: Attention,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    options: dict[str, Any],
+) -> Tensor | None:
+    """What an eager function computes, [T·B, S_q, H, D]; None where its operations must run one by one."""
+    scope, populations = active(), watching.children_of(module).get(CHILD)
+    if scope is None or scope.is_paused or scope.operated.finds or not isinstance(populations, Populations):
+        return None
+    if query.device.type != "cpu" or module.training or query.dim() != 4:
+        return None
+    nodes = _nodes_among(populations, full_name_of(module), inspect.unwrap(attention).__qualname__)
+    if nodes is None or not _is_plain(attention, module, query, key, mask, options):
+        return None
+    with watching.uninterrupted():
+        whole = WholeAttention(scope, populations, nodes)
+        return whole.run(query, key, value, mask, options["scaling"]) if whole.fits(query, key, value, mask) else None
+
+
+def _nodes_among(populations: Populations, module: str, function: str) -> AttentionNodes | None:
+    """The populations of the only three operations in a function, where these read each other's spikes alone."""
+    inside = [title for place, title in populations.names.items() if f"{function}:" in place]
+    if sorted(title.rpartition("_")[0] for title in inside) != sorted(_FUNCTIONS):
+        return None
+    scores, values, softmax = sorted(inside, key=_in_order)
+    reading = populations.readings.get(f"{values}_left")
+    if reading is None or reading.source != Source(module, f"{softmax}_probability"):
+        return None
+    names = [f"{scores}_left", f"{scores}_right", f"{values}_right", *(f"{softmax}_{role}" for role in _SOFTMAX)]
+    if any(name not in populations.kinds for name in names) or any(populations.readers[name] for name in names[:-1]):
+        return None
+    query, key, value, *others = (getattr(populations, name) for name in names)
+    return AttentionNodes(query, key, value, tuple(others))
+
+
+def _in_order(title: str) -> tuple[str, int]:
+    """Of a function and a number: products before softmax, the first one first."""
+    function, _, number = title.rpartition("_")
+    return function, int(number)
+
+
+def _is_plain(
+    attention: Attention, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]
+) -> bool:
+    """Whether a function computes plain attention of noise; known from then on for the same options."""
+    named = {name: value for name, value in options.items() if not isinstance(value, Tensor)}
+    if len(named) < len(options) and not _leaves_others_out(inspect.unwrap(attention)):
+        return False
+    sizes = (query.shape[1], key.shape[1], query.shape[3], query.dtype)
+    try:
+        case = (attention, sizes, mask is None, frozenset(named.items()))
+        known = _KNOWN.setdefault(module, {})
+        if case not in known:
+            known[case] = _computes_it(attention, module, query, key, mask is not None, named)
+        return known[case]
+    except TypeError:  # an option that is no plain value
+        return False
+
+
+@cache
+def _leaves_others_out(function: Any) -> bool:
+    """Whether a function does nothing with arguments that it has no name for, which all tensors then are."""
+    others = inspect.getfullargspec(function).varkw
+    return others is not None and all(step.argval != others for step in dis.get_instructions(function))
+
+
+@torch.no_grad()
+def _computes_it(
+    attention: Attention, module: nn.Module, query: Tensor, key: Tensor, masked: bool, named: dict[str, Any]
+) -> bool:
+    draws = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draws).to(query.device, query.dtype)
+
+    some = noise(1, query.shape[1], _QUERIES, query.shape[3])
+    keys, values = (noise(1, key.shape[1], _KEYS, key.shape[3]) for _ in range(2))
+    mask = noise(1, 1, _QUERIES, _KEYS) if masked else None
+    recorder = _Recorder()
+    try:
+        with paused(), recorder:
+            output = attention(module, some, keys, values, mask, **named)[0]
+    except (RuntimeError, IndexError, TypeError, ValueError):
+        return False  # it needs to know more than that
+    with paused():
+        return recorder.saw_plain(output, (some, keys, values), mask, named["scaling"])
+
+
+class _Recorder(TorchFunctionMode):
+    """Keeps what the products and softmaxes of a function are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.uses_weights = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in _FUNCTIONS:
+            self.calls.append((name, args))
+        self.uses_weights |= any(isinstance(value, nn.Parameter) for value in args)
+        return func(*args, **(kwargs or {}))
+
+    def saw_plain(self, output: Tensor, given: tuple[Tensor, ...], mask: Tensor | None, scaling: float) -> bool:
+        """Whether the calls were those of plain attention, and the output is [B, S_q, H, D] of it."""
+        if self.uses_weights or [name for name, _ in self.calls] != _FUNCTIONS:
+            return False
+        query, key, value = given
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, 1).mT, value.repeat_interleave(groups, 1)
+        scores = query @ key * scaling
+        scores = scores if mask is None else scores + mask
+        probabilities = scores.softmax(-1)
+        expected = (query, key, scores, probabilities, value, (probabilities @ value).transpose(1, 2))
+        (_, products), (_, softmax), (_, last) = self.calls
+        return all(map(_agree, (*products[:2], softmax[0], *last[:2], output), expected))
+
+
+def _agree(found: Any, expected: Tensor) -> bool:
+    if not isinstance(found, Tensor) or found.shape != expected.shape:
+        return False
+    tolerance = 4 * torch.finfo(expected.dtype).eps ** 0.75
+    return torch.allclose(found.to(expected.dtype), expected, rtol=tolerance, atol=tolerance)

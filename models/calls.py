@@ -189,8 +189,7 @@ def _calls_itself(outer: Call, module: nn.Module) -> bool:
 
 def _check_call(model: nn.Module, named: dict[str, Any]) -> None:
     """Raise where the model was changed after conversion, or is asked for what it does not have."""
-    execution: Any = model.execution
-    check_shared_call(model, by_operations=execution.operated is not None)
+    check_shared_call(model)
     config = getattr(model, "config", None)
     if config is None:
         return

@@ -24,21 +24,13 @@ def refuse_parts(model: nn.Module, what: str) -> None:
         )
 
 
-def check_shared_call(model: nn.Module, *, by_operations: bool) -> None:
-    """Raise a RuntimeError where a call of a model that processes share would be wrong, or fail within torch.
+def check_shared_call(model: nn.Module) -> None:
+    """Raise a RuntimeError where a call of a model that processes share would fail within torch.
 
     Args:
         model: that is called.
-        by_operations: whether it was converted by operations, which do not follow currents from process to process.
     """
-    if processes_of(model) == 1:
-        return
-    if by_operations:
-        raise RuntimeError(
-            f"{type(model).__name__} is converted by operations, and processes cannot share it by a tensor-parallel "
-            "plan: load it with device_map"
-        )
-    if torch.is_grad_enabled():
+    if processes_of(model) > 1 and torch.is_grad_enabled():
         raise RuntimeError(
             "a converted model that processes share by a tensor-parallel plan has no gradients: "
             "call it within torch.no_grad()"

@@ -152,7 +152,7 @@ def _parser() -> OneLineParser:
         metavar="NAMES",
         help="with commas: GLUE (SST-2, CoLA, MRPC, STS-B, QQP, MNLI, MNLI-mm, QNLI, RTE, WNLI), texts (wikitext2, "
         "wikitext103, enwik8, text), pope_random, pope_popular, pope_adversarial, yes_no, "
-        "image_classes, speech, or any task of lm-eval",
+        "image_classes, speech, text_to_text (encoder–decoders), or any task of lm-eval",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
@@ -172,7 +172,7 @@ def _parser() -> OneLineParser:
 def _add_data(parser: OneLineParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--data-dir", type=Path, metavar="DIR", help="files of the tasks (the hub)")
-    data.add_argument("--text", type=Path, metavar="FILE", help="text to predict")
+    data.add_argument("--text", type=Path, metavar="FILE", help="text to predict, or lines for text_to_text")
     data.add_argument("--questions", type=Path, metavar="FILE", help="yes-no questions, JSON lines as in POPE")
     data.add_argument("--images", type=Path, metavar="DIR", help="images of the questions, or by class")
     data.add_argument("--audio", type=Path, metavar="DIR", help="sounds, for speech")

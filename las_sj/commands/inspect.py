@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from las_sj.analysis import Network, SpikeMonitor, audit, describe_network
@@ -110,6 +111,11 @@ def inspect_network(model: PreTrainedModel, batch: Batch) -> Network:
     """The populations of `model` in a call on `batch`; leaves the model temporal."""
     batch = to_device(batch, input_device(model))
     set_execution(model, "temporal")
-    with running(model, "accumulated"), SpikeMonitor(model) as monitor:
-        model(**batch)
-    return describe_network(monitor, audit(model, shortened(batch, AUDIT_TOKENS)).stages)
+    with tqdm(total=2, desc="counting neurons", leave=False) as progress:
+        with running(model, "accumulated"), SpikeMonitor(model) as monitor:
+            model(**batch)
+        progress.update()
+        progress.set_description("looking for the longest way through the network")
+        found = audit(model, shortened(batch, AUDIT_TOKENS))
+        progress.update()
+    return describe_network(monitor, found.stages)

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from las_sj.data.batches import Batch
+from las_sj.data.modalities import modalities_of
 from las_sj.data.paths import check_regular
 from las_sj.data.text import TextError, is_language_model, longest_sequence
 from las_sj.evaluation.counted import costs_of
@@ -215,7 +216,8 @@ def prepare_text(
 def sizes_of(model: PreTrainedModel, window: int, stride: int | None) -> tuple[int, int]:
     """Window and stride of a model, in tokens; arguments and errors as of `prepare_text`."""
     if not is_language_model(model):
-        raise TextError(f"{type(model).__name__} does not predict the next token, as this task needs")
+        other = ": text_to_text is the task for it" if modalities_of(type(model)).decoder else ""
+        raise TextError(f"{type(model).__name__} does not predict the next token, as this task needs{other}")
     window = min(window, longest_sequence(model.config) or window)
     stride = max(window // 2, 1) if stride is None else stride
     if stride > window:

@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.decoder_inputs import greedy_tokens
 from las_sj.conversion.media_batches import media_batches
-from las_sj.data.batches import Batch, to_device
+from las_sj.data.batches import Batch
 from las_sj.data.examples import Example, evenly
 from las_sj.data.media import read_media
 from las_sj.data.modalities import modalities_of
@@ -20,6 +17,7 @@ from las_sj.evaluation.errors import MediaTaskError
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import TaskResult, measure
+from las_sj.evaluation.written import evaluate_written
 from las_sj.models.heads import classifies_inputs, transcribes_frames
 
 CLASSES, SPEECH = "image_classes", "speech"
@@ -177,36 +175,4 @@ def evaluate_speech(pair: Pair, journal: Journal, examples: Sequence[Example], f
         seed: of the bootstrap.
     """
     batches = FileBatches(pair, examples, 1)
-
-    def compute(index: int) -> Record:
-        batch = {name: value for name, value in batches[index].items() if not name.startswith("decoder_")}
-        ann, snn, seconds = pair.each(lambda model: written_tokens(model, batch))
-        return {"ann": ann, "snn": snn, **seconds}
-
-    records = journal.collect(SPEECH, batches.identities, compute)
-    same = [_same_share(record["ann"], record["snn"]) for record in records]
-    sides = [np.ones((len(same), 1)), np.array(same)[:, None]]
-    return TaskResult(
-        task=SPEECH,
-        description=f"sounds of {folder}; greedy tokens, each model after its own, from the first on, as the ANN's",
-        rows=len(examples),
-        unit="sounds",
-        measures=[measure("tokens as the ANN's", lambda rows: float(rows.mean()), sides, seed)],
-        agreement=float(np.mean([record["ann"] == record["snn"] for record in records])),
-        **costs_of(pair, batches, journal, SPEECH, records),
-    )
-
-
-@torch.no_grad()
-def written_tokens(model: Any, batch: Batch) -> list[int]:
-    """What a model writes down of one sound: greedy tokens, or those of its frames without repetitions."""
-    if not transcribes_frames(model):
-        return [int(token) for token in greedy_tokens(model, batch)[0]]
-    frames = model(**to_device(batch, input_device(model))).logits[0].argmax(-1)
-    return [int(token) for token in torch.unique_consecutive(frames)]
-
-
-def _same_share(first: Sequence[int], second: Sequence[int]) -> float:
-    """Share of the positions of the longer text at which both have the same token."""
-    longest = max(len(first), len(second), 1)
-    return sum(a == b for a, b in zip(first, second, strict=False)) / longest
+    return evaluate_written(SPEECH, f"sounds of {folder}", "sounds", pair, journal, batches, seed)

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from las_sj.data.batches import Batch
-from las_sj.evaluation import classification, language, media, yes_no, zero_shot
+from las_sj.evaluation import classification, language, media, written, yes_no, zero_shot
 from las_sj.evaluation.errors import GlueError
 from las_sj.evaluation.glue import TASKS
 from las_sj.evaluation.journal import Journal
@@ -69,7 +69,7 @@ def prepare(name: str, options: Options) -> Iterator[Task]:
 
     Args:
         name: of GLUE ("SST-2"), a text ("wikitext2"), yes-no questions ("pope_random", "yes_no"), "image_classes",
-            "speech", or of lm-eval.
+            "speech", "text_to_text", or of lm-eval.
         options: as above.
 
     Raises:
@@ -82,6 +82,8 @@ def prepare(name: str, options: Options) -> Iterator[Task]:
         yield _glue(name, options)
     elif name in language.TEXT_TASKS:
         yield _text(name, options)
+    elif name == written.TEXT_TO_TEXT:
+        yield _lines(options)
     elif needs_images(name):
         yield _questions(name, options)
     elif name in (media.CLASSES, media.SPEECH):
@@ -152,6 +154,18 @@ def _text(name: str, options: Options) -> Task:
         return language.evaluate_text(task, pair, journal, prepared, options.seed)
 
     return Task(name, lambda model: language.sizes_of(model, options.window, options.stride), run)
+
+
+def _lines(options: Options) -> Task:
+    if options.text is None:
+        raise UsageError(f"{written.TEXT_TO_TEXT} needs --text FILE")
+    lines, source = written.lines_of(language.read_file(options.text), options.limit), options.text.name
+
+    def run(pair: Pair, journal: Journal) -> TaskResult:
+        batches = written.LineBatches(pair, lines, options.window)
+        return written.evaluate_lines(pair, journal, batches, source, options.seed)
+
+    return Task(written.TEXT_TO_TEXT, written.check_writer, run)
 
 
 def _question_files(name: str, options: Options) -> tuple[Path, Path]:

@@ -94,6 +94,8 @@ class Operations(TorchFunctionMode):
             output = self._of_one_step(known, operation, steps[0], args, kwargs)
         else:
             output = known.run(operation, *args, **kwargs)
+            if self.scope.partial_sums is not None:
+                self.scope.partial_sums.complete(plain, args, output)
             self._count(operation, args, kwargs, output)
         return _written(args[0], output) if in_place else output
 

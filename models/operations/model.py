@@ -21,6 +21,7 @@ from las_sj.models.operated import Operated
 from las_sj.models.operations.attention import keep_order_of_tokens, use_native_attention
 from las_sj.models.operations.islands import REASON, RunsOutside, keep_islands
 from las_sj.models.operations.known_norms import KnownNorm, NormForm, norms_in
+from las_sj.models.operations.parallel import SharedByProcesses
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.scope import FULL_NAME, HasOperations, node_of, populations_at
 from las_sj.models.operations.seen_values import SeenValues
@@ -60,6 +61,8 @@ def begin(
     attach(model, execution, _NO_FAMILY)
     if isinstance(model, nn.Sequential):
         join(model, Sequence, execution)
+    if isinstance(model, PreTrainedModel):
+        join(model, SharedByProcesses, execution)
     for name, module in list(model.named_modules()):
         if isinstance(module, KnowsCalls):
             module.__dict__[FULL_NAME] = name

@@ -11,6 +11,7 @@ _ATTENTION = str(Path(__file__).with_name("attention.py"))
 _BETWEEN = (
     *("torch/overrides.py", "torch/_tensor.py", "torch/_jit_internal.py", "torch/utils/_contextlib.py"),
     "accelerate/hooks.py",  # around the forward methods of modules whose weights it fetches
+    "transformers/distributed/tensor_parallel.py",  # around those of layers that processes share
 )
 
 

@@ -14,6 +14,7 @@ from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.models.operated import Operated
 from las_sj.models.operations.coded import Source
 from las_sj.models.operations.lanes import Lanes
+from las_sj.models.operations.partial_sums import PartialSums
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.time_axis import Timeline
 from las_sj.neurons import WindowNode, watching
@@ -37,6 +38,7 @@ class Scope:
         modules: that are being called, innermost last.
         is_paused: whether torch functions are what they are, for a while.
         lanes: the operations on parts of single time steps.
+        partial_sums: products that several processes make together, where they share experts.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Scope:
         self.modules = [call.caller]
         self.is_paused = False
         self.lanes = Lanes()
+        self.partial_sums: PartialSums | None = None
 
     def populations_of(self, module: nn.Module) -> Populations:
         """The populations of a module's operations, made where there are none."""

@@ -16,8 +16,7 @@ from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConf
 import las_sj
 
 WORKER = Path(__file__).parents[1] / "support" / "shared_by_processes.py"
-NAMES = ("Llama", "Qwen3", "GPTNeoX")
-BY_OPERATIONS = ("Mixtral", "Gemma3")
+NAMES = ("Llama", "Qwen3", "GPTNeoX", "Phi3", "Mixtral", "Gemma3", "GPTNeoX by operations")
 INPUTS = {"input_ids": token_ids(3, 10), "attention_mask": padding_mask("left")}
 _SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -33,12 +32,19 @@ _SIZES: dict[str, Any] = {
 
 
 def build(name: str) -> Model:
+    """With biases that matter: a process adds them once, after the sum of all parts."""
     torch.manual_seed(0)
     if name == "Mixtral":
-        return MixtralForCausalLM(MixtralConfig(**_SIZES, num_local_experts=4)).eval()
-    if name == "Gemma3":
-        return Gemma3ForCausalLM(Gemma3TextConfig(**_SIZES, sliding_window=4, layer_types=["sliding_attention"])).eval()
-    return TINY_MODELS[f"{name}ForCausalLM"].build()
+        model = MixtralForCausalLM(MixtralConfig(**_SIZES, num_local_experts=4)).eval()
+    elif name == "Gemma3":
+        config = Gemma3TextConfig(**_SIZES, sliding_window=4, layer_types=["sliding_attention"])
+        model = Gemma3ForCausalLM(config).eval()
+    else:
+        model = TINY_MODELS[f"{name}ForCausalLM"].build()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.endswith(".bias"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
 
 
 @torch.no_grad()
@@ -56,8 +62,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the models, and what each of two processes has found, process-*.pt."""
     folder = tmp_path_factory.mktemp("shared")
     build("Llama").save_pretrained(folder / "ann")
-    for name in (*NAMES, *BY_OPERATIONS, "OPT"):
-        snn = las_sj.convert(build(name), las_sj.LASConfig(time_steps=8), calibration_batches())
+    for name in (*NAMES, "OPT"):
+        model, _, by_operations = name.partition(" by ")
+        config = las_sj.LASConfig(time_steps=8, by_operations=bool(by_operations))
+        snn = las_sj.convert(build(model), config, calibration_batches())
         snn.save_pretrained(folder / name)
     torch.save(INPUTS, folder / "inputs.pt")
     command: list[str | Path] = [
@@ -105,8 +113,11 @@ def test_what_they_save_is_whole(name: str, folder: Path) -> None:
         ("audit", "ValueError: an audit needs a whole model"),
         ("picture", "ValueError: looking at neurons needs a whole model"),
         ("conversion", "ValueError: conversion needs a whole model"),
-        ("Mixtral", "RuntimeError: .*MixtralForCausalLM is converted by operations, and .*: load it with device_map"),
-        ("Gemma3", "RuntimeError: .*Gemma3ForCausalLM is converted by operations"),
+        (
+            "tokens",
+            "ValueError: .* share the tokens of model.layers.0.mlp .sequence_parallel.*: load the model",
+        ),
+        ("experts", "ValueError: MixtralForCausalLM is converted by operations, and .* leave the plans of experts"),
         ("no plan", "ValueError: .*OPTForCausalLM.* has no .tp_plan"),
     ],
 )

@@ -16,8 +16,8 @@ from las_sj.analysis.plots.membrane import plot_membrane
 from las_sj.models import named_sites
 
 
-def shared(folder: Path) -> Any:
-    plan = DistributedConfig(tp_size=dist.get_world_size())
+def shared(folder: Path, **settings: Any) -> Any:
+    plan = DistributedConfig(tp_size=dist.get_world_size(), **settings)
     return AutoModelForCausalLM.from_pretrained(folder, distributed_config=plan, dtype=torch.float64)
 
 
@@ -33,11 +33,6 @@ def monitored(model: Any) -> None:
         pass
 
 
-@torch.no_grad()
-def whole(folder: Path, inputs: dict[str, torch.Tensor]) -> Any:
-    return shared(folder)(**inputs)
-
-
 def refusals(folder: Path, inputs: dict[str, torch.Tensor]) -> dict[str, str]:
     model = shared(folder)
     site = next(name for name, _ in named_sites(model))
@@ -47,8 +42,8 @@ def refusals(folder: Path, inputs: dict[str, torch.Tensor]) -> dict[str, str]:
         "audit": said(lambda: audit(model, inputs)),
         "picture": said(lambda: plot_membrane(model, inputs, site)),
         "conversion": said(lambda: las_sj.convert(shared(folder.parent / "ann"))),
-        "Mixtral": said(lambda: whole(folder.parent / "Mixtral", inputs)),
-        "Gemma3": said(lambda: whole(folder.parent / "Gemma3", inputs)),
+        "tokens": said(lambda: shared(folder.parent / "Gemma3", tp_plan={"model.layers.*.mlp": "sequence_parallel"})),
+        "experts": said(lambda: shared(folder.parent / "Mixtral", ep_size=dist.get_world_size())),
         "no plan": said(lambda: shared(folder.parent / "OPT")),
     }
 

@@ -11,6 +11,7 @@ from las_sj.models.operations.rules import (  # noqa: F401
     norms,
     pieces,
     pooling,
+    processes,
     products,
     reductions,
     softmax,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Call, assert_one_line
-from tiny_media import CLASSES, save_ctc, save_pictures, save_sounds, save_vit, vit
+from tiny_media import CLASSES, save_ctc, save_pictures, save_sounds, save_t5, save_vit, vit
 from tiny_models import gpt2, save
 from transformers import AutoImageProcessor
 
@@ -85,3 +85,20 @@ def test_speech(call: Call, tmp_path: Path) -> None:
     task = read(tmp_path / "out")
     assert (task["rows"], task["unit"], task["agreement"]) == (3, "sounds", 1)
     assert [(m["metric"], m["ann"], m["snn"]) for m in task["measures"]] == [("tokens as the ANN's", 1, 1)]
+
+
+def test_text_to_text(folder: Path, call: Call, tmp_path: Path) -> None:
+    """Lines of other lengths, blank ones left out; a decoder alone has another task, and says which."""
+    save_t5(tmp_path / "t5")
+    (tmp_path / "lines.txt").write_text("Speak, speak.\n\nYou are all resolved rather to die than to famish?\nNo more")
+    options = ("--task", "text_to_text", "--text", tmp_path / "lines.txt")
+    finished = call(tmp_path / "t5", *options, "--output", tmp_path / "out")
+    assert finished.code == 0, finished.err
+    task = read(tmp_path / "out")
+    assert (task["rows"], task["unit"], task["agreement"]) == (3, "lines", 1)
+    assert [(m["metric"], m["ann"], m["snn"]) for m in task["measures"]] == [("tokens as the ANN's", 1, 1)]
+    assert task["spikes_per_neuron"] > 0
+    again = ("--output", tmp_path / "again")
+    assert_one_line(call(tmp_path / "t5", "--task", "text", *options[2:], *again), "text_to_text is the task for it")
+    assert_one_line(call(folder / "gpt", *options, *again), "has no decoder after an encoder of text")
+    assert_one_line(call(tmp_path / "t5", *options[:2], *again), "text_to_text needs --text FILE", 2)

@@ -3,7 +3,7 @@
     python benchmarks/architectures.py                                # all types of seven auto mappings: hours
     python benchmarks/architectures.py --types llama t5 swin whisper --generation --saving
     python benchmarks/architectures.py --mapping ctc --journal ctc.jsonl    # goes on where it was cut off
-    python benchmarks/architectures.py --much-used --generation --saving --padding --half --energies --monitor
+    python benchmarks/architectures.py --much-used --generation --saving --placing --padding --half --energies --monitor
 
 A type is converted if `las_sj.convert` takes it, its structure check included, and both executions differ from the ANN
 by less than 1e-3 at T=16. Images and sound are given wherever a model takes them; some types need timm (`pip install
@@ -28,6 +28,7 @@ import las_sj.analysis  # noqa: F401 - once for all processes
 _HELP = {
     "generation": "tokens of the ANN and of both executions, with and without cache, in fp64",
     "saving": "save and load",
+    "placing": "save in shards, load with device maps, from disk and on the meta device",
     "padding": "rows of different length, padded on either side",
     "half": "convert in bf16, and compare with the ANN in bf16",
     "energies": "compare multiply-accumulates with those that PyTorch counts",

@@ -12,7 +12,7 @@ from every_type.weights import Model
 from las_sj.analysis import SpikeMonitor
 from las_sj.analysis.energies.operations import count_operations
 from las_sj.models import running
-from las_sj.models.operations.attention import keep_order_of_tokens
+from las_sj.models.operations.attention import keep_order_of_tokens, use_native_attention
 
 
 def same_macs(snn: Model, subject: Subject) -> str:
@@ -25,13 +25,13 @@ def same_macs(snn: Model, subject: Subject) -> str:
 
 
 def _counted_by_torch(subject: Subject) -> float:
-    """Matrix products and convolutions, two operations a MAC.
+    """Matrix products and convolutions, two operations a MAC; images of a batch attend each to itself, unmasked.
 
     The counter knows neither fused attention of a processor nor grouped experts, and is told what a triangular solve
     takes; layers of torch take no short cuts where there are gradients.
     """
     ann = copy.deepcopy(subject.model)
-    ann.set_attn_implementation("eager")
+    use_native_attention(ann)
     keep_order_of_tokens(ann)
     of_solves = {torch.ops.aten.linalg_solve_triangular: _flops_of_triangle}
     with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=of_solves) as counter:

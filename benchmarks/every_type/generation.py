@@ -2,6 +2,8 @@
 
 import copy
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -27,8 +29,13 @@ def same_tokens(snn: Model, subject: Subject) -> str:
     The ANN is converted again in fp64, so that a tie is no matter of rounding; in fp32 where it knows no other.
     """
     if not subject.model.can_generate():
-        return ""
-    ann, dtype = _in_double_precision(subject)
+        return "does not generate"
+    ann, dtype, default = in_double_precision(subject)
+    with _default_dtype(default):
+        return _answer(snn, subject, ann, dtype)
+
+
+def _answer(snn: Model, subject: Subject, ann: Model, dtype: torch.dtype) -> str:
     batch = with_floats_of(_prompt(subject), dtype)
     expected = {use_cache: _tokens_or_error(ann, batch, use_cache) for use_cache in _CACHES}
     without = [
@@ -56,15 +63,28 @@ def _other_tokens(snn: Model, batch: Batch, expected: dict[bool, Tensor | Except
     return ""
 
 
-def _in_double_precision(subject: Subject) -> tuple[Model, torch.dtype]:
-    """The ANN in fp64 if it runs so, else as it is."""
+def in_double_precision(subject: Subject) -> tuple[Model, torch.dtype, torch.dtype]:
+    """The ANN in fp64 if it runs so, else as it is; its type, and the default one with which it runs.
+
+    Some make constants of the default type, into which the least number of fp64 does not go.
+    """
     ann = copy.deepcopy(subject.model).double()
     keep_order_of_tokens(ann)  # grouped experts know no fp64
+    for default in (torch.float32, torch.float64):
+        with _default_dtype(default), suppress(RuntimeError):
+            ann(**with_floats_of(subject.inputs.make(1), torch.float64))
+            return ann, torch.float64, default
+    return subject.model, torch.float32, torch.float32
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
     try:
-        ann(**with_floats_of(subject.inputs.make(1), torch.float64))
-    except RuntimeError:
-        return subject.model, torch.float32
-    return ann, torch.float64
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _prompt(subject: Subject) -> Batch:

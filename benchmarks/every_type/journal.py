@@ -37,7 +37,7 @@ class Journal:
 
     Args:
         path: of the file; it may not exist yet.
-        stages: that are asked for; rows that lack one of them count as unfinished.
+        stages: that are asked for; entries that lack one of them in all of their rows count as unfinished.
         earlier: whether types that converted with an earlier state of the project count as finished.
     """
 
@@ -47,7 +47,8 @@ class Journal:
         self._stages = sorted(stages)
 
     def finished(self) -> dict[Entry, Row]:
-        """Entries of these versions with their rows; those of earlier ones are marked `EARLIER`."""
+        """Entries of these versions with their rows, one of the stages of all; those of earlier ones are marked
+        `EARLIER`."""
         rows: dict[Entry, Row] = {}
         for line in self._lines():
             try:
@@ -55,18 +56,17 @@ class Journal:
                 entry = Entry(**row.pop("entry"))
             except (ValueError, TypeError, KeyError):  # a line that was cut off
                 continue
-            if set(self._stages) <= set(row.get("stages", ())) and self._counts(row, rows.get(entry)):
-                rows[entry] = row
-        return rows
+            if self._counts(row):
+                rows[entry] = _joined(rows[entry], row) if entry in rows else row
+        return {entry: row for entry, row in rows.items() if set(self._stages) <= set(row["stages"])}
 
-    def _counts(self, row: Row, known: Row | None) -> bool:
-        """Whether a row holds beside another one of its entry."""
+    def _counts(self, row: Row) -> bool:
+        """Whether a row holds, perhaps as an earlier one."""
         others = {name for name, value in self._versions.items() if row.get(name) != value}
         if not others:
             return True
         row[EARLIER] = True
-        is_known = known is not None and EARLIER not in known
-        return self._earlier and others == {"project"} and row.get("status") == CONVERTED and not is_known
+        return self._earlier and others == {"project"} and row.get("status") == CONVERTED
 
     def add(self, entry: Entry, row: Row) -> None:
         """Write a row through to the disk."""
@@ -83,3 +83,14 @@ class Journal:
     def _lines(self) -> Iterator[str]:
         if self.path.exists():
             yield from self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _joined(first: Row, second: Row) -> Row:
+    """The later of two rows of an entry, with the stages that only the other one has, if both converted."""
+    is_late = EARLIER in second and EARLIER not in first  # it stands later in the file, and is of an earlier state
+    older, newer = (second, first) if is_late else (first, second)
+    beside = set(older["stages"]) - set(newer["stages"])
+    if not beside or {older["status"], newer["status"]} != {CONVERTED}:
+        return newer
+    cells = {name: older[name] for name in (*beside, EARLIER) if name in older}
+    return newer | cells | {"stages": sorted({*older["stages"], *newer["stages"]})}

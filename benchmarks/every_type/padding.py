@@ -19,12 +19,12 @@ _SAMPLES = 1000  # of a wave
 
 @torch.no_grad()
 def errors_with_padding(snn: Model, subject: Subject) -> str:
-    """The largest error over real tokens of both executions by side; nothing where a model takes no mask."""
+    """The largest error over real tokens of both executions by side."""
     answers = []
     for side in _SIDES:
         batch = _padded(subject.model, subject.inputs.make(1), side)
         if batch is None:
-            return ""
+            return "takes no mask"
         errors = _errors(snn, subject.model, batch)
         worst = max(errors.values())
         answers.append(f"{side} {worst:.1e}" if worst < LIMIT else f"{side} DIFFERS {worst:.1e}")

@@ -8,6 +8,7 @@ from every_type.generation import same_tokens
 from every_type.half_precision import error_in_half_precision
 from every_type.monitoring import populations_that_fire
 from every_type.padding import errors_with_padding
+from every_type.placing import same_bits_anywhere
 from every_type.saving import same_bits
 from every_type.weights import Model
 
@@ -17,6 +18,7 @@ Stage = Callable[[Model, Subject], str]  # of the spiking network and the ANN wi
 STAGES: dict[str, Stage] = {
     "generation": same_tokens,
     "saving": same_bits,
+    "placing": same_bits_anywhere,
     "padding": errors_with_padding,
     "half": error_in_half_precision,
     "energies": same_macs,

@@ -81,9 +81,9 @@ def packed_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' attention interface for images in one row, [1, H, T·P, D], whose bounds `cu_seq_lens_q` tells."""
     bounds, scope = kwargs.get("cu_seq_lens_q"), active()
-    if bounds is None or scope is None or len(query) != 1:
+    if bounds is None or len(query) != 1:
         return native_attention(module, query, key, value, attention_mask, scaling, dropout, **kwargs)
-    steps = scope.time.time_steps
+    steps = 1 if scope is None else scope.time.time_steps
     lengths = (bounds[1:] - bounds[:-1]).tolist()
     lengths = lengths[: len(lengths) // steps]
     rows = [x[0].unflatten(1, (steps, -1)).transpose(0, 1).split(lengths, 2) for x in (query, key, value)]

@@ -48,7 +48,7 @@ def test_small_types_convert(printed: list[str]) -> None:
     ]
     assert all(0 < float(error) < 1e-3 for row in rows for error in row[3:5])
     assert {row[5] for row in rows} == {"fully spike-driven"}
-    assert [row[6] for row in rows] == ["", "same tokens", ""]
+    assert [row[6] for row in rows] == ["does not generate", "same tokens", "does not generate"]
     assert {row[7] for row in rows} == {"bit-identical"}
     assert printed[-1] == "3 of 3 architectures convert"
 
@@ -92,6 +92,25 @@ def test_rows_of_an_earlier_state_count_where_they_are_asked_for(tmp_path: Path)
     }
     rows = {gpt2: found[gpt2] | {"inputs": "text", "accumulated": 0.0, "temporal": 0.0, "audit": ""}}
     assert "1 of the 1 rows were measured with earlier states of the project." in list(lines_of(rows))
+
+
+def test_stages_of_an_entry_are_joined(tmp_path: Path) -> None:
+    path, (gpt2, llama, opt) = tmp_path / "rows.jsonl", entries_of(["causal-lm"], ["gpt2", "llama", "opt"])
+    for stage in ("saving", "monitor"):
+        for entry in (gpt2, llama):
+            Journal(path, [stage]).add(entry, {"status": CONVERTED, "audit": f"with {stage}", stage: "sound"})
+    Journal(path, ["saving"]).add(opt, {"status": CONVERTED, "audit": "with saving", "saving": "sound"})
+    Journal(path, ["monitor"]).add(opt, {"status": "inaccurate"})
+    first, *others = path.read_text().splitlines()
+    path.write_text("".join(f"{line}\n" for line in (json.dumps(json.loads(first) | {"project": "other"}), *others)))
+    both = {"status": CONVERTED, "audit": "with monitor", "saving": "sound", "monitor": "sound"}
+    found = Journal(path, ["saving", "monitor"]).finished()
+    assert {name: found[llama][name] for name in both} == both
+    assert set(found) == {llama}  # of the others, one saved in an earlier state, and one does not convert
+    found = Journal(path, ["saving", "monitor"], earlier=True).finished()
+    assert set(found) == {gpt2, llama}
+    assert {entry: EARLIER in row for entry, row in found.items()} == {gpt2: True, llama: False}
+    assert Journal(path, ["monitor"]).finished()[opt]["status"] == "inaccurate"
 
 
 def test_unknown_types_are_named() -> None:

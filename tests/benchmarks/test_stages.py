@@ -6,13 +6,21 @@ from typing import Any
 import pytest
 import torch
 from every_type.building import Subject
-from every_type.generation import same_tokens
+from every_type.generation import in_double_precision, same_tokens
 from every_type.inputs import inputs_of
 from every_type.mappings import MAPPINGS, entries_of, much_used_entries
 from every_type.padding import errors_with_padding
+from every_type.placing import same_bits_anywhere
 from every_type.stages import STAGES
 from every_type.weights import randomize
-from transformers import GPTJConfig, GPTJForCausalLM
+from transformers import (
+    GPTJConfig,
+    GPTJForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
+    XGLMConfig,
+    XGLMForCausalLM,
+)
 
 import las_sj
 from las_sj.models import named_sites
@@ -38,7 +46,7 @@ def answers(snn: Any, subject: Subject) -> dict[str, str]:
 
 def test_answers_of_a_sound_network(answers: dict[str, str], snn: Any) -> None:
     assert answers["generation"] == "same tokens"
-    assert answers["saving"] == "bit-identical"
+    assert answers["saving"] == answers["placing"] == "bit-identical"
     left, right = (part.split() for part in answers["padding"].split(", "))
     assert (left[0], right[0]) == ("left", "right")
     assert 0 < float(left[1]) < 1e-3
@@ -80,6 +88,58 @@ def test_what_the_ann_cannot_do_is_said(subject: Subject) -> None:
     answer = same_tokens(None, Subject(without, subject.inputs))
     assert answer.startswith("the ANN has none with cache (")
     assert ", the ANN has none without cache (" in answer
+
+
+class Forgetful(GPTJForCausalLM):
+    """Loses a weight on a named device."""
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
+        model = super().from_pretrained(*arguments, **options)
+        if options.get("device_map") == {"": "cpu"}:
+            with torch.no_grad():
+                model.transformer.h[0].ln_1.weight.zero_()
+        return model
+
+
+class NotOnDisk(GPTJForCausalLM):
+    """Cannot be loaded to disk."""
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
+        if options.get("device_map") == {"": "disk"}:
+            raise ValueError("not to disk")
+        return super().from_pretrained(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        (Forgetful, "DIFFERS, cpu, accumulated, DIFFERS, cpu, temporal"),
+        (NotOnDisk, "nor does the ANN run: disk"),
+    ],
+    ids=["another weight", "not loaded"],
+)
+def test_what_a_place_changes_is_told(kind: type, answer: str, snn: Any, subject: Subject) -> None:
+    ann = copy.deepcopy(subject.model)
+    ann.__class__ = kind
+    assert same_bits_anywhere(snn, Subject(ann, subject.inputs)) == answer
+
+
+def test_images_have_neither_padding_nor_tokens() -> None:
+    config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4)
+    model = ViTForImageClassification(config)
+    subject = Subject(model, next(inputs_of(model, "image-classification")))
+    assert errors_with_padding(model, subject) == "takes no mask"
+    assert same_tokens(model, subject) == "does not generate"
+
+
+def test_constants_of_the_default_type_are_doubles_too() -> None:
+    """XGLM holds logits above the least number of their type, which it makes in the default one."""
+    model = XGLMForCausalLM(XGLMConfig(vocab_size=64, d_model=16, ffn_dim=16, num_layers=1, attention_heads=2))
+    ann, dtype, default = in_double_precision(Subject(model, next(inputs_of(model, "causal-lm"))))
+    assert (ann.dtype, dtype, default) == (torch.float64,) * 3
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_types_that_are_much_used_are_known() -> None:

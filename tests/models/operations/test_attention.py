@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from las_sj.models.operations.attention import native_attention
+from las_sj.models.operations.attention import native_attention, packed_attention
 
 
 def eager_attention_forward(
@@ -24,3 +24,12 @@ def test_fewer_heads_of_keys_than_the_file_expects() -> None:
     query, key, value = (torch.randn(2, heads, 5, 8) for heads in (4, 2, 2))
     output = native_attention(Attention(), query, key, value, None)[0]
     torch.testing.assert_close(output, F.scaled_dot_product_attention(query, key, value, enable_gqa=True))
+
+
+def test_images_in_one_row_attend_each_to_itself() -> None:
+    """In a call of no converted model too, such as one that counts operations of the ANN."""
+    query, key, value = (torch.randn(1, 2, 7, 8) for _ in range(3))
+    output = packed_attention(nn.Identity(), query, key, value, None, cu_seq_lens_q=torch.tensor([0, 3, 7]))[0]
+    images = ((query[:, :, part], key[:, :, part], value[:, :, part]) for part in (slice(3), slice(3, 7)))
+    expected = torch.cat([native_attention(nn.Identity(), *image, None)[0] for image in images], 1)
+    torch.testing.assert_close(output, expected)

@@ -85,8 +85,8 @@ class Firing:
             if known is None and not self.scope.operated.finds:
                 raise RuntimeError(
                     f"{self.name} in {self.where} was not run when the model was converted, so that it has no neurons: "
-                    "convert the model with calibration data that takes this way through it; convert it again if it was "
-                    "saved under another version of transformers or las_sj, whose code stands elsewhere"
+                    "convert the model with calibration data that takes this way through it; or again, if it was saved "
+                    "under another version of transformers or las_sj, whose code stands elsewhere"
                 )
             self._title = known or populations.name_operation(self.name, place)
         return self._title

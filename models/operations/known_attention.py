@@ -26,6 +26,13 @@ Attention = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers calls
 _FUNCTIONS = ["matmul", "softmax", "matmul"]
 _SOFTMAX = ("exp", "weight", "reciprocal", "scale", "probability")  # roles of its populations
 _QUERIES, _KEYS = 3, 5  # of noise
+# What plain attention may be written in besides; another function may do more where there are more keys than of noise.
+_OTHERS = frozenset({
+    "__get__", "size", "dim", "mul", "__mul__", "__rmul__", "add", "__add__", "__iadd__",
+    "to", "float", "type_as", "contiguous", "dropout", "__getitem__", "transpose", "permute", "view",
+    "reshape", "flatten", "unsqueeze", "expand", "repeat", "repeat_interleave",
+})  # fmt: skip
+_PLAIN = (bool, int, float, str, torch.dtype, type(None))  # of options that are the same in every call
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Any, bool]] = WeakKeyDictionary()
 
 
@@ -105,25 +112,26 @@ def _is_plain(
     attention: Attention, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]
 ) -> bool:
     """Whether a function computes plain attention of noise; known from then on for the same options."""
-    named = {name: value for name, value in options.items() if not isinstance(value, Tensor)}
-    if len(named) < len(options) and not _leaves_others_out(inspect.unwrap(attention)):
+    named = {name: value for name, value in options.items() if isinstance(value, _PLAIN)}
+    if not _leaves_out(inspect.unwrap(attention), frozenset(options.keys() - named.keys())):
         return False
     sizes = (query.shape[1], key.shape[1], query.shape[3], query.dtype)
-    try:
-        case = (attention, sizes, mask is None, frozenset(named.items()))
-        known = _KNOWN.setdefault(module, {})
-        if case not in known:
-            known[case] = _computes_it(attention, module, query, key, mask is not None, named)
-        return known[case]
-    except TypeError:  # an option that is no plain value
-        return False
+    case = (attention, sizes, mask is None, frozenset(named.items()))
+    known = _KNOWN.setdefault(module, {})
+    if case not in known:
+        known[case] = _computes_it(attention, module, query, key, mask is not None, named)
+    return known[case]
 
 
 @cache
-def _leaves_others_out(function: Any) -> bool:
-    """Whether a function does nothing with arguments that it has no name for, which all tensors then are."""
-    others = inspect.getfullargspec(function).varkw
-    return others is not None and all(step.argval != others for step in dis.get_instructions(function))
+def _leaves_out(function: Any, names: frozenset[str]) -> bool:
+    """Whether a function does nothing with arguments of these names: it has no such, nor looks at all others."""
+    arguments = inspect.getfullargspec(function)
+    if not names:
+        return True
+    if arguments.varkw is None or not names.isdisjoint((*arguments.args, *arguments.kwonlyargs)):
+        return False
+    return all(step.argval != arguments.varkw for step in dis.get_instructions(function))
 
 
 @torch.no_grad()
@@ -154,18 +162,19 @@ class _Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
-        self.uses_weights = False
+        self.does_more = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if name in _FUNCTIONS:
             self.calls.append((name, args))
-        self.uses_weights |= any(isinstance(value, nn.Parameter) for value in args)
+        self.does_more |= name not in _OTHERS and name not in _FUNCTIONS
+        self.does_more |= any(isinstance(value, nn.Parameter) for value in args)
         return func(*args, **(kwargs or {}))
 
     def saw_plain(self, output: Tensor, given: tuple[Tensor, ...], mask: Tensor | None, scaling: float) -> bool:
         """Whether the calls were those of plain attention, and the output is [B, S_q, H, D] of it."""
-        if self.uses_weights or [name for name, _ in self.calls] != _FUNCTIONS:
+        if self.does_more or [name for name, _ in self.calls] != _FUNCTIONS:
             return False
         query, key, value = given
         groups = query.shape[1] // key.shape[1]

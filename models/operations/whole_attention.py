@@ -16,8 +16,9 @@ from las_sj.models.layers.tiles import Operands, tiles_of
 from las_sj.models.operations.populations import Populations
 from las_sj.models.operations.scope import Scope
 from las_sj.models.operations.time_axis import TimeAxis, mark, time_axis_of
-from las_sj.neurons import HGNode, WindowNode, fused
+from las_sj.neurons import HGNode, WindowNode, fused, watching
 from las_sj.neurons.buffers import BUFFERS
+from las_sj.neurons.precision import at_least_single
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class WholeAttention:
 
     def _attend(self, operands: Operands, mask: ScoreMask | None, scaling: float, output: Tensor) -> None:
         """Write what attention gives into [..., B, S_q, H_kv, G, D], tile by tile."""
-        tiles, dtype = tiles_of(operands, mask), operands.query.dtype
+        tiles, dtype = tiles_of(operands, mask), at_least_single(operands.query.dtype)  # as of the scores
         if len(tiles) < 2:
             output.copy_(self._of_tile(operands, None if mask is None else mask.whole(dtype), scaling))
             return
@@ -126,4 +127,5 @@ class WholeAttention:
 
 
 def _is_added(mask: Tensor) -> bool:
-    return mask.dim() == 4 and mask.is_floating_point()
+    """Whether a mask is added to scores, and nothing is learned of it."""
+    return mask.dim() == 4 and mask.is_floating_point() and not watching.keeps_gradient(mask, ())

@@ -11,6 +11,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
     WhisperConfig,
     WhisperForConditionalGeneration,
 )
@@ -37,6 +39,19 @@ def whisper() -> tuple[PreTrainedModel, dict[str, Tensor]]:
         begin_suppress_tokens=None, **sizes)  # fmt: skip
     batch = {"input_features": torch.randn(1, 8, 200), "decoder_input_ids": torch.randint(3, 64, (1, 24))}
     return WhisperForConditionalGeneration(config).eval(), batch
+
+
+def t5() -> tuple[PreTrainedModel, dict[str, Tensor]]:
+    """Positions are added to scores, by an argument that no other attention has."""
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=0)  # fmt: skip
+    ann = T5ForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in ann.parameters():
+            parameter.normal_(0, 0.3)
+    batch = {"input_ids": torch.randint(3, 64, (2, 12)), "decoder_input_ids": torch.randint(3, 64, (2, 9))}
+    return ann, batch
 
 
 def llama() -> tuple[PreTrainedModel, dict[str, Tensor]]:
@@ -145,6 +160,40 @@ def test_in_double_precision_both_ways_agree(
 
 @torch.no_grad()
 @pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_both_ways_agree(
+    networks: dict[str, PreTrainedModel],
+    runs: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    execution: str,
+    dtype: torch.dtype,
+) -> None:
+    """To some roundings of what goes from layer to layer; masks are added in the precision of scores."""
+    snn, (ann, batch) = copy.deepcopy(networks["llama"]).to(dtype), llama()
+    live, expected = batch["attention_mask"].bool(), ann(**batch).logits
+    with running(snn, execution):
+        at_once = snn(**batch).logits
+        assert len(runs) == 2
+        monkeypatch.setattr(known_attention, "_at_once", lambda *args: None)
+        one_by_one = snn(**batch).logits
+    errors = [float((output.float() - expected)[live].norm() / expected.norm()) for output in (at_once, one_by_one)]
+    assert errors[0] < 1.2 * errors[1] < 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_positions_as_an_option_are_added(execution: str, runs: list[int]) -> None:
+    ann, batch = t5()
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(by_operations=True), [batch])
+    expected = ann(**batch).logits
+    with running(snn, execution):
+        found = snn(**batch).logits
+    assert float((found - expected).norm() / expected.norm()) < 1e-3
+    assert not runs  # the option is no part of what noise says of a function
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("execution", EXECUTIONS)
 def test_who_looks_on_sees_each_operation(
     networks: dict[str, PreTrainedModel], runs: list[int], execution: str
 ) -> None:
@@ -209,6 +258,20 @@ def causal(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, sc
     ), None
 
 
+def windowed(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float, **others: Any) -> Any:
+    """It hides keys that are further away than noise has any."""
+    hidden = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).triu(8)
+    scores = (torch.matmul(query, key.mT) * scaling + mask).masked_fill(hidden, -1e4)
+    return torch.matmul(torch.softmax(scores, -1), value).transpose(1, 2), None
+
+
+def with_a_bias(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float, bias: Any = None, **kw: Any
+) -> Any:
+    """T5's: positions are an option of their own."""
+    return attend(query, key, value, mask if bias is None else mask + bias, scaling), None
+
+
 def of_keys(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float, **others: Any) -> Any:
     """The roles of queries and keys are exchanged within the product."""
     scores = torch.matmul(key, query.mT).mT * scaling + mask
@@ -230,6 +293,9 @@ def of_keys(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, s
         (with_a_gain, {}, False),
         (causal, {}, False),
         (of_keys, {}, False),
+        (windowed, {}, False),
+        (with_a_bias, {}, True),
+        (with_a_bias, {"bias": torch.ones(7, 9)}, False),
     ],
 )
 def test_what_is_known(function: Any, options: dict[str, Any], known: bool) -> None:

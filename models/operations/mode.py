@@ -104,6 +104,8 @@ class Operations(TorchFunctionMode):
         alone = OperationOfOneStep(operation, step)
         if known.run is look or (operation.name in WRITES and not isinstance(time_axis_of(args[0]), OneStep)):
             return known.run(alone, *args, **kwargs)
+        if _holds_whole((*args, *kwargs.values())):
+            raise operation.refusal("of a whole batch and a part of it")
         output = run_in_lanes(operation, known, step.step, args, kwargs)
         if not step.step:
             self._count(alone, args, kwargs, output)
@@ -133,6 +135,17 @@ def _holds_current(values: Iterable[Any]) -> bool:
             if time_axis_of(value) is not None:
                 return True
         elif isinstance(value, _SEQUENCES) and _holds_current(value):
+            return True
+    return False
+
+
+def _holds_whole(values: Iterable[Any]) -> bool:
+    """Whether a current of all time steps is among them."""
+    for value in values:
+        if isinstance(value, _SEQUENCES):
+            if _holds_whole(value):
+                return True
+        elif isinstance(time_axis_of(value), TimeAxis):
             return True
     return False
 

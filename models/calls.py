@@ -176,7 +176,7 @@ def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]
     with under_way(call), one_mask_a_window(model, time_steps, temporal), intercepted(execution, call, named, values):
         output = forward(model, **named)
     execution.ranges.check()
-    return _finish(output, call, execution) if temporal or execution.operated is not None else output
+    return _finish(output, call, execution, values) if temporal or execution.operated is not None else output
 
 
 def _calls_itself(outer: Call, module: nn.Module) -> bool:
@@ -245,11 +245,21 @@ def _may_be_of_batch(value: Tensor) -> bool:
     return value.dim() in (2, 3, 5) or (value.dim() == 1 and value.is_floating_point())
 
 
-def _finish(output: Any, call: Call, execution: Execution) -> Any:
-    """The output of a temporal call: what was computed at each step, summed."""
+def _finish(output: Any, call: Call, execution: Execution, values: Collection[str]) -> Any:
+    """The output of a temporal call: what was computed at each step, summed.
+
+    Args:
+        output: of the call.
+        call: which ends.
+        execution: of the model.
+        values: names of the float inputs.
+    """
     if execution.operated is not None:
-        steps = call.time_steps if call.temporal else 1
-        return summed(output, KeptState(None if call.batch is None else steps * call.batch, steps))
+        steps, batch = call.time_steps if call.temporal else 1, call.batch
+        first = call.arguments.get(next(iter(values), ""))
+        if batch is None and isinstance(first, Tensor) and first.dim():
+            batch = len(first)
+        return summed(output, KeptState(None if batch is None else steps * batch, steps))
     if output is None or source_of(call.arguments) is None:
         return output
     # The vision tower of Qwen2-VL takes patches and merges some of them: all of its outputs are currents.

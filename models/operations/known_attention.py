@@ -27,6 +27,7 @@ Attention = Callable[..., tuple[Tensor, Tensor | None]]  # as transformers calls
 _FUNCTIONS = ["matmul", "softmax", "matmul"]
 _SOFTMAX = ("exp", "weight", "reciprocal", "scale", "probability")  # roles of its populations
 _QUERIES, _KEYS = 3, 5  # of noise
+_TOLERANCE = (2e-3, 0.1)  # of what both ways give, in half precision, which rounds scores that are written, the latter
 # What plain attention may be written in besides; another function may do more where there are more keys than of noise.
 _OTHERS = frozenset({
     "__get__", "size", "dim", "mul", "__mul__", "__rmul__", "add", "__add__", "__iadd__",
@@ -94,7 +95,7 @@ def _show(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, ou
             found, wanted = (x.unflatten(0, (scope.time.time_steps, -1)).sum(0).double() for x in (output, expected))
             live = 1.0 if mask is None else _live_queries(mask, len(found))
             difference, size = ((x * live).norm() for x in (found - wanted, wanted))
-            shown[case] = bool(difference <= (0.1 if query.dtype in HALF else 0.02) * size)
+            shown[case] = bool(difference <= _TOLERANCE[query.dtype in HALF] * size)
     return shown.get(case, False)
 
 

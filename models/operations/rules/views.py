@@ -46,7 +46,7 @@ def same(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Any:
 
 @rule("contiguous")
 def contiguous(op: Operation, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """The same entries side by side."""
+    """Entries side by side in memory."""
     room = None if args or kwargs or x.is_contiguous() else op.room(x)
     return op.current(x.contiguous(*args, **kwargs) if room is None else room.copy_(x), op.axis(x))
 

@@ -16,6 +16,7 @@ from transformers import (
     WhisperConfig,
     WhisperForConditionalGeneration,
 )
+from transformers.models.llama import modeling_llama
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
@@ -178,6 +179,54 @@ def test_in_half_precision_both_ways_agree(
         one_by_one = snn(**batch).logits
     errors = [float((output.float() - expected)[live].norm() / expected.norm()) for output in (at_once, one_by_one)]
     assert errors[0] < 1.2 * errors[1] < 0.1
+
+
+def longer(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float, **others: Any) -> Any:
+    """Other scores where there are many keys."""
+    groups = query.shape[1] // key.shape[1]
+    scale = scaling * (1.5 if key.shape[2] > 8 else 1.0)
+    scores = torch.matmul(query, key.repeat_interleave(groups, 1).transpose(2, 3)) * scale
+    weights = nn.functional.softmax(scores + mask, -1)
+    return torch.matmul(weights, value.repeat_interleave(groups, 1)).transpose(1, 2), None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_what_noise_is_too_short_for_is_seen_in_the_first_call(
+    runs: list[int], monkeypatch: pytest.MonkeyPatch, execution: str
+) -> None:
+    monkeypatch.setattr(modeling_llama, "eager_attention_forward", longer)
+    ann, batch = llama()
+    ann.set_attn_implementation("eager")
+    with torch.no_grad():
+        for parameter in ann.parameters():  # wide, so that scores matter
+            parameter.copy_(torch.randn(parameter.shape) * (0.4 if parameter.dim() > 1 else 1.0))
+    live = batch["attention_mask"].bool()
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(by_operations=True), [batch])
+    runs.clear()
+    expected = ann(**batch).logits[live]
+    with running(snn, execution):
+        for _ in range(2):
+            found = snn(**batch).logits[live]
+            assert float((found - expected).norm() / expected.norm()) < 1e-3
+        assert len(runs) == 4  # each tried once a call, and left for its operations
+        short = {name: x[:, -6:] for name, x in batch.items()}
+        expected = ann(**short).logits
+        assert float((snn(**short).logits - expected).norm() / expected.norm()) < 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_bool_masks_hide_pairs(networks: dict[str, PreTrainedModel], execution: str) -> None:
+    """As sdpa takes them, [B, 1, S_q, S_k], True where a pair takes part."""
+    snn, (ann, batch) = networks["llama"], llama()
+    ids = batch["input_ids"]
+    mask = torch.ones(2, 1, 40, 40, dtype=torch.bool).tril()
+    mask[..., 10:] &= torch.ones(40, 30, dtype=torch.bool).tril(-4) | torch.eye(40, dtype=torch.bool)[:, 10:]
+    expected = ann(input_ids=ids, attention_mask=mask).logits
+    with running(snn, execution):
+        found = snn(input_ids=ids, attention_mask=mask).logits
+    assert float((found - expected).norm() / expected.norm()) < 1e-3
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels.choose import BACKENDS
 from las_sj.neurons.population import Population, integrated
-from las_sj.neurons.precision import HALF
+from las_sj.neurons.precision import HALF, single
 from las_sj.neurons.record import Recorder
 
 
@@ -227,9 +227,10 @@ class WindowNode(NeuronContract, base.MemoryModule):
         return self.population.train(x_seq)
 
     def _encoded(self, v: Tensor, fan_out: FanOut | None, *, as_train: bool) -> Tensor:
-        encode, working = partial(self.population.fire, fan_out=fan_out, as_train=as_train), self.population.working(v)
-        y = self.with_gradient(working, encode) if self._keeps_gradient(working) else encode(working)
-        return y.to(v.dtype)
+        encode = partial(self.population.fire, fan_out=fan_out, as_train=as_train)
+        if self._keeps_gradient(v):
+            return self.with_gradient(single(v), encode).to(v.dtype)  # slopes too are computed in single precision
+        return encode(self.population.working(v)).to(v.dtype)
 
     def is_watched(self, x: Tensor) -> bool:
         """Whether anybody wants to see what this population does with `x`, or anything stands around it."""

@@ -39,7 +39,7 @@ def softmax(op: Operation, input: Tensor, dim: int | None = None, *args: Any, **
     output = _probabilities(op, nodes, scores, place) if last else scores
     is_last = dim == input.dim() - 1
     output = output if is_last else output.transpose(dim, -1)
-    output = op.current(output if dtype is None else output.to(dtype), axis)
+    output = op.current(output.to(input.dtype if dtype is None else dtype), axis)
     if is_last and last:  # in the shape of the neurons
         op.kept(op.name_of("probability"), output, output, emits_for_others=True)
     return output

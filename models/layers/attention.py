@@ -21,7 +21,7 @@ from las_sj.models.layers.cache import CacheWrite, catch_write, pending, take_pe
 from las_sj.models.layers.linear import synapses_of
 from las_sj.models.layers.pairs import LazyPairs, LazyScores, Pairs, live_pairs
 from las_sj.models.layers.products import matmul, spiking_matmul
-from las_sj.models.layers.score_mask import MASKED, HiddenPairs, looked_over
+from las_sj.models.layers.score_mask import MASKED, HiddenPairs, as_added, looked_over
 from las_sj.models.layers.site import Dense, Site, Synapses
 from las_sj.models.layers.softmax import SpikingSoftmax
 from las_sj.models.layers.spiking_layer import SpikingLayer
@@ -271,14 +271,9 @@ def las_attention_forward(
             f"{type(module).__name__} is not spiking: attn_implementation={NAME!r} is for models that las_sj converted"
         )
     if attention_mask is not None and attention_mask.dtype == torch.bool:
-        attention_mask = _as_eager(attention_mask, query.dtype)
+        attention_mask = as_added(attention_mask, query.dtype)
     native = vars(sys.modules[type(module).__module__])["eager_attention_forward"]  # the ANN's own
     return native(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
-
-
-def _as_eager(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bool mask as the ANN's own code adds it to scores."""
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
 def visible_pairs(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:

@@ -21,6 +21,11 @@ _KEPT = 4  # masks of a call: models with windows have two, and code of others m
 _NOTES = "score masks"
 
 
+def as_added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask, True where a pair takes part, as eager code of transformers adds it to scores, in its shape."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
 @dataclass(frozen=True)
 class Block:
     """Queries that are attended for together.

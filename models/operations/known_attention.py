@@ -7,6 +7,7 @@ softmax(q·kᵀ·s + mask)·v. Its operations keep their own populations. Where 
 
 import dis
 import inspect
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from las_sj.models.layers.score_mask import as_added
 from las_sj.models.operations.coded import Source
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.operations.scope import active, full_name_of, paused
@@ -36,7 +38,7 @@ _OTHERS = frozenset({
 })  # fmt: skip
 _PLAIN = (bool, int, float, str, torch.dtype, type(None))  # of options that are the same in every call
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Any, bool]] = WeakKeyDictionary()  # what noise says
-_SHOWN: WeakKeyDictionary[nn.Module, dict[Any, bool]] = WeakKeyDictionary()  # what first calls say
+_AGREE: WeakKeyDictionary[nn.Module, dict[Any, bool]] = WeakKeyDictionary()  # what first calls say
 
 
 def at_once_where_it_can_be(one_by_one: Attention, function_of: Callable[[nn.Module], Attention]) -> Attention:
@@ -60,43 +62,45 @@ def at_once_where_it_can_be(one_by_one: Attention, function_of: Callable[[nn.Mod
         if attention_mask is not None and attention_mask.dtype == torch.bool:
             attention_mask = as_added(attention_mask, query.dtype)
         options = {"scaling": query.shape[-1] ** -0.5 if scaling is None else scaling, "dropout": dropout, **kwargs}
-        output = _at_once(function_of(module), module, query, key, value, attention_mask, options)
-        if output is not None and _is_shown(module, query, key):
+        attention = function_of(module)
+        case = _case(attention, query, key, attention_mask)
+        agree = _AGREE.get(module, {}).get(case)
+        output = None
+        if agree is not False:
+            output = _at_once(attention, module, query, key, value, attention_mask, options)
+        if output is not None and agree:
             return output, None
         expected = one_by_one(module, query, key, value, attention_mask, scaling, dropout, **kwargs)
-        if output is not None and _show(module, query, key, attention_mask, output, expected[0]):
+        if output is not None and _note_whether_they_agree(module, case, attention_mask, output, expected[0]):
             return output, None
         return expected
 
     return attend
 
 
-def as_added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bool mask, True where a pair takes part, as what is added to scores."""
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
-
-
-def _sizes(query: Tensor, key: Tensor) -> tuple[Any, ...]:
-    """What both ways are compared for once: numbers of queries and keys up to the next power of two, types, heads."""
+def _case(attention: Attention, query: Tensor, key: Tensor, mask: Tensor | None) -> tuple[Any, ...]:
+    """What both ways are compared for once: T, types, heads, and lengths up to the next power of two."""
+    scope = active()
     lengths = ((x.shape[2] - 1).bit_length() for x in (query, key))
-    return (*lengths, query.shape[1], key.shape[1], query.dtype, len(query))
+    steps = 1 if scope is None else scope.time.time_steps
+    return (attention, steps, mask is None, query.dtype, query.shape[1], key.shape[1], *lengths)
 
 
-def _is_shown(module: nn.Module, query: Tensor, key: Tensor) -> bool:
-    return _SHOWN.get(module, {}).get(_sizes(query, key), False)
+def _note_whether_they_agree(
+    module: nn.Module, case: tuple[Any, ...], mask: Tensor | None, output: Tensor, expected: Tensor
+) -> bool:
+    """Whether attention as one operation gives what its operations gave, [T·B, S_q, H, D] both.
 
-
-def _show(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, output: Tensor, expected: Tensor) -> bool:
-    """Whether attention as one operation gives what its operations gave, in the first call of such sizes."""
-    shown = _SHOWN.setdefault(module, {})
-    case, scope = _sizes(query, key), active()
-    if case not in shown and scope is not None:
-        with watching.uninterrupted():
-            found, wanted = (x.unflatten(0, (scope.time.time_steps, -1)).sum(0).double() for x in (output, expected))
-            live = 1.0 if mask is None else _live_queries(mask, len(found))
-            difference, size = ((x * live).norm() for x in (found - wanted, wanted))
-            shown[case] = bool(difference <= _TOLERANCE[query.dtype in HALF] * size)
-    return shown.get(case, False)
+    Outputs that are all zeros, or not finite, tell nothing: a later call is asked again.
+    """
+    with watching.uninterrupted():
+        found, wanted = (x.unflatten(0, (case[1], -1)).sum(0).double() for x in (output, expected))
+        live = 1.0 if mask is None else _live_queries(mask, len(found))
+        difference, size = (float((x * live).norm()) for x in (found - wanted, wanted))
+    agree = difference <= _TOLERANCE[output.dtype in HALF] * size
+    if 0 < size < math.inf:
+        _AGREE.setdefault(module, {})[case] = agree
+    return agree
 
 
 def _live_queries(mask: Tensor, batch: int) -> Tensor:

@@ -21,7 +21,7 @@ def _of_all_steps(part: Tensor, time_steps: int) -> Tensor:
     steps = (part, *later_steps(part))
     if len(steps) != time_steps:
         raise UnsupportedModelError("the model returns a part of its batch, which has no spiking form")
-    return torch.stack([step.as_subclass(Tensor) for step in steps]).sum(0)
+    return torch.stack(steps).sum(0)
 
 
 def _once(constant: Tensor, state: KeptState) -> Tensor:

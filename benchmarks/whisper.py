@@ -9,6 +9,7 @@ value, is of the same weights with an encoder of few positions.
 
 import argparse
 import copy
+import json
 import subprocess
 import sys
 import tempfile
@@ -90,12 +91,14 @@ def macs(ann: PreTrainedModel, snn: PreTrainedModel, batch: dict[str, Tensor]) -
 
 
 def seconds_of_command(model: str, audio: Path) -> str:
-    """What `python -m las_sj.convert` takes, all in all."""
+    """What `python -m las_sj.convert` takes, its comparison and pictures included, and its conversion alone."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "las_sj.convert", model, "--audio", str(audio), "--output", f"{folder}/snn"]
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
-        return f"{time.perf_counter() - start:.1f}"
+        whole = time.perf_counter() - start
+        parts = json.loads(Path(folder, "snn", "las_report.json").read_text())["seconds"]
+        return f"{whole:.1f}, of which conversion {parts['convert']:.1f}, comparison {parts['compare']:.1f}"
 
 
 def verdict(ann: PreTrainedModel, batch: dict[str, Tensor]) -> str:

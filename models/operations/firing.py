@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from las_sj.models.operations.coded import Coded, Source, coded_of, keep_coded, read
-from las_sj.models.operations.place import place_of
+from las_sj.models.operations.place import inputs_of_function, place_of
 from las_sj.models.operations.populations import Kind, Populations, Reading
 from las_sj.models.operations.reach import Reach
 from las_sj.models.operations.scope import BOUNDARY, Scope, full_name_of, node_of, populations_at
@@ -95,8 +95,19 @@ class Firing:
         """The name of the population with a role in the operation."""
         return f"{self.title}_{role}" if role else self.title
 
+    def _refuse_gradients_of_functions(self) -> None:
+        """Refuse the gradient that a `torch.autograd.Function` computes itself, of what single time steps bring."""
+        for x in inputs_of_function(self.frame):
+            error = self.refusal(
+                "in time with a gradient of its own (a torch.autograd.Function, which sees single time steps): "
+                "train in the accumulated execution"
+            )
+            x.register_hook(partial(_refuse_gradient, error))
+
     def node(self, role: str, kind: Kind) -> WindowNode:
         """The population with a role in the operation."""
+        if self.scope.temporal and self.scope.has_gradients and not torch.is_grad_enabled():
+            self._refuse_gradients_of_functions()
         name, populations = self.name_of(role), self.populations
         node = watching.children_of(populations).get(name)
         if node is None:
@@ -221,3 +232,7 @@ class Firing:
     def current(self, x: Tensor, axis: TimeAxis | OneStep) -> Tensor:
         """Mark a tensor as a current."""
         return mark(x, axis)
+
+
+def _refuse_gradient(error: UnsupportedModelError, _: Tensor) -> None:
+    raise error

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from types import FrameType
 from typing import Any
@@ -16,7 +17,15 @@ from las_sj.models.call import Call
 from las_sj.models.execution import Execution
 from las_sj.models.inputs import source_of
 from las_sj.models.operations.all_steps import run_in_lanes
-from las_sj.models.operations.one_step import OperationOfOneStep, at_step, joined, later_steps, steps_in
+from las_sj.models.operations.coded import coded_of, keep_coded
+from las_sj.models.operations.one_step import (
+    OperationOfOneStep,
+    at_step,
+    joined,
+    know_later_steps,
+    later_steps,
+    steps_in,
+)
 from las_sj.models.operations.operation import Operation
 from las_sj.models.operations.positions import is_position, note_positions
 from las_sj.models.operations.registry import RULES, Rule
@@ -25,7 +34,7 @@ from las_sj.models.operations.rules.writes import WRITES
 from las_sj.models.operations.scope import FULL_NAME, Scope, entered
 from las_sj.models.operations.sorting import sorted_like_one_step
 from las_sj.models.operations.state import KeptState, kept_state
-from las_sj.models.operations.time_axis import OneStep, TimeAxis, mark, mark_written, time_axis_of
+from las_sj.models.operations.time_axis import OneStep, TimeAxis, alike, mark, mark_written, time_axis_of
 from las_sj.models.registry import UnsupportedModelError
 
 _SEQUENCES = (tuple, list)
@@ -87,6 +96,9 @@ class Operations(TorchFunctionMode):
         if not args and "input" in kwargs:
             args = (kwargs.pop("input"),)
         in_place = kwargs.pop("inplace", False) or plain != name
+        target = args[0] if in_place else None
+        if in_place and name not in WRITES:
+            args = (_kept_for_gradient(args[0]), *args[1:])
         if known.is_composite:
             with self:
                 output = known.run(*args, **kwargs)
@@ -97,7 +109,7 @@ class Operations(TorchFunctionMode):
             if self.scope.partial_sums is not None:
                 self.scope.partial_sums.complete(plain, args, output)
             self._count(operation, args, kwargs, output)
-        return _written(args[0], output) if in_place else output
+        return output if target is None else _written(target, output)
 
     def _of_one_step(self, known: Rule, operation: Operation, step: OneStep, args: Any, kwargs: Any) -> Any:
         """An operation on parts of the batch; what is written into a whole tensor is written step by step."""
@@ -148,6 +160,17 @@ def _holds_whole(values: Iterable[Any]) -> bool:
         elif isinstance(time_axis_of(value), TimeAxis):
             return True
     return False
+
+
+def _kept_for_gradient(target: Tensor) -> Tensor:
+    """What a function in place is given: a copy where a gradient needs what it has before it is written over."""
+    if not (torch.is_grad_enabled() and target.requires_grad):
+        return target
+    copy = know_later_steps(alike(target, target.clone()), later_steps(target))
+    coded = coded_of(target)
+    if coded is not None:
+        keep_coded(copy, replace(coded))
+    return copy
 
 
 def _written(target: Tensor, output: Tensor) -> Tensor:

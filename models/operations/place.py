@@ -1,8 +1,12 @@
 """Where in a module's forward method an operation stands: the same on every machine, for loops, heads and tokens."""
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
+
+from torch import Tensor
 
 _MODELS = str(Path(__file__).parents[1])
 _RULES = str(Path(__file__).with_name("rules"))
@@ -31,6 +35,30 @@ def place_of(frame: FrameType | None, ends: CodeType) -> str:
             found.append(_position(frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return " < ".join(found)
+
+
+def inputs_of_function(frame: FrameType | None) -> list[Tensor]:
+    """What gradients go through a `torch.autograd.Function`, in whose forward method a call of a torch function stands.
+
+    Checkpoints are such functions too, but take their gradients from what they run again.
+
+    Returns:
+        Arguments of its forward method that need a gradient; none outside of such a function.
+    """
+    before = None
+    while frame is not None:
+        file = frame.f_code.co_filename.replace("\\", "/")
+        if file.endswith("torch/utils/checkpoint.py"):
+            return []
+        if file.endswith("torch/autograd/function.py"):
+            return [] if before is None else _needing_gradients(before.f_locals.values())
+        before, frame = frame, frame.f_back
+    return []
+
+
+def _needing_gradients(values: Iterable[Any]) -> list[Tensor]:
+    each = [x for value in values for x in (value if isinstance(value, tuple | list) else (value,))]
+    return [x for x in each if isinstance(x, Tensor) and x.requires_grad]
 
 
 @cache

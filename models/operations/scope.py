@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -39,6 +40,7 @@ class Scope:
         is_paused: whether torch functions are what they are, for a while.
         lanes: the operations on parts of single time steps.
         partial_sums: products that several processes make together, where they share experts.
+        has_gradients: whether the call computes them.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Scope:
         self.is_paused = False
         self.lanes = Lanes()
         self.partial_sums: PartialSums | None = None
+        self.has_gradients = torch.is_grad_enabled()
 
     def populations_of(self, module: nn.Module) -> Populations:
         """The populations of a module's operations, made where there are none."""

@@ -7,6 +7,7 @@ from las_sj.models.operations.rules import (  # noqa: F401
     division,
     linear,
     looks,
+    losses,
     movements,
     norms,
     pieces,

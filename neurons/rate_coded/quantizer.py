@@ -1,0 +1,49 @@
+"""What a network is trained with before its neurons spike: activations of L levels up to a threshold."""
+
+import torch
+from spikingjelly.activation_based import quantize
+from torch import Tensor, nn
+
+from las_sj.neurons.rate_coded.threshold import as_positive, least_threshold
+
+
+class QCFSQuantizer(nn.Module):
+    """Quantised activation (QCFS, arXiv 2303.04347; step 1 of FAS, arXiv 2502.04405): [..., C] to [..., C].
+
+        Q(x) = θ · clip(⌊x·L/θ + ½⌋ / L, 0, 1)
+
+    Halves round up, negative inputs give 0. The floor has the gradient of the identity. dQ/dθ is the rounding residual
+    (Q − x)/θ where dQ/dx is 1, and 1 above.
+
+    Args:
+        theta: initial threshold θ, a positive number or one per channel ([C]); a parameter that is trained.
+        levels: L ≥ 1.
+        clip_first: whether inputs are clipped before they are rounded, so that dQ/dx is 1 on [0, θ] (FAS); else on
+            [−θ/2L, θ + θ/2L), as in the first release of QCFS, and in SRP and COS.
+
+    Raises:
+        ValueError: a threshold is not finite and positive, or levels is no integer ≥ 1.
+    """
+
+    def __init__(self, theta: float | Tensor, levels: int, clip_first: bool = True) -> None:
+        super().__init__()
+        if not isinstance(levels, int) or isinstance(levels, bool) or levels < 1:
+            raise ValueError(f"levels must be an integer >= 1, got {levels!r}")
+        self.levels = levels
+        self.clip_first = clip_first
+        self.theta = as_positive("theta", theta, is_trained=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantise values [..., C]."""
+        working = torch.promote_types(x.dtype, torch.float32)
+        theta = least_threshold(self.theta).to(working)
+        u = x.to(working) * self.levels / theta
+        if self.clip_first:
+            level = quantize.floor(u.clamp(0, self.levels) + 0.5)
+        else:
+            level = quantize.floor(u + 0.5).clamp(0, self.levels)
+        return (theta * (level / self.levels)).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Levels, and what comes first."""
+        return f"levels={self.levels}, clip_first={self.clip_first}"

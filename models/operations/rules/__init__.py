@@ -14,6 +14,7 @@ from las_sj.models.operations.rules import (  # noqa: F401
     pooling,
     processes,
     products,
+    recurrent,
     reductions,
     softmax,
     unary,

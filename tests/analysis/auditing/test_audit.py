@@ -339,6 +339,26 @@ def test_no_input() -> None:
         audit(MODELS["bert"](), {"attention_mask": torch.ones(1, 2)})
 
 
+class TakesAMask(nn.Module):
+    """Its only input has the name of what says where, not what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, mask: Tensor) -> Tensor:
+        hidden = self.first(mask)
+        return self.second(hidden.tanh() * hidden)
+
+
+def test_an_only_input_is_what_the_network_computes_with_whatever_its_name() -> None:
+    batches = [{"mask": torch.randn(4, 8, generator=torch.Generator().manual_seed(seed))} for seed in range(3)]
+    snn = las_sj.convert(TakesAMask(), calibration=batches)
+    assert audit(snn, batches[0]).fully_spike_driven
+    island = las_sj.convert(TakesAMask(), las_sj.LASConfig(keep_analog=("first",)), batches)
+    assert not audit(island, batches[0]).fully_spike_driven
+
+
 def test_a_copy_is_not_audited_in_its_place() -> None:
     """Two models in one process do not mix."""
     first = convert_tiny(MODELS["bert"](), time_steps=T)

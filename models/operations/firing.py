@@ -97,6 +97,8 @@ class Firing:
 
     def _refuse_gradients_of_functions(self) -> None:
         """Refuse the gradient that a `torch.autograd.Function` computes itself, of what single time steps bring."""
+        if not self.temporal or not self.scope.has_gradients or torch.is_grad_enabled():
+            return
         for x in inputs_of_function(self.frame):
             error = self.refusal(
                 "in time with a gradient of its own (a torch.autograd.Function, which sees single time steps): "
@@ -106,8 +108,7 @@ class Firing:
 
     def node(self, role: str, kind: Kind) -> WindowNode:
         """The population with a role in the operation."""
-        if self.scope.temporal and self.scope.has_gradients and not torch.is_grad_enabled():
-            self._refuse_gradients_of_functions()
+        self._refuse_gradients_of_functions()
         name, populations = self.name_of(role), self.populations
         node = watching.children_of(populations).get(name)
         if node is None:
@@ -137,6 +138,7 @@ class Firing:
             return self.kept(
                 name, x, self.pass_through(node, x, reach, are_read_again=name in self.populations.readers)
             )
+        self._refuse_gradients_of_functions()
         if coded is None or coded.source != reading.source:
             return self._recoded(node_of(self.scope.modules[0], reading.source), x, reach)
         self._tell(name, x, coded, reach)

@@ -1,5 +1,6 @@
 """The integrate-and-fire neuron of rate codes: reset by subtraction, binary spikes."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,8 @@ class RateCodedNode(base.MemoryModule):
         v_seq: they, [T, B, ..., C].
 
     Raises:
-        ValueError: a threshold is not finite and positive; of a call: the batch has another shape than before.
+        ValueError: a threshold is not finite and positive, or beta not finite; of a call: the batch has another shape
+            than before.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class RateCodedNode(base.MemoryModule):
     ) -> None:
         super().__init__()
         self.theta = as_positive("theta", theta, is_trained=is_trained)
+        if not math.isfinite(beta):
+            raise ValueError(f"beta must be finite, got {beta}")
         self.beta: float | nn.Parameter = beta
         self.surrogate_function = surrogate_function or surrogate.PiecewiseQuadratic(alpha=1.0)
         self.step_mode = step_mode

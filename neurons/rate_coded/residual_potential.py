@@ -21,7 +21,7 @@ class ResidualPotentialIFNode(RateCodedNode):
     Args:
         theta: threshold θ, a positive number or one per channel ([C]).
         tau: τ ≥ 0, steps of the first phase.
-        epsilon: ε, in thresholds.
+        epsilon: ε, in thresholds: 0 ≤ ε < 1.
         options: as of `RateCodedNode`.
 
     Attributes:
@@ -29,13 +29,15 @@ class ResidualPotentialIFNode(RateCodedNode):
         mask: of the neurons that fire in the second phase, bool [B, ..., C]; None before.
 
     Raises:
-        ValueError: tau is no integer ≥ 0.
+        ValueError: tau is no integer ≥ 0, or epsilon outside of its range.
     """
 
     def __init__(self, theta: float | Tensor, tau: int, epsilon: float = 1e-3, **options: Any) -> None:
         super().__init__(theta, **options)
         if not isinstance(tau, int) or isinstance(tau, bool) or tau < 0:
             raise ValueError(f"tau must be an integer >= 0, got {tau!r}")
+        if not 0 <= epsilon < 1:
+            raise ValueError(f"epsilon must lie in [0, 1), got {epsilon!r}")
         self.tau = tau
         self.epsilon = epsilon
         self.register_memory("step", 0)

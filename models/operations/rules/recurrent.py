@@ -84,7 +84,9 @@ def _layers(step: Cell, input: Tensor, first: State, options: Sequence[Any]) -> 
             last.append(state)
         input = outputs[0] if directions == 1 else torch.cat(outputs, -1)
         if layer < layers - 1:
-            input = F.dropout(input, dropout, training)
+            rows_first = input if batch_first else input.transpose(0, 1)  # by which a window has one mask
+            dropped = F.dropout(rows_first, dropout, training)
+            input = dropped if batch_first else dropped.transpose(0, 1)
     return input, last
 
 

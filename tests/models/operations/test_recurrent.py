@@ -125,6 +125,20 @@ def test_packed_sequences_are_refused(core: type[nn.Module]) -> None:
     assert all(torch.equal(value, before[name]) for name, value in ann.state_dict().items())
 
 
+@pytest.mark.parametrize("batch_first", [True, False])
+@torch.no_grad()
+def test_dropout_between_layers_has_one_mask_a_window(batch_first: bool) -> None:
+    torch.manual_seed(0)
+    core = nn.LSTM(INPUTS, STATES, 2, batch_first=batch_first, dropout=0.5)
+    snn = converted(OfTokens(core, batch_first=batch_first).eval()).train()
+    outputs = []
+    for execution in ("temporal", "accumulated"):
+        las_sj.set_execution(snn, execution)
+        torch.manual_seed(1)
+        outputs.append(snn(**batch(2, 16, seed=9)))  # as many tokens as time steps
+    assert float((outputs[0] - outputs[1]).norm()) < 1e-3 * float(outputs[1].norm())
+
+
 def test_gradients_are_those_of_the_ann() -> None:
     torch.manual_seed(0)
     ann = MODELS["LSTM"]().eval()

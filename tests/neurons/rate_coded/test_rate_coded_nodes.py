@@ -156,6 +156,8 @@ def test_an_empty_batch() -> None:
     ("make", "message"),
     [
         (lambda: QCFSIFNode(0.0), "theta must be finite and positive"),
+        (lambda: QCFSIFNode(1.0, float("nan")), "beta must be finite"),
+        (lambda: ResidualPotentialIFNode(1.0, 4, epsilon=float("nan")), r"epsilon must lie in \[0, 1\)"),
         (lambda: CalibratedIFNode(1.0, float("nan")), "beta must be finite"),
         (lambda: CalibratedIFNode(torch.ones(3), torch.ones(4)), r"beta has the shape \[4\], theta \[3\]"),
         (lambda: ResidualPotentialIFNode(1.0, -1), "tau must be an integer >= 0"),

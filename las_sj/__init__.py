@@ -15,6 +15,7 @@ from las_sj.checkpoint.quantizer import LASQuantizationConfig, LASQuantizer
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration import Calibration, CalibrationError
 from las_sj.conversion.convert import convert
+from las_sj.fas_config import FASConfig
 from las_sj.conversion.structure import StructureError
 from las_sj.models import OutOfRangeWarning, UnsupportedModelError, set_execution
 
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Calibration",
     "CalibrationError",
+    "FASConfig",
     "LASConfig",
     "LASQuantizationConfig",
     "LASQuantizer",

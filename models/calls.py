@@ -33,6 +33,7 @@ from las_sj.models.inputs import (
     takes_tokens,
     values_of,
 )
+from las_sj.models.lanes import Lanes
 from las_sj.models.layers.attention import NAME
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls
@@ -167,10 +168,11 @@ def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]
         time_steps = steps_of_call(time_steps)
     _check_call(model, named)
     look_over(model, model.full_name, temporal)
+    lanes = execution.lanes if temporal else None
     given = dict(named)
     labels = _put_targets_aside(model, named) if temporal else None
     if temporal:
-        _repeat_inputs(named, time_steps, values_of(model, named))
+        _repeat_inputs(named, time_steps, values_of(model, named), share=1 if lanes else 1 / time_steps)
     call = Call(execution.identity, model, temporal, time_steps, innermost(), padding_of(given), given, labels)
     values = values_of(model, named)
     with under_way(call), one_mask_a_window(model, time_steps, temporal), intercepted(execution, call, named, values):
@@ -187,11 +189,11 @@ def _calls_itself(outer: Call, module: nn.Module) -> bool:
     return current is not None
 
 
-def _check_call(model: nn.Module, named: dict[str, Any]) -> None:
+def _check_call(model: OpensCalls, named: dict[str, Any]) -> None:
     """Raise where the model was changed after conversion, or is asked for what it does not have."""
     check_shared_call(model)
     config = getattr(model, "config", None)
-    if config is None:
+    if config is None or model.execution.lanes is not None:
         return
     implementation = getattr(config, "_attn_implementation", None)
     if implementation not in (NAME, operations_attention.NAME, operations_attention.PACKED):
@@ -223,7 +225,7 @@ def _put_targets_aside(module: nn.Module, named: dict[str, Any]) -> Tensor | Non
     return labels
 
 
-def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[str]) -> None:
+def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[str], share: float) -> None:
     source = source_of(named)
     source = named.get(next(iter(values), "")) if source is None else source
     batch = None if source is None else len(source)
@@ -233,7 +235,7 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[st
         if not isinstance(value, Tensor) or name in _NOT_REPEATED:
             continue
         if name in values:
-            named[name] = (value / time_steps).repeat(time_steps, *[1] * (value.dim() - 1))
+            named[name] = (value if share == 1 else value / time_steps).repeat(time_steps, *[1] * (value.dim() - 1))
         elif name == "position_ids" and value.dim() == 3:  # [3 or 4, B, S]: one row for each axis of an image
             named[name] = value.repeat(1, time_steps, 1) if value.shape[1] == batch else value
         elif name in OF_IMAGES or (_may_be_of_batch(value) and len(value) == batch):
@@ -264,24 +266,28 @@ def _finish(output: Any, call: Call, execution: Execution, values: Collection[st
         return output
     # The vision tower of Qwen2-VL takes patches and merges some of them: all of its outputs are currents.
     rows = None if call.batch is None else call.time_steps * call.batch
-    return _with_loss(_sum_over_time(output, call.time_steps, rows), call)
+    return _with_loss(_sum_over_time(output, call.time_steps, rows, execution.lanes), call)
 
 
-def _sum_over_time(output: Any, time_steps: int, batch: int | None) -> Any:
-    """Sum every float tensor [T·B, ...] in `output` (any, where T·B is None); readouts, [B, ...], are sums already."""
+def _sum_over_time(output: Any, time_steps: int, batch: int | None, lanes: Lanes | None) -> Any:
+    """Sum every float tensor [T·B, ...] in `output` (any, where T·B is None); readouts, [B, ...], are sums already.
+
+    What lanes have computed is averaged instead.
+    """
     if isinstance(output, Tensor):
         if output.is_floating_point() and output.dim() > 0 and (batch is None or len(output) == batch):
-            return output.unflatten(0, (time_steps, -1)).sum(0)
+            steps = output.unflatten(0, (time_steps, -1))
+            return steps.sum(0) if lanes is None else steps[lanes.before :].mean(0)
         return output
     if isinstance(output, ModelOutput):
         for key, value in output.items():
             if key in _IMAGE_OUTPUTS:
                 output[key] = sum_encoded(value, time_steps)
             else:
-                output[key] = _sum_over_time(value, time_steps, batch)
+                output[key] = _sum_over_time(value, time_steps, batch, lanes)
         return output
     if isinstance(output, tuple):
-        return tuple(_sum_over_time(value, time_steps, batch) for value in output)
+        return tuple(_sum_over_time(value, time_steps, batch, lanes) for value in output)
     return output
 
 

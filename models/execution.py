@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from las_sj.models.call import Call, innermost
 from las_sj.models.coverage import Coverage
+from las_sj.models.lanes import Lanes
 from las_sj.models.operated import Operated
 from las_sj.models.out_of_range import Ranges
 from las_sj.neurons import watching
@@ -31,6 +32,7 @@ class Execution(nn.Module, base.StepModule):
         layers: full names of the spiking layers.
         ranges: warns where inputs lie out of range.
         operated: what a conversion by operations has found; None of a model that was converted by its family.
+        lanes: of a network of rate codes, whose temporal calls carry values and not currents; None of all others.
     """
 
     def __init__(self, time_steps: int) -> None:
@@ -42,6 +44,7 @@ class Execution(nn.Module, base.StepModule):
         self.layers: tuple[str, ...] = ()
         self.ranges = Ranges()
         self.operated: Operated | None = None
+        self.lanes: Lanes | None = None
 
     @property
     def name(self) -> str:

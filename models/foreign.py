@@ -54,6 +54,8 @@ def look_over(model: KnowsCalls, full_name: str, temporal: bool) -> None:
     execution = model.execution
     if execution.operated is not None:
         return  # its operations are intercepted like all others: new ones are an error
+    if execution.lanes is not None:
+        return  # whatever stands between its neurons runs in each lane, as it is
     for name, module in _unknown_in(model, f"{full_name}." if full_name else ""):
         _refuse_replacement(execution.layers, name, module)
         if temporal and not knows_time(module):

@@ -8,21 +8,24 @@ from transformers.quantizers.auto import register_quantization_config
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from las_sj.checkpoint.broken import BrokenCheckpointError
+from las_sj.checkpoint.activations_entry import check_activation
 from las_sj.checkpoint.operations_entry import check_operations, upgraded
 from las_sj.config import LASConfig
+from las_sj.fas_config import FASConfig
 from las_sj.neurons.soundness import MOST
 
 METHOD = "las"
 # 1: the model was not marked with its attention implementation; 2: no conversion by operations; 3: operations read no
-# spikes of each other, and norms were not known
-FORMAT_VERSION = 4
+# spikes of each other, and norms were not known; 4: no rate codes
+FORMAT_VERSION = 5
 
 
 @register_quantization_config(METHOD)
 class LASQuantizationConfig(QuantizationConfigMixin):
     """What config.json says of a converted model.
 
-    It has what `LASConfig` has, the format version, and the ranges of HG neurons. It names the modules that stayed
+    It has what `LASConfig` has, or `FASConfig` where it names a method of rate codes, the format version, and the
+    ranges of HG neurons. It names quantised activations, with what they are. It names the modules that stayed
     analog by request (None in format 1, which has only the patterns). For each site it has a digest of its neurons;
     None in checkpoints that are older. Of a model that was converted by operations it has their populations.
 
@@ -38,6 +41,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         islands: list[str] | None = None,
         node_digests: dict[str, str] | None = None,
         operations: dict[str, Any] | None = None,
+        activations: dict[str, dict[str, Any]] | None = None,
         quant_method: str = METHOD,
         **settings: Any,
     ) -> None:
@@ -56,7 +60,8 @@ class LASQuantizationConfig(QuantizationConfigMixin):
             check_operations(operations)
         if islands is not None and not (isinstance(islands, list) and all(isinstance(name, str) for name in islands)):
             raise BrokenCheckpointError("islands must be a list of names: the checkpoint is broken")
-        unknown = sorted(settings.keys() - {field.name for field in fields(LASConfig)})
+        kind = FASConfig if "method" in settings else LASConfig
+        unknown = sorted(settings.keys() - {field.name for field in fields(kind)})
         if unknown:
             raise BrokenCheckpointError(
                 f"quantization_config has an entry {unknown[0]!r}, which no las_sj wrote: it is broken"
@@ -67,7 +72,9 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         self.islands = islands
         self.node_digests = node_digests
         self.operations = operations
-        self.settings = LASConfig.from_dict(settings)
+        _check_by_name("activations", activations, check_activation)
+        self.activations = activations or {}
+        self.settings: LASConfig | FASConfig = kind.from_dict(settings)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -90,6 +97,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
             "islands": self.islands,
             "node_digests": self.node_digests,
             "operations": self.operations,
+            "activations": self.activations,
         }
 
 

@@ -8,6 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
+from las_sj.checkpoint.activations_entry import activations_of, put_activations
 from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.checkpoint.entry import FORMAT_VERSION, METHOD, LASQuantizationConfig
 from las_sj.checkpoint.node_digests import check_node, digests_of
@@ -15,31 +16,44 @@ from las_sj.checkpoint.operations_entry import operations_in
 from las_sj.checkpoint.placement import is_stored
 from las_sj.checkpoint.weight_names import keep_neurons_apart
 from las_sj.config import LASConfig
+from las_sj.fas_config import FASConfig
 from las_sj.models import Coverage, execution_of, named_sites, set_execution, swap_modules
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import NAME
 from las_sj.models.operations.attention import NAME as OPERATIONS
 from las_sj.models.operations.model import entry_of, restore
+from las_sj.models.rate_coded.attention import NAME as LANES
 from las_sj.models.swap import keep_coverage, stayed_analog
 from las_sj.neurons import HGNode
+from las_sj.neurons.rate_coded import RateCodedNode
 
 
 def mark(model: PreTrainedModel) -> None:
     """Have config.json name the attention implementation: transformers refuses to load the model where it is unknown,
     that is, where las_sj was not imported, and would otherwise ignore a quantisation method that it does not know."""
-    operated = execution_of(model).operated is not None
-    model.config.__dict__["_attn_implementation"] = OPERATIONS if operated else NAME
+    execution = execution_of(model)
+    implementation = NAME if execution.operated is None else OPERATIONS
+    if execution.lanes is None:
+        model.config.__dict__["_attn_implementation"] = implementation
+    else:
+        model.set_attn_implementation(LANES)
     keep_neurons_apart(model)
     # Which is told when the model is saved.
     model.__dict__["hf_quantizer"] = LASQuantizer(model.config.quantization_config)
 
 
-def quantization_config_of(model: PreTrainedModel, config: LASConfig) -> LASQuantizationConfig:
+def quantization_config_of(model: PreTrainedModel, config: LASConfig | FASConfig) -> LASQuantizationConfig:
     """The entry for config.json of a converted, calibrated model."""
     islands = [name for name, module in model.named_modules() if isinstance(module, AnalogIsland)]
     operations = None if execution_of(model).operated is None else entry_of(model)
     return LASQuantizationConfig(
-        FORMAT_VERSION, _ranges_of(model), islands, digests_of(model), operations, **config.to_dict()
+        FORMAT_VERSION,
+        _ranges_of(model),
+        islands,
+        digests_of(model),
+        operations,
+        activations_of(model),
+        **config.to_dict(),
     )
 
 
@@ -66,13 +80,17 @@ class LASQuantizer(HfQuantizer):
         entry = self.quantization_config
         prefix = f"{model.base_model_prefix}."  # of names in the model that was saved, if this is the one inside of it
         names = {name for name, _ in model.named_modules()}
-        islands = entry.settings.keep_analog if entry.islands is None else entry.islands
+        settings = entry.settings.las if isinstance(entry.settings, FASConfig) else entry.settings
+        put_activations(model, entry.activations, entry.settings, prefix)
+        if isinstance(entry.settings, FASConfig) and not entry.settings.fully_spiking:
+            return model
+        islands = settings.keep_analog if entry.islands is None else entry.islands
         islands = [name if name in names else name.removeprefix(prefix) for name in islands]
         if entry.operations is None:
-            swap_modules(model, entry.settings.factory(), islands, all_must_match=False)
+            swap_modules(model, settings.factory(), islands, all_must_match=False)
         else:
             operations = operations_in(model, entry.operations, prefix)
-            restore(model, entry.settings.factory(), operations, [name for name in islands if name in names])
+            restore(model, settings.factory(), operations, [name for name in islands if name in names])
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode):
                 bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)
@@ -92,11 +110,11 @@ class LASQuantizer(HfQuantizer):
                     f"{name} is missing from the checkpoint or broken: load the class that was saved, or convert the "
                     "model again"
                 )
-            if module in nodes:
+            if module in nodes and not isinstance(module, RateCodedNode):
                 tensor.requires_grad_(False)
         for site_name, site in named_sites(model):
             check_node(site_name, site.node, self.quantization_config.node_digests, f"{model.base_model_prefix}.")
-        if self.quantization_config.operations is None:
+        if self.quantization_config.operations is None and execution_of(model).lanes is None:
             spiking = execution_of(model).coverage.spiking
             keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))  # weights are tied by now
         mark(model)
@@ -109,6 +127,7 @@ class LASQuantizer(HfQuantizer):
         thresholds may have been trained or set, and ranges too."""
         entry = model.config.quantization_config
         entry.hg_ranges, entry.node_digests = _ranges_of(model), digests_of(model)
+        entry.activations = activations_of(model)
         return None, {}
 
     def is_serializable(self, **kwargs: Any) -> bool:

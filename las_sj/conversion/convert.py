@@ -20,13 +20,16 @@ from las_sj.conversion.continuation import check_continuation, continuation_of
 from las_sj.conversion.in_single_precision import dtype_of
 from las_sj.conversion.operations import convert_operations
 from las_sj.conversion.own_config import own_config
+from las_sj.conversion.rate_coded import back_to_quantised, convert_to_rates, quantise
 from las_sj.conversion.structure import Outputs, StructureError, check_structure, probe_of, record_outputs
 from las_sj.conversion.verdict import keep_verdict
 from las_sj.data.batches import Batch, to_device
+from las_sj.fas_config import FASConfig
 from las_sj.models import UnsupportedModelError, execution_of, named_sites, set_execution, swap_modules
 from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences
 from las_sj.models.operations.attention import keep_order_of_tokens
+from las_sj.models.rate_coded.network import is_rate_coded
 from las_sj.models.registry import is_of_known_family
 from las_sj.models.swap import knows_all_layers
 from las_sj.models.tensor_parallel import refuse_parts
@@ -35,7 +38,9 @@ Model = TypeVar("Model", bound=nn.Module)
 _OF_QUANTISERS = ("hf_quantizer", "is_quantized", "quantization_method")  # by which transformers knows how to save
 
 
-def convert(model: Model, config: LASConfig | None = None, calibration: Iterable[Batch] | None = None) -> Model:
+def convert(
+    model: Model, config: LASConfig | FASConfig | None = None, calibration: Iterable[Batch] | None = None
+) -> Model:
     """Turn a pre-trained model into a spiking network, in place.
 
     The modules of a model of a known family are swapped for spiking ones. In others, each torch function that their
@@ -43,9 +48,13 @@ def convert(model: Model, config: LASConfig | None = None, calibration: Iterable
     checks that, with coding bypassed, the network equals the ANN in both executions. The model is left in the
     temporal execution. What became spiking is kept in `model.las_coverage`.
 
+    With a `FASConfig` only activations become spiking, as rate codes, unless it is fully spiking: FAS, QCFS, SRP and
+    COS. A model that was converted so may be given again, with a `FASConfig` or a `LASConfig`: what it was trained to
+    is kept.
+
     Args:
         model: a Hugging Face model, or any module, whose float inputs are [B, ...].
-        config: the settings; the defaults if None.
+        config: the settings, those of LAS or of rate codes; LAS's defaults if None.
         calibration: dicts of the model's keyword arguments (what a tokenizer returns). None: text that the model
             generates itself, or random tokens; ranges are then less certain. Other modules need some.
 
@@ -59,19 +68,49 @@ def convert(model: Model, config: LASConfig | None = None, calibration: Iterable
 
     The model is as it was after any of them, and after an interruption.
     """
-    config = (config or LASConfig()).settled(dtype_of(model))
-    if is_converted(model):
+    config = config or LASConfig()
+    if is_converted(model) and not is_rate_coded(model):
         raise UnsupportedModelError("the model is converted already: load the original to convert it again")
     refuse_parts(model, "conversion")
     _check_padding_token(model)
     _check_quantiser(model)
     check_weights(model)
     with all_or_nothing(model):
-        _convert(model, config, iter(_generated(model, config) if calibration is None else calibration))
+        if is_rate_coded(model):
+            assert isinstance(model, PreTrainedModel)
+            back_to_quantised(model)
+        batches = iter(_generated(model, config) if calibration is None else calibration)
+        if isinstance(config, FASConfig):
+            _convert_to_rates(model, config, batches)
+        else:
+            _convert(model, config.settled(dtype_of(model)), batches)
     return model
 
 
-def _generated(model: nn.Module, config: LASConfig) -> Iterable[Batch]:
+def _convert_to_rates(model: nn.Module, config: FASConfig, batches: Iterator[Batch]) -> None:
+    if not isinstance(model, PreTrainedModel):
+        raise UnsupportedModelError(f"{type(model).__name__} is no model of transformers, which rate codes are for")
+    own_config(model)
+    model.eval()
+    if config.fully_spiking:
+        kept = list(batches)
+        quantise(model, config, kept)
+        _convert(model, config.las.settled(dtype_of(model)), iter(kept), config)
+        return
+    convert_to_rates(model, config, batches)
+    _keep_entry(model, config)
+    set_execution(model, "temporal")
+
+
+def _keep_entry(model: PreTrainedModel, config: LASConfig | FASConfig) -> None:
+    """Have the model's config say how it was converted, so that it can be saved."""
+    for name in _OF_QUANTISERS:
+        vars(model).pop(name, None)
+    model.config.quantization_config = quantization_config_of(model, config)
+    mark(model)
+
+
+def _generated(model: nn.Module, config: LASConfig | FASConfig) -> Iterable[Batch]:
     if not isinstance(model, PreTrainedModel):
         raise CalibrationError(f"{type(model).__name__} needs calibration data: dicts of its keyword arguments")
     return generated_batches(model, config.seed)
@@ -82,7 +121,9 @@ def _by_family(model: nn.Module, config: LASConfig) -> bool:
     return is_of_known_family(model) and (bool(config.keep_analog) or knows_all_layers(model))
 
 
-def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> None:
+def _convert(
+    model: nn.Module, config: LASConfig, batches: Iterator[Batch], entry: FASConfig | None = None
+) -> None:
     own_config(model)
     model.eval()
     first = to_device(_checked_batch(next(batches, None)), input_device(model))
@@ -117,10 +158,7 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch]) -> N
     if execution_of(model).operated is not None:
         keep_verdict(model, first)
     if isinstance(model, PreTrainedModel):
-        for name in _OF_QUANTISERS:
-            vars(model).pop(name, None)
-        model.config.quantization_config = quantization_config_of(model, config)
-        mark(model)
+        _keep_entry(model, entry or config)
     set_execution(model, "temporal")
 
 
@@ -134,7 +172,7 @@ def _check_quantiser(model: nn.Module) -> None:
     """Weights read from GGUF are plain ones; those of other quantisers are not the ANN's."""
     quantiser = getattr(model, "hf_quantizer", None)
     method = None if quantiser is None else quantiser.quantization_config.quant_method
-    if method not in (None, QuantizationMethod.GGUF):
+    if method not in (None, QuantizationMethod.GGUF) and not is_rate_coded(model):
         raise UnsupportedModelError(f"the model is quantised already ({method}): convert the original model")
 
 

@@ -108,6 +108,6 @@ def _view(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Foreign
     call = execution.call
     if execution.operated is not None:
         return execution.operated.view()  # type: ignore[no-any-return]
-    if call is None or not call.temporal:
-        return None
+    if call is None or not call.temporal or execution.lanes is not None:
+        return None  # lanes carry values as they are
     return ForeignView.at(execution.time_steps, call.batch, args, kwargs)

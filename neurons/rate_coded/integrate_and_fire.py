@@ -1,15 +1,17 @@
 """The integrate-and-fire neuron of rate codes: reset by subtraction, binary spikes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from spikingjelly.activation_based import base, functional, surrogate
 from torch import Tensor, nn
 
+from las_sj.neurons import watching
 from las_sj.neurons.precision import HALF
 from las_sj.neurons.rate_coded.threshold import as_positive, least_threshold
+from las_sj.neurons.record import Recorder
 
 States = tuple[Any, ...]
 
@@ -34,6 +36,10 @@ class RateCodedNode(base.MemoryModule):
         v: membrane potential, [B, ..., C], in fp32 or better; None at the beginning.
         store_v_seq: whether step mode "m" keeps all of them.
         v_seq: they, [T, B, ..., C].
+        is_windowed: whether each call of step mode "m" is a window of its own, as in a converted model: it begins at
+            rest, and leaves a potential only where `store_v_seq` is set or a forward hook may read it.
+        time_steps: steps of such a window; of a converted model.
+        count_spikes, recorder: set by a monitor of a converted model, which is told of each window.
 
     Raises:
         ValueError: a threshold is not finite and positive, or beta not finite; of a call: the batch has another shape
@@ -53,10 +59,14 @@ class RateCodedNode(base.MemoryModule):
         if not math.isfinite(beta):
             raise ValueError(f"beta must be finite, got {beta}")
         self.beta: float | nn.Parameter = beta
+        self.is_windowed = False
         self.surrogate_function = surrogate_function or surrogate.PiecewiseQuadratic(alpha=1.0)
         self.step_mode = step_mode
         self.store_v_seq = False
         self.v_seq: Tensor | None = None
+        self.time_steps = 1
+        self.count_spikes = False
+        self.recorder: Recorder | None = None
         self.register_memory("v", None)
 
     @property
@@ -161,8 +171,45 @@ class RateCodedNode(base.MemoryModule):
         """
         if x_seq.dim() < 2 or not len(x_seq):
             raise ValueError(f"step mode 'm' takes currents [T, B, ...] with T >= 1, got {list(x_seq.shape)}")
+        if self.is_windowed:
+            return self._window(x_seq, first_position)
         spikes: Tensor = super().multi_step_forward(x_seq, first_position)
         return spikes
+
+    def window_of(self, x_seq: Tensor, first_position: int = 0) -> Tensor:
+        """The train [T, B, ..., C] that currents [T, B, ..., C] cause from rest on; nobody is told, nothing is kept."""
+        (spikes,), _ = self._from_rest(x_seq, first_position)
+        return spikes
+
+    def _from_rest(self, x_seq: Tensor, first_position: int) -> tuple[tuple[Tensor, ...], States]:
+        inputs = (x_seq, first_position)
+        at_rest = tuple(self._memories_rv.values())
+        return self.multi_step_functional_forward(inputs, self.materialize_states(inputs, at_rest, "m"))
+
+    def _window(self, x_seq: Tensor, first_position: int) -> Tensor:
+        """As `window_of`, for everybody who looks at the membrane potential afterwards."""
+        (spikes,), (v, *_) = self._from_rest(x_seq, first_position)
+        if self.store_v_seq or watching.has_output_hooks(self):
+            self.v = v
+        elif self.v is not None:
+            self.v = None
+        return spikes
+
+    @property
+    def most_spikes(self) -> int:
+        """The most spikes that a neuron can emit in a window."""
+        return self.time_steps
+
+    def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
+        """As of `NeuronContract`: thresholds, and first potentials, that cannot be the neurons'."""
+        for name, tensor in self.named_parameters(recurse=False):
+            if not bool(tensor.isfinite().all()):
+                yield name, "has infinite or NaN values"
+        if not of_layout and not bool((self.theta > 0).any()):
+            yield "theta", "has no positive value"
+
+    def reset_counts(self) -> None:
+        """Forget what was counted: nothing, since windows are told to the recorder alone."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> "RateCodedNode":
         """Move thresholds and states, but keep them in their precision: `.half()` is for values."""

@@ -49,8 +49,8 @@ class OffsetCalibratedIFNode(RateCodedNode):
         return self.rho
 
     def supported_step_mode(self) -> tuple[str, ...]:
-        """Step mode "m" alone, since the first steps are looked at beforehand."""
-        return ("m",)
+        """Step mode "m" alone, since the first steps are looked at beforehand; "s" says that a model is accumulated."""
+        return ("s", "m") if self.is_windowed else ("m",)
 
     def materialize_states(self, inputs: tuple[Any, ...], states: States, step_mode: str) -> States:
         """Membrane potentials at rest, whatever came before."""

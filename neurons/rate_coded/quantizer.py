@@ -7,6 +7,18 @@ from torch import Tensor, nn
 from las_sj.neurons.rate_coded.threshold import as_positive, least_threshold
 
 
+def quantised(x: Tensor, theta: Tensor, levels: int, clip_first: bool = True) -> Tensor:
+    """What a `QCFSQuantizer` makes of values [..., C]; arguments are its own, θ a tensor that broadcasts with `x`."""
+    working = torch.promote_types(x.dtype, torch.float32)
+    theta = least_threshold(theta).to(working)
+    u = x.to(working) * levels / theta
+    if clip_first:
+        level = quantize.floor(u.clamp(0, levels) + 0.5)
+    else:
+        level = quantize.floor(u + 0.5).clamp(0, levels)
+    return (theta * (level / levels)).to(x.dtype)
+
+
 class QCFSQuantizer(nn.Module):
     """Quantised activation (QCFS, arXiv 2303.04347; step 1 of FAS, arXiv 2502.04405): [..., C] to [..., C].
 
@@ -35,14 +47,7 @@ class QCFSQuantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantise values [..., C]."""
-        working = torch.promote_types(x.dtype, torch.float32)
-        theta = least_threshold(self.theta).to(working)
-        u = x.to(working) * self.levels / theta
-        if self.clip_first:
-            level = quantize.floor(u.clamp(0, self.levels) + 0.5)
-        else:
-            level = quantize.floor(u + 0.5).clamp(0, self.levels)
-        return (theta * (level / self.levels)).to(x.dtype)
+        return quantised(x, self.theta, self.levels, self.clip_first)
 
     def extra_repr(self) -> str:
         """Levels, and what comes first."""

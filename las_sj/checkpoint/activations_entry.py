@@ -1,0 +1,108 @@
+"""What config.json says of the quantised activations of a model, and how they are made anew from it."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from las_sj.checkpoint.broken import BrokenCheckpointError
+from las_sj.fas_config import FASConfig
+from las_sj.models.layers.site import Synapses
+from las_sj.models.rate_coded.activation import RateCodedActivation
+from las_sj.models.rate_coded.network import insert, named_activations, set_consumers
+from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSQuantizer, RateCodedNode
+
+_MOST = 1 << 40  # elements of thresholds
+_KEYS = {"levels": int, "clip_first": bool, "shape": list, "calibrated": list, "fed": str, "fan_out": int, "bias": bool}
+
+
+def activations_of(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """The entry for config.json: levels, thresholds' shapes and what is fed, by the names of quantised activations."""
+    entries: dict[str, dict[str, Any]] = {}
+    for name, activation in named_activations(model):
+        calibrated = None if activation.quantizer is None else [*activation.node.theta.shape]
+        fed = {"fed": activation.fed, "fan_out": activation.consumer.fan_out, "bias": activation.consumer.bias}
+        entries[name] = _entry(activation.levels, activation.clip_first, activation.theta) | fed
+        if calibrated is not None:
+            entries[name]["calibrated"] = calibrated
+    for name, module in model.named_modules():
+        if isinstance(module, QCFSQuantizer) and not _is_inside(name, entries):
+            entries[name] = _entry(module.levels, module.clip_first, module.theta)
+    return entries
+
+
+def _entry(levels: int, clip_first: bool, theta: nn.Parameter) -> dict[str, Any]:
+    return {"levels": levels, "clip_first": clip_first, "shape": [*theta.shape]}
+
+
+def _is_inside(name: str, entries: dict[str, dict[str, Any]]) -> bool:
+    return name.rpartition(".")[0] in entries
+
+
+def check_activation(name: str, entry: Any) -> None:
+    """Raise a BrokenCheckpointError where an entry is not what `activations_of` writes."""
+    if not isinstance(entry, dict) or not {"levels", "clip_first", "shape"} <= entry.keys() <= _KEYS.keys():
+        raise _broken(name, entry)
+    if any(type(value) is not _KEYS[key] for key, value in entry.items()):
+        raise _broken(name, entry)
+    if not 1 <= entry["levels"] <= 127 or not 0 <= entry.get("fan_out", 1) < _MOST:
+        raise _broken(name, entry)
+    for key in ("shape", "calibrated"):
+        shape = entry.get(key, [])
+        if len(shape) > 2 or not all(type(size) is int and 1 <= size < _MOST for size in shape):
+            raise _broken(name, entry)
+
+
+def _broken(name: str, entry: Any) -> BrokenCheckpointError:
+    return BrokenCheckpointError(
+        f"the entry of {name} in activations is {str(entry)[:60]}, which no las_sj wrote: the checkpoint is broken"
+    )
+
+
+def put_activations(model: PreTrainedModel, entries: dict[str, dict[str, Any]], config: Any, prefix: str) -> None:
+    """Put quantised activations into an empty model, or whole rate codes where the settings are those of them.
+
+    Args:
+        model: an empty model.
+        entries: of config.json.
+        config: the settings of the conversion.
+        prefix: of names in the model that was saved, where this is the one inside of it.
+
+    Raises:
+        BrokenCheckpointError: a name is not that of a module.
+    """
+    names = {name for name, _ in model.named_modules()}
+    known = {name if name in names else name.removeprefix(prefix): entry for name, entry in entries.items()}
+    lost = [name for name in known if name not in names]
+    if len(lost) == len(known) and known:
+        raise BrokenCheckpointError(f"the model has no module {lost[0]}, of which config.json has thresholds")
+    known = {name: entry for name, entry in known.items() if name in names}
+    if not isinstance(config, FASConfig) or config.fully_spiking:
+        for name, entry in known.items():
+            model.set_submodule(name, _quantizer(entry))
+        return
+    insert(model, {name: _activation(entry, config) for name, entry in known.items()}, config.lanes)
+    consumers = {
+        name: (_there(entry["fed"], names, prefix), Synapses("", entry["fan_out"], True, entry.get("bias", False)))
+        for name, entry in known.items()
+        if entry.get("fed")
+    }
+    set_consumers(model, {name: found for name, found in consumers.items() if found[0] in names})
+
+
+def _there(name: str, names: set[str], prefix: str) -> str:
+    return name if name in names else name.removeprefix(prefix)
+
+
+def _quantizer(entry: dict[str, Any]) -> QCFSQuantizer:
+    return QCFSQuantizer(torch.ones(entry["shape"]), entry["levels"], entry["clip_first"])
+
+
+def _activation(entry: dict[str, Any], config: FASConfig) -> RateCodedActivation:
+    node: RateCodedNode = config.node(torch.ones(entry["shape"]))
+    quantizer = None
+    if "calibrated" in entry:
+        shape = torch.ones(entry["calibrated"])
+        node, quantizer = CalibratedIFNode(shape, shape), _quantizer(entry)
+    return RateCodedActivation(node, entry["levels"], entry["clip_first"], quantizer)

@@ -1,0 +1,108 @@
+"""A quantised activation of a network, and the neurons that emit it as a rate code."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from las_sj.models.execution import Execution
+from las_sj.models.layers.site import Site, Synapses
+from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.neurons import FanOut, WindowCounts, WindowRecord
+from las_sj.neurons.rate_coded import QCFSQuantizer, RateCodedNode
+from las_sj.neurons.rate_coded.quantizer import quantised
+
+
+class RateCodedActivation(SpikingLayer):
+    """An activation as a population of integrate-and-fire neurons, [T·B, ..., C] to [T·B, ..., C].
+
+    In the accumulated execution it is the activation of L levels that the network is trained with, [B, ..., C] to
+    [B, ..., C]. In a temporal call neurons emit binary spikes, each of which carries a threshold; what it carries is
+    multiplied afterwards, and may be folded into the next weights.
+
+    Args:
+        node: the neurons.
+        levels: L.
+        clip_first: as in `QCFSQuantizer`.
+        quantizer: the activation of the ANN, where neurons are calibrated and have thresholds of their own (FAS,
+            step 3); else None.
+
+    Attributes:
+        fed: name of the linear layer that its output goes to, as the conversion has found it; "" where it goes
+            elsewhere, such as into the product of a gate.
+        consumer: synapses of each neuron there.
+        feeds: "weights", or "product".
+        bypass: whether each lane has the activation of the ANN: to check that lanes do not see each other.
+    """
+
+    prefix = ""
+    quantizer: QCFSQuantizer | None
+
+    def __init__(
+        self, node: RateCodedNode, levels: int, clip_first: bool = True, quantizer: QCFSQuantizer | None = None
+    ) -> None:
+        super().__init__()
+        self.node = node
+        self.node.is_windowed = True
+        self.quantizer = quantizer
+        self.levels = levels
+        self.clip_first = clip_first
+        self.fed = ""
+        self.consumer = Synapses("", 1)
+        self.feeds = "product"
+        self.bypass = False
+
+    def join(self, execution: Execution) -> None:
+        """Be a layer of the model with this execution."""
+        self.__dict__["execution"] = execution
+        self.node.time_steps = execution.time_steps
+
+    @property
+    def theta(self) -> nn.Parameter:
+        """The threshold of the ANN's activation."""
+        return self.node.theta if self.quantizer is None else self.quantizer.theta
+
+    def quantized(self, x: Tensor) -> Tensor:
+        """The activation of the ANN, [..., C] to [..., C]."""
+        return quantised(x, self.theta, self.levels, self.clip_first)
+
+    def sites(self) -> Iterator[Site]:
+        yield Site("node", self.node, self.feeds, (self.consumer,), native="")
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.execution.temporal or self.bypass:
+            return self.quantized(input)
+        x_seq = self.execution.split_time(input)
+        position = self._first_position(input)
+        spikes = self.node(x_seq, position)
+        if self.node.recorder is not None:
+            self._record(x_seq, spikes)
+        return self.execution.merge_time(spikes * self.node.scale_at(x_seq[0], position).to(spikes.dtype))
+
+    def _record(self, x_seq: Tensor, spikes: Tensor) -> None:
+        assert self.node.recorder is not None
+        counts = WindowCounts.of_each(x_seq[0])
+        counts.add_counts(spikes.detach().sum(0).to(torch.int8))
+        fan_out = FanOut(self.execution.live_of(x_seq.shape[1:]))
+        self.node.recorder(self.node, WindowRecord(x_seq.detach().mean(0), spikes.detach(), counts, fan_out))
+
+    def _first_position(self, input: Tensor) -> int:
+        """The position of the first token, where thresholds depend on it: how many tokens a cache holds before it."""
+        call = self.execution.call
+        cache = None if call is None else call.arguments.get("past_key_values")
+        if self.node.theta.dim() < 2 or cache is None or input.dim() < 3:
+            return 0
+        return max(0, int(cache.get_seq_length()) - input.shape[-2])  # attention has added these tokens by now
+
+    def register_forward_pre_hook(self, hook: Callable[..., Any], **options: Any) -> Any:
+        """As of `nn.Module`: hooks see lanes."""
+        return nn.Module.register_forward_pre_hook(self, hook, **options)
+
+    def register_forward_hook(self, hook: Callable[..., Any], **options: Any) -> Any:
+        """As of `nn.Module`: hooks see lanes."""
+        return nn.Module.register_forward_hook(self, hook, **options)
+
+    def extra_repr(self) -> str:
+        """Levels of the ANN's activation."""
+        return f"levels={self.levels}"

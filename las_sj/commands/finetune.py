@@ -28,6 +28,7 @@ from las_sj.data.owned_folder import owned_folder
 from las_sj.data.text import check_ids, longest_sequence, tokens_known
 from las_sj.evaluation.glue import TASKS, GlueTask, encode, predictions_of, read_glue, score
 from las_sj.extras import require_extra
+from las_sj.training.progress import Progress
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -122,35 +123,6 @@ def _encoded(
     return encoded
 
 
-class _Progress(ProgressCallback):
-    """The Trainer's bars, with the loss in the bar rather than on stdout."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
-        """Show the loss of the last steps."""
-        if self.training_bar is not None and "loss" in logs:
-            self.training_bar.set_postfix(loss=logs["loss"])
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Draw a bar that goes at the end, as those of the other commands do."""
-        super().on_train_begin(args, state, control, **others)
-        if self.training_bar is not None:
-            self.training_bar.leave = False
-
-    def on_prediction_step(
-        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **others: Any
-    ) -> None:
-        """Draw a bar of the predictions, which goes at the end too."""
-        super().on_prediction_step(args, state, control, eval_dataloader, **others)
-        if self.prediction_bar is not None:
-            self.prediction_bar.leave = False
-
-    def close(self) -> None:
-        """Close the bars of a training that was cut short, lest they be drawn again after its last line."""
-        for bar in (self.training_bar, self.prediction_bar):
-            if bar is not None:
-                bar.close()
-
-
 def _train(
     request: FinetuneRequest,
     model: PreTrainedModel,
@@ -163,7 +135,7 @@ def _train(
         options = _training_arguments(request, scratch)
         trainer = Trainer(model, options, DataCollatorWithPadding(tokenizer), train, processing_class=tokenizer)
         trainer.remove_callback(ProgressCallback)
-        progress = _Progress()
+        progress = Progress()
         trainer.add_callback(progress)
         try:
             trainer.train()

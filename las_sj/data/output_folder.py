@@ -78,6 +78,14 @@ FINE_TUNING = Output(
     frozenset({"model", "task", "metric", "value"}),
     (*MODEL, *TOKENIZER, "finetune.json"),
 )
+TRAINING = Output(
+    "fas.json",
+    "a training of rate codes",
+    frozenset({"step", "model", "settings", "thresholds"}),
+    (*MODEL, *TOKENIZER, "fas.json", "losses.png"),
+    later=REPORTS,
+    marks=dict.fromkeys(REPORTS, MADE_BY),
+)
 
 
 def check_output(path: Path, overwrite: bool, output: Output = CONVERSION, inputs: Iterable[Path] = ()) -> None:

@@ -1,0 +1,194 @@
+"""What the training steps of `las-sj fas` have in common: load, convert, train, measure, write."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from las_sj.checkpoint.loading import default_model
+from las_sj.checkpoint.tokenizer import load_tokenizer
+from las_sj.commands.command_line import Unfinished
+from las_sj.commands.devices import check_device
+from las_sj.commands.fas_request import FasRequest
+from las_sj.data.output_folder import TRAINING, check_output, whole_folder
+from las_sj.data.text import longest_sequence, read_text, split_held_out, tokens_known
+from las_sj.evaluation.digest import digest_of
+from las_sj.evaluation.glue import TASKS, read_glue
+from las_sj.extras import require_extra
+from las_sj.training.classification import glue_material, head_options
+from las_sj.training.curve import plot_losses
+from las_sj.training.language import class_for, language_material, objective_of
+from las_sj.training.material import Material
+from las_sj.training.report import TrainingReport
+from las_sj.training.start import Start, read_start
+from las_sj.training.thresholds import set_thresholds, thresholds_in
+from las_sj.training.train import train
+from las_sj.training.unfinished import check_unfinished, last_checkpoint, unfinished_training
+
+HELD_OUT = 0.1  # of a text that comes without another to measure on
+PICTURE = "losses.png"
+WRITTEN = f"{TRAINING.report}, {PICTURE}"
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What a step begins with, all of it read."""
+
+    start: Start
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    material: Material
+
+    @property
+    def architecture(self) -> str:
+        return type(self.model).__name__
+
+    @property
+    def is_new_head(self) -> bool:
+        """Whether the checkpoint is of another class, so that what it lacks is random."""
+        return self.start.architecture != self.architecture
+
+
+def run_step(request: FasRequest) -> None:
+    """Train as asked, and write the output folder.
+
+    Args:
+        request: the step.
+
+    Raises:
+        ValueError, OSError, RuntimeError: something is wrong with the data, the model or the machine.
+    """
+    check_device(request.training.device)
+    require_extra("glue", "accelerate", "datasets", "scipy", "sklearn")
+    check_output(request.output, request.overwrite, TRAINING, request.inputs)
+    if not request.restart:
+        check_unfinished(request.unfinished, request.fingerprint)
+    loaded = _load(request)
+    report = _trained(request, loaded)
+    print(f"{report.summary()}\nWritten to {request.output}: config.json, model.safetensors, tokenizer, {WRITTEN}")
+
+
+def _load(request: FasRequest) -> _Loaded:
+    start = read_start(request.model or str(default_model()))
+    set_seed(request.training.seed)  # a new head is random
+    return (_for_text if request.task is None else _for_task)(request, start)
+
+
+def _for_text(request: FasRequest, start: Start) -> _Loaded:
+    """A model of language, and windows of the text."""
+    objective = objective_of(start.config, start.name, request.objective)
+    texts, facts = _texts(request)
+    tokenizer = load_tokenizer(start.name)
+    model = start.load(class_for(start.config, objective), request.training.device)
+    material = language_material(
+        tokenizer,
+        texts,
+        objective,
+        window=min(request.window, longest_sequence(model.config) or request.window),
+        known=tokens_known(model),
+        mask_rate=request.mask_rate,
+        held_out_tokens=request.evaluation_tokens,
+        batch_size=request.training.batch_size,
+        facts=facts,
+    )
+    return _Loaded(start, model, tokenizer, material)
+
+
+def _texts(request: FasRequest) -> tuple[tuple[str, str], dict[str, Any]]:
+    """The text to train on and the one that is held out, and where they come from."""
+    text, evaluation = request.text, request.evaluation
+    if text is None:
+        text, evaluation = default_model() / "calibration.txt", evaluation or default_model() / "evaluation.txt"
+    content = read_text(text)
+    held_out = f"the last part of {text}" if evaluation is None else str(evaluation)
+    parts = split_held_out(content, HELD_OUT) if evaluation is None else (content, read_text(evaluation))
+    return parts, {"text": str(text), "held_out": held_out}
+
+
+def _for_task(request: FasRequest, start: Start) -> _Loaded:
+    """A classifier, and rows of the task."""
+    task = TASKS[str(request.task)]
+    train_rows, dev = (read_glue(task, split, request.data) for split in ("train", "dev"))
+    if request.rows is not None:
+        train_rows = train_rows.shuffle(request.training.seed).select(range(min(request.rows, len(train_rows))))
+    tokenizer = load_tokenizer(start.name)
+    model = start.load(AutoModelForSequenceClassification, request.training.device, **head_options(task))
+    longest = min(request.max_length, tokenizer.model_max_length, longest_sequence(model.config) or request.max_length)
+    material = glue_material(
+        task,
+        tokenizer,
+        (train_rows, dev),
+        max_length=longest,
+        known=tokens_known(model),
+        batch_size=request.training.batch_size,
+        facts={"data": "the hub's GLUE" if request.data is None else str(request.data), "dev": dev.info.description},
+    )
+    return _Loaded(start, model, tokenizer, material)
+
+
+def _trained(request: FasRequest, loaded: _Loaded) -> TrainingReport:
+    """Convert, train and write; what is cut off meanwhile can be gone on with."""
+    start, model, material = loaded.start, loaded.model, loaded.material
+    architecture, is_new_head = loaded.architecture, loaded.is_new_head
+    config = start.settings_with(request.settings)
+    before = {} if is_new_head else material.measure(model)
+    taken = start.convert(model, config, material.first_batches(request.training.batch_size))
+    if request.thresholds is not None:
+        set_thresholds(model, request.thresholds)
+    thresholds = thresholds_in(model)
+    before |= material.measure(model)
+    known = request.fingerprint | {"model": digest_of(model.state_dict()), "data": material.digest()}
+    with _kept(request.unfinished), unfinished_training(request.unfinished, known, request.restart) as kept:
+        course = train(model, material, request.training, kept.folder, kept.checkpoint())
+        report = TrainingReport(
+            step=request.step,
+            model=start.name,
+            architecture=architecture,
+            new_head=is_new_head,
+            config=config,
+            training=request.training,
+            data=material.facts,
+            before=before,
+            after=material.measure(model),
+            thresholds_before=thresholds,
+            thresholds_after=thresholds_in(model),
+            taken=taken,
+            course=course,
+        )
+        _write(request, loaded, report)
+        kept.remove()
+    return report
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Errors that end a training before its time say what there is to go on with."""
+    try:
+        yield
+    except BaseException as error:
+        checkpoint = last_checkpoint(folder)
+        if checkpoint is not None:
+            kept = f"{checkpoint.name} is kept in {folder}, the same command goes on"
+            if isinstance(error, KeyboardInterrupt):
+                raise Unfinished(kept) from None
+            error.add_note(kept)
+        raise
+
+
+def _write(request: FasRequest, loaded: _Loaded, report: TrainingReport) -> None:
+    content = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    with whole_folder(request.output, request.overwrite, TRAINING, request.inputs) as folder:
+        loaded.model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+        (folder / TRAINING.report).write_text(content, encoding="utf-8")
+        title = f"{report.step} of {report.architecture}"
+        plot_losses(report.course.losses, title).savefig(folder / PICTURE, dpi=130)

@@ -1,0 +1,63 @@
+"""What a network is trained and measured on."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from las_sj.data.batches import Batch
+from las_sj.evaluation.digest import digest_of
+from las_sj.models.execution import is_converted, running
+from las_sj.training.rows import Change, Row
+
+THRESHOLD_ROWS = 64  # that thresholds begin with percentiles of
+Collate = Callable[[Sequence[Row]], Batch]
+Score = Callable[[PreTrainedModel], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a network is trained and measured on.
+
+    Attributes:
+        rows: to train on.
+        collate: makes a batch of rows, with labels.
+        score: measures by name what a model does on held-out rows.
+        change: what is done to a row each time that it is seen.
+        facts: what the report says of it, which tells it from others.
+    """
+
+    rows: Sequence[Row]
+    collate: Collate
+    score: Score
+    change: Change | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def first_batches(self, batch_size: int) -> list[Batch]:
+        """Batches of the first rows, without labels: those that thresholds follow from."""
+        rows = [self.rows[number] for number in range(min(THRESHOLD_ROWS, len(self.rows)))]
+        parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        return [without_labels(self.collate(part)) for part in parts]
+
+    def digest(self) -> str:
+        """A digest of all rows, by which the data is known again."""
+        return digest_of([dict(self.rows[number]) for number in range(len(self.rows))])
+
+    @torch.no_grad()
+    def measure(self, model: PreTrainedModel) -> dict[str, dict[str, float]]:
+        """What a model does on held-out rows: "ann" of a plain model, else "quantised" and "spiking"."""
+        executions = {"quantised": "accumulated", "spiking": "temporal"} if is_converted(model) else {"ann": ""}
+        found = {}
+        model.eval()
+        for name, execution in executions.items():
+            with running(model, execution) if execution else nullcontext():
+                found[name] = self.score(model)
+        return found
+
+
+def without_labels(batch: Batch) -> Batch:
+    """A batch that a model is asked about."""
+    return {name: value for name, value in batch.items() if name not in ("label", "labels", "special_tokens_mask")}

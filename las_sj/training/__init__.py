@@ -1,1 +1,1 @@
-"""Training of networks of rate codes (FAS): language modelling, tasks, and what lets a training go on."""
+"""Training of networks of rate codes, and calibration of their neurons (FAS, arXiv 2502.04405)."""

@@ -63,6 +63,11 @@ class RateCodedActivation(SpikingLayer):
         """The threshold of the ANN's activation."""
         return self.node.theta if self.quantizer is None else self.quantizer.theta
 
+    def quantiser_of_node(self) -> QCFSQuantizer:
+        """An activation of the ANN with a copy of the neurons' thresholds."""
+        theta = self.node.theta.detach()
+        return QCFSQuantizer(theta, self.levels, self.clip_first).to(theta.device)
+
     def quantized(self, x: Tensor) -> Tensor:
         """The activation of the ANN, [..., C] to [..., C]."""
         return quantised(x, self.theta, self.levels, self.clip_first)

@@ -93,6 +93,26 @@ def set_consumers(model: nn.Module, consumers: Mapping[str, tuple[str, Synapses]
     keep_coverage(model, Coverage(coverage.spiking, dict(_analog(model))))
 
 
+def set_lanes(model: nn.Module, lanes: Lanes) -> None:
+    """Have temporal calls of a network of rate codes run in other lanes; what was calibrated stays as it is.
+
+    Args:
+        model: a network of rate codes.
+        lanes: with the steps that its neurons look at beforehand.
+
+    Raises:
+        ValueError: neurons look at other numbers of steps.
+    """
+    execution = execution_of(model)
+    if execution.lanes is None:
+        raise ValueError(f"{type(model).__name__} is no network of rate codes: its time steps cannot be changed")
+    if (lanes.before, lanes.looked_ahead) != (execution.lanes.before, execution.lanes.looked_ahead):
+        raise ValueError("the neurons look at other numbers of steps beforehand: convert the model again")
+    execution.lanes, execution.time_steps = lanes, lanes.count
+    for _, activation in named_activations(model):
+        activation.node.time_steps = lanes.count
+
+
 def taken_back(model: PreTrainedModel) -> dict[str, QCFSQuantizer]:
     """Put quantisers in the place of rate-coded activations, and have calls run once: the ANN that is trained.
 
@@ -104,8 +124,7 @@ def taken_back(model: PreTrainedModel) -> dict[str, QCFSQuantizer]:
     """
     quantisers = {}
     for name, activation in list(named_activations(model)):
-        quantiser = activation.quantizer or QCFSQuantizer(1.0, activation.levels, activation.clip_first)
-        quantiser.theta = activation.theta
+        quantiser = activation.quantizer or activation.quantiser_of_node()
         quantisers[name] = quantiser.train(activation.training)
         model.set_submodule(name, quantiser)
     for module in model.modules():

@@ -15,7 +15,7 @@ COMMANDS = {
     "report": "write a page about a converted model: spikes, energy, every operation",
     "inspect": "list the neurons of a converted model, their thresholds and its latency",
     "finetune": "fine-tune an encoder on a GLUE task, to have a classifier to convert",
-    "fas": "train a network of rate codes: pretrain, finetune",
+    "fas": "train a network of rate codes: pretrain, finetune, calibrate",
 }
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import (
     AutoModelForSequenceClassification,
@@ -18,15 +17,15 @@ from las_sj.checkpoint.loading import default_model
 from las_sj.checkpoint.tokenizer import load_tokenizer
 from las_sj.commands.command_line import Unfinished
 from las_sj.commands.devices import check_device
+from las_sj.commands.fas_data import read_data
 from las_sj.commands.fas_request import FasRequest
 from las_sj.data.output_folder import TRAINING, check_output, whole_folder
-from las_sj.data.text import longest_sequence, read_text, split_held_out, tokens_known
 from las_sj.evaluation.digest import digest_of
-from las_sj.evaluation.glue import TASKS, read_glue
+from las_sj.evaluation.glue import TASKS
 from las_sj.extras import require_extra
-from las_sj.training.classification import glue_material, head_options
+from las_sj.training.classification import head_options
 from las_sj.training.curve import plot_losses
-from las_sj.training.language import class_for, language_material, objective_of
+from las_sj.training.language import class_for
 from las_sj.training.material import Material
 from las_sj.training.report import TrainingReport
 from las_sj.training.start import Start, read_start
@@ -34,7 +33,6 @@ from las_sj.training.thresholds import set_thresholds, thresholds_in
 from las_sj.training.train import train
 from las_sj.training.unfinished import check_unfinished, last_checkpoint, unfinished_training
 
-HELD_OUT = 0.1  # of a text that comes without another to measure on
 PICTURE = "losses.png"
 WRITTEN = f"{TRAINING.report}, {PICTURE}"
 
@@ -78,61 +76,18 @@ def run_step(request: FasRequest) -> None:
 
 
 def _load(request: FasRequest) -> _Loaded:
+    """Read the data first, then the model: what is wrong with the data is found at once."""
     start = read_start(request.model or str(default_model()))
-    set_seed(request.training.seed)  # a new head is random
-    return (_for_text if request.task is None else _for_task)(request, start)
-
-
-def _for_text(request: FasRequest, start: Start) -> _Loaded:
-    """A model of language, and windows of the text."""
-    objective = objective_of(start.config, start.name, request.objective)
-    texts, facts = _texts(request)
+    training = request.training
+    data = read_data(request.data, start.config, start.name, training.seed)
     tokenizer = load_tokenizer(start.name)
-    model = start.load(class_for(start.config, objective), request.training.device)
-    material = language_material(
-        tokenizer,
-        texts,
-        objective,
-        window=min(request.window, longest_sequence(model.config) or request.window),
-        known=tokens_known(model),
-        mask_rate=request.mask_rate,
-        held_out_tokens=request.evaluation_tokens,
-        batch_size=request.training.batch_size,
-        facts=facts,
-    )
-    return _Loaded(start, model, tokenizer, material)
-
-
-def _texts(request: FasRequest) -> tuple[tuple[str, str], dict[str, Any]]:
-    """The text to train on and the one that is held out, and where they come from."""
-    text, evaluation = request.text, request.evaluation
-    if text is None:
-        text, evaluation = default_model() / "calibration.txt", evaluation or default_model() / "evaluation.txt"
-    content = read_text(text)
-    held_out = f"the last part of {text}" if evaluation is None else str(evaluation)
-    parts = split_held_out(content, HELD_OUT) if evaluation is None else (content, read_text(evaluation))
-    return parts, {"text": str(text), "held_out": held_out}
-
-
-def _for_task(request: FasRequest, start: Start) -> _Loaded:
-    """A classifier, and rows of the task."""
-    task = TASKS[str(request.task)]
-    train_rows, dev = (read_glue(task, split, request.data) for split in ("train", "dev"))
-    if request.rows is not None:
-        train_rows = train_rows.shuffle(request.training.seed).select(range(min(request.rows, len(train_rows))))
-    tokenizer = load_tokenizer(start.name)
-    model = start.load(AutoModelForSequenceClassification, request.training.device, **head_options(task))
-    longest = min(request.max_length, tokenizer.model_max_length, longest_sequence(model.config) or request.max_length)
-    material = glue_material(
-        task,
-        tokenizer,
-        (train_rows, dev),
-        max_length=longest,
-        known=tokens_known(model),
-        batch_size=request.training.batch_size,
-        facts={"data": "the hub's GLUE" if request.data is None else str(request.data), "dev": dev.info.description},
-    )
-    return _Loaded(start, model, tokenizer, material)
+    set_seed(training.seed)  # a new head is random
+    if data.objective is None:
+        options = head_options(TASKS[str(request.data.task)])
+        model = start.load(AutoModelForSequenceClassification, training.device, **options)
+    else:
+        model = start.load(class_for(start.config, data.objective), training.device)
+    return _Loaded(start, model, tokenizer, data.material(model, tokenizer, training.batch_size))
 
 
 def _trained(request: FasRequest, loaded: _Loaded) -> TrainingReport:
@@ -140,12 +95,12 @@ def _trained(request: FasRequest, loaded: _Loaded) -> TrainingReport:
     start, model, material = loaded.start, loaded.model, loaded.material
     architecture, is_new_head = loaded.architecture, loaded.is_new_head
     config = start.settings_with(request.settings)
-    before = {} if is_new_head else material.measure(model)
+    before = {} if is_new_head else material.measure(model)  # a random head has nothing to tell
     taken = start.convert(model, config, material.first_batches(request.training.batch_size))
     if request.thresholds is not None:
         set_thresholds(model, request.thresholds)
     thresholds = thresholds_in(model)
-    before |= material.measure(model)
+    before |= {} if is_new_head else material.measure(model)
     known = request.fingerprint | {"model": digest_of(model.state_dict()), "data": material.digest()}
     with _kept(request.unfinished), unfinished_training(request.unfinished, known, request.restart) as kept:
         course = train(model, material, request.training, kept.folder, kept.checkpoint())

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from las_sj.data.batches import Batch
 from las_sj.evaluation.digest import digest_of
 from las_sj.models.execution import is_converted, running
-from las_sj.training.rows import Change, Row
+from las_sj.training.rows import Change, Row, TrainingRows
 
 THRESHOLD_ROWS = 64  # that thresholds begin with percentiles of
 Collate = Callable[[Sequence[Row]], Batch]
@@ -41,6 +41,19 @@ class Material:
         rows = [self.rows[number] for number in range(min(THRESHOLD_ROWS, len(self.rows)))]
         parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
         return [without_labels(self.collate(part)) for part in parts]
+
+    def batches(self, count: int, batch_size: int, seed: int) -> list[Batch]:
+        """Batches of rows in a random order, without labels: what neurons are calibrated on.
+
+        Args:
+            count: of batches, if there are as many.
+            batch_size: rows of each.
+            seed: of the order, and of changes.
+        """
+        count = min(count, len(self.rows) // batch_size)
+        rows = TrainingRows(self.rows, count * batch_size, seed, self.change)
+        starts = range(0, len(rows), batch_size)
+        return [without_labels(self.collate([rows[start + n] for n in range(batch_size)])) for start in starts]
 
     def digest(self) -> str:
         """A digest of all rows, by which the data is known again."""

@@ -74,7 +74,7 @@ class TrainingReport:
         if self.taken:
             lines.append(f"thresholds of {len(self.taken)} sites come from {self.model}, of {len(new)} from data")
         for when, quality in (("before", self.before), ("after", self.after)):
-            lines += [f"{when:6}  {self._name(kind):31}  {_words(found)}" for kind, found in quality.items()]
+            lines += [f"{when:6}  {self._name(kind):31}  {words_of(found)}" for kind, found in quality.items()]
         return "\n".join(lines)
 
     def _name(self, kind: str) -> str:
@@ -82,5 +82,6 @@ class TrainingReport:
         return names.get(kind, f"SNN, uncalibrated (T = {self.config.time_steps})")
 
 
-def _words(found: dict[str, float]) -> str:
+def words_of(found: dict[str, float]) -> str:
+    """Metrics and their values, for a terminal."""
     return ", ".join(f"{name} {value:.4f}" for name, value in found.items())

@@ -1,6 +1,6 @@
 """SIGKILL at random moments of a command, and the same command again: is the result that of an undisturbed run?
 
-    python benchmarks/kills.py                         # convert, evaluate and finetune, 20 moments each
+    python benchmarks/kills.py                         # convert, evaluate, finetune and fas pretrain, 20 moments each
     python benchmarks/kills.py --command convert --moments 5 --seed 3
 
 Each run is a fork of this process, which has imported everything; a moment is drawn from the whole time that an
@@ -21,10 +21,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from las_sj.checkpoint.loading import default_model
-from las_sj.commands import convert, evaluate, finetune
+from las_sj.commands import convert, evaluate, fas, finetune
 from las_sj.commands.command_line import run
 
 GLUE = Path(__file__).resolve().parents[1] / "tests" / "data" / "glue"
@@ -32,8 +32,11 @@ MAINS: dict[str, Callable[[list[str]], None]] = {
     "convert": convert.main,
     "evaluate": evaluate.main,
     "finetune": finetune.main,
+    "fas": fas.main,
 }
-SECONDS = ("seconds", "ann_seconds", "snn_seconds", "time_ratio")  # what differs from run to run
+SECONDS = ("seconds", "ann_seconds", "snn_seconds", "time_ratio", "resumed_from")  # what differs from run to run
+
+PRETRAINING = ("--steps", 40, "--save-steps", 4, "--batch-size", 2)  # with dropout, which is random
 
 
 def arguments_of(command: str, folder: Path) -> list[str]:
@@ -43,6 +46,7 @@ def arguments_of(command: str, folder: Path) -> list[str]:
         "convert": ("--calibration-tokens", 256, "--evaluation-tokens", 256),
         "evaluate": (model, "--task", "text", "--text", text, "--limit", 300, "--window", 32, "--batch-size", 1),
         "finetune": (model, "--task", "SST-2", "--data", GLUE, "--rows", 64, "--batch-size", 4),
+        "fas": ("pretrain", model, "--text", text, "--window", 32, "--evaluation-tokens", 64, *PRETRAINING),
     }
     return [str(part) for part in (*options[command], "--output", folder / "out")]
 
@@ -51,6 +55,11 @@ def prepare(command: str, folder: Path) -> None:
     """The model that a command reads, in `folder`/model."""
     if command == "evaluate":
         forked("convert", ["--output", str(folder / "model"), "--calibration-tokens", "256"]).wait()
+    elif command == "fas":
+        torch.manual_seed(0)
+        few = {"n_embd": 32, "n_layer": 2, "n_head": 4, "bos_token_id": 0, "eos_token_id": 0}
+        GPT2LMHeadModel(GPT2Config(vocab_size=512, **few)).save_pretrained(folder / "model")
+        AutoTokenizer.from_pretrained(default_model()).save_pretrained(folder / "model")
     elif command == "finetune":
         torch.manual_seed(0)
         sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}

@@ -10,7 +10,7 @@ from commands import ENVIRONMENT
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "kills.py"
 
 
-@pytest.mark.parametrize("command", ["convert", "evaluate", "finetune"])
+@pytest.mark.parametrize("command", ["convert", "evaluate", "finetune", "fas"])
 def test_killed_and_repeated(command: str) -> None:
     """Three moments of each; the script itself takes twenty."""
     for extra in ("datasets", "sklearn", "lm_eval"):

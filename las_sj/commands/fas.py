@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Callable
 
-from las_sj.commands import fas_calibrate, fas_finetune, fas_pretrain
 from las_sj.commands.command_line import program
+from las_sj.commands.fas_calibrate import calibrate
+from las_sj.commands.fas_finetune import finetune
+from las_sj.commands.fas_pretrain import pretrain
 from las_sj.usage import UsageError
 
 STEPS: dict[str, tuple[Callable[[list[str]], None], str]] = {
-    "pretrain": (fas_pretrain.main, "step 1: train a model of language with activations of L levels"),
-    "finetune": (fas_finetune.main, "step 2: train it on a task, or on another text"),
-    "calibrate": (fas_calibrate.main, "step 3: bring the spike trains of its neurons to the quantised ANN"),
+    "pretrain": (pretrain, "step 1: train a model of language with activations of L levels"),
+    "finetune": (finetune, "step 2: train it on a task, or on another text"),
+    "calibrate": (calibrate, "step 3: bring the spike trains of its neurons to the quantised ANN"),
 }
 
 

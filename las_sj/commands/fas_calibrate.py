@@ -30,7 +30,7 @@ HELD_OUT = 5  # one batch of so many chooses the step of the fine calibration
 PICTURE = "losses.png"
 
 
-def main(argument_list: list[str] | None = None) -> None:
+def calibrate(argument_list: list[str] | None = None) -> None:
     """Calibrate, measure before and after, and write the output folder."""
     request = parse_arguments(argument_list)
     check_device(request.device)

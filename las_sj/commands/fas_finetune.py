@@ -7,7 +7,7 @@ from las_sj.commands.fas_training import run_step
 DEFAULTS = {"learning_rate": 5e-5, "threshold_learning_rate": 5e-3, "batch_size": 32}
 
 
-def main(argument_list: list[str] | None = None) -> None:
+def finetune(argument_list: list[str] | None = None) -> None:
     """Train, measure, and write the output folder."""
     run_step(parse_arguments(argument_list))
 

@@ -7,7 +7,7 @@ from las_sj.commands.fas_training import run_step
 DEFAULTS = {"learning_rate": 9e-5, "threshold_learning_rate": 1e-3}
 
 
-def main(argument_list: list[str] | None = None) -> None:
+def pretrain(argument_list: list[str] | None = None) -> None:
     """Train, measure, and write the output folder."""
     run_step(parse_arguments(argument_list))
 

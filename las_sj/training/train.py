@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from transformers import PreTrainedModel, ProgressCallback, TrainingArguments, set_seed
@@ -69,7 +70,7 @@ def train(
     set_seed(settings.seed)
     try:
         with running(model, "accumulated"):
-            _run(trainer, checkpoint)
+            _run(trainer, marks, checkpoint)
     finally:
         progress.close()
     model.eval()
@@ -77,18 +78,17 @@ def train(
     return Course(steps, losses, marks.seconds, None if checkpoint is None else _step_of(checkpoint))
 
 
-def _run(trainer: RateCodeTrainer, checkpoint: Path | None) -> None:
+def _run(trainer: RateCodeTrainer, marks: MarksWhole, checkpoint: Path | None) -> None:
     if checkpoint is None:
         trainer.train()
         return
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint))
-    except (OSError, EOFError, KeyError, RuntimeError) as error:
-        if trainer.state.global_step > _step_of(checkpoint):
+    except Exception as error:  # what reads broken states raises whatever it comes upon
+        if marks.has_begun:
             raise
-        raise TrainingError(
-            f"{checkpoint} cannot be gone on from ({reason_of(error)}): --restart begins anew"
-        ) from error
+        reason = "its states are no plain tensors" if isinstance(error, UnpicklingError) else reason_of(error)
+        raise TrainingError(f"{checkpoint} cannot be gone on from ({reason}): --restart begins anew") from error
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -72,16 +72,24 @@ class MarksWhole(TrainerCallback):
 
     Args:
         earlier: seconds until the checkpoint that the training goes on from.
+
+    Attributes:
+        has_begun: whether a step was made since then: what fails before has to do with the checkpoint.
     """
 
     def __init__(self, earlier: float) -> None:
         self.earlier = earlier
         self.start = time.perf_counter()
+        self.has_begun = False
 
     @property
     def seconds(self) -> float:
         """Seconds of the training until now, with those before it was cut off."""
         return self.earlier + time.perf_counter() - self.start
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """See that a step is being made."""
+        self.has_begun = True
 
     def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Mark the checkpoint of this step."""

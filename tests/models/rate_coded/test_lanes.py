@@ -1,6 +1,7 @@
 """Networks of rate codes: their temporal calls are a plain simulation, step by step; accumulated ones the ANN."""
 
 import copy
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
+    GPT2LMHeadModel,
     OPTConfig,
     OPTForCausalLM,
     ViTConfig,
@@ -38,6 +40,9 @@ KINDS: dict[str, Callable[[], Model]] = {
     "llama": llama,
     "opt": opt,
 }
+CACHE = next(
+    name for name in ("cache", "past_key_values") if name in inspect.signature(GPT2LMHeadModel.forward).parameters
+)
 SITES = {
     "gpt2": ["transformer.h.0.mlp.act", "transformer.h.1.mlp.act"],
     "bert": [*(f"bert.encoder.layer.{i}.intermediate.intermediate_act_fn" for i in range(2)), "bert.pooler.activation"],
@@ -200,7 +205,7 @@ def test_thresholds_of_positions_follow_the_cache() -> None:
     ids = token_ids(2, 8)
     whole = run(snn, "temporal", input_ids=ids)[0]
     first = run(snn, "temporal", input_ids=ids[:, :5], use_cache=True)
-    rest = run(snn, "temporal", input_ids=ids[:, 5:], past_key_values=first.past_key_values)
+    rest = run(snn, "temporal", input_ids=ids[:, 5:], **{CACHE: first[CACHE]})
     torch.testing.assert_close(torch.cat([first.logits, rest.logits], 1), whole)
 
 

@@ -95,6 +95,8 @@ class RateCodedActivation(SpikingLayer):
     def _first_position(self, input: Tensor) -> int:
         """The position of the first token, where thresholds depend on it: how many tokens a cache holds before it."""
         call = self.execution.call
+        while call is not None and not call.is_entry:
+            call = call.outer
         given = {} if call is None else call.arguments
         cache = given.get("cache", given.get("past_key_values"))  # its name in older versions of transformers
         if self.node.theta.dim() < 2 or cache is None or input.dim() < 3:

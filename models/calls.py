@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.loss.loss_utils import ForSequenceClassificationLoss
+from transformers import PreTrainedModel
+from transformers.loss.loss_utils import ForCausalLMLoss, ForMaskedLMLoss, ForSequenceClassificationLoss
 from transformers.utils import ModelOutput
 
 from las_sj.models.adapters import is_adapter
@@ -205,18 +206,23 @@ def _check_call(model: OpensCalls, named: dict[str, Any]) -> None:
         raise ValueError("a spiking network has no attention weights to return: leave output_attentions out")
 
 
-def _put_targets_aside(module: nn.Module, named: dict[str, Any]) -> Tensor | None:
+def _writes_tokens(model: nn.Module) -> bool:
+    return isinstance(model, PreTrainedModel) and model.get_output_embeddings() is not None
+
+
+def _put_targets_aside(module: OpensCalls, named: dict[str, Any]) -> Tensor | None:
     """Take labels out of the arguments where the loss must be computed at the end of the call.
 
     A loss is computed inside the call, from logits that must be sums over T there: those of a readout.
 
     The head of a decoder that classifies sequences is no readout, because modelling code picks a token by its place in
-    the batch; its loss is computed at the end of the call.
+    the batch; its loss is computed at the end of the call. So is every loss of lanes, of the mean of their logits.
     """
     targets = [name for name in TARGETS if named.get(name) is not None]
     if not targets or any(isinstance(layer, SpikingReadout) for layer in module.modules()):
         return None
-    if targets != ["labels"] or not classifies_sequences(module):
+    of_tokens = module.execution.lanes is not None and _writes_tokens(module)
+    if targets != ["labels"] or not (classifies_sequences(module) or of_tokens):
         raise NotImplementedError(
             f"a temporal call of {type(module).__name__} cannot compute a loss from {', '.join(targets)}: compute "
             'it from the logits, or call las_sj.set_execution(model, "accumulated")'
@@ -292,10 +298,19 @@ def _sum_over_time(output: Any, time_steps: int, batch: int | None, lanes: Lanes
 
 
 def _with_loss(output: Any, ended: Call) -> Any:
-    labels = ended.labels
-    if labels is None:
+    if ended.labels is None:
         return output
     if isinstance(output, tuple):
-        return (ForSequenceClassificationLoss(labels, output[0], ended.caller.config), *output)
-    loss = ForSequenceClassificationLoss(labels, output.logits, ended.caller.config)
-    return type(output)(**{**output, "loss": loss})
+        return (_loss_of(output[0], ended), *output)
+    return type(output)(**{**output, "loss": _loss_of(output.logits, ended)})
+
+
+def _loss_of(logits: Tensor, ended: Call) -> Tensor:
+    """The loss that modelling code would have computed, of an output whose logits are whole."""
+    model: Any = ended.caller
+    if classifies_sequences(model):
+        loss: Tensor = ForSequenceClassificationLoss(ended.labels, logits, model.config)
+    else:
+        kind = ForMaskedLMLoss if type(model).__name__.endswith("ForMaskedLM") else ForCausalLMLoss
+        loss = kind(logits, ended.labels, model.config.get_text_config().vocab_size)
+    return loss

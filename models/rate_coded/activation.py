@@ -95,7 +95,10 @@ class RateCodedActivation(SpikingLayer):
     def _first_position(self, input: Tensor) -> int:
         """The position of the first token, where thresholds depend on it: how many tokens a cache holds before it."""
         call = self.execution.call
-        cache = None if call is None else call.arguments.get("past_key_values")
+        while call is not None and not call.is_entry:
+            call = call.outer
+        given = {} if call is None else call.arguments
+        cache = given.get("cache", given.get("past_key_values"))  # its name in older versions of transformers
         if self.node.theta.dim() < 2 or cache is None or input.dim() < 3:
             return 0
         return max(0, int(cache.get_seq_length()) - input.shape[-2])  # attention has added these tokens by now

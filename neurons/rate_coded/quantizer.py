@@ -12,10 +12,7 @@ def quantised(x: Tensor, theta: Tensor, levels: int, clip_first: bool = True) ->
     working = torch.promote_types(x.dtype, torch.float32)
     theta = least_threshold(theta).to(working)
     u = x.to(working) * levels / theta
-    if clip_first:
-        level = quantize.floor(u.clamp(0, levels) + 0.5)
-    else:
-        level = quantize.floor(u + 0.5).clamp(0, levels)
+    level = quantize.floor(u.clamp(0, levels) + 0.5) if clip_first else quantize.floor(u + 0.5).clamp(0, levels)
     return (theta * (level / levels)).to(x.dtype)
 
 

@@ -1,6 +1,7 @@
 """What the training steps of `las-sj fas` have in common: load, convert, train, measure, write."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from las_sj.data.output_folder import TRAINING, check_output, whole_folder
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.glue import TASKS
 from las_sj.extras import require_extra
+from las_sj.fas_config import FASConfig
 from las_sj.training.classification import head_options
 from las_sj.training.curve import plot_losses
+from las_sj.training.errors import TrainingError
 from las_sj.training.language import class_for
 from las_sj.training.material import Material
 from las_sj.training.report import TrainingReport
@@ -42,6 +45,7 @@ class _Loaded:
     """What a step begins with, all of it read."""
 
     start: Start
+    config: FASConfig
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     material: Material
@@ -66,6 +70,8 @@ def run_step(request: FasRequest) -> None:
         ValueError, OSError, RuntimeError: something is wrong with the data, the model or the machine.
     """
     check_device(request.training.device)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError("a training runs in one process: start it without a launcher of several")
     require_extra("glue", "accelerate", "datasets", "scipy", "sklearn")
     check_output(request.output, request.overwrite, TRAINING, request.inputs)
     if not request.restart:
@@ -78,7 +84,10 @@ def run_step(request: FasRequest) -> None:
 def _load(request: FasRequest) -> _Loaded:
     """Read the data first, then the model: what is wrong with the data is found at once."""
     start = read_start(request.model or str(default_model()))
+    if request.thresholds is not None and start.settings is not None:
+        raise TrainingError(f"{start.name} has thresholds, which are gone on with: leave out --thresholds")
     training = request.training
+    config = start.settings_with(request.settings)
     data = read_data(request.data, start.config, start.name, training.seed)
     tokenizer = load_tokenizer(start.name)
     set_seed(training.seed)  # a new head is random
@@ -87,14 +96,13 @@ def _load(request: FasRequest) -> _Loaded:
         model = start.load(AutoModelForSequenceClassification, training.device, **options)
     else:
         model = start.load(class_for(start.config, data.objective), training.device)
-    return _Loaded(start, model, tokenizer, data.material(model, tokenizer, training.batch_size))
+    return _Loaded(start, config, model, tokenizer, data.material(model, tokenizer, training.batch_size))
 
 
 def _trained(request: FasRequest, loaded: _Loaded) -> TrainingReport:
     """Convert, train and write; what is cut off meanwhile can be gone on with."""
     start, model, material = loaded.start, loaded.model, loaded.material
-    architecture, is_new_head = loaded.architecture, loaded.is_new_head
-    config = start.settings_with(request.settings)
+    config, architecture, is_new_head = loaded.config, loaded.architecture, loaded.is_new_head
     before = {} if is_new_head else material.measure(model)  # a random head has nothing to tell
     taken = start.convert(model, config, material.first_batches(request.training.batch_size))
     if request.thresholds is not None:
@@ -102,7 +110,7 @@ def _trained(request: FasRequest, loaded: _Loaded) -> TrainingReport:
     thresholds = thresholds_in(model)
     before |= {} if is_new_head else material.measure(model)
     known = request.fingerprint | {"model": digest_of(model.state_dict()), "data": material.digest()}
-    with _kept(request.unfinished), unfinished_training(request.unfinished, known, request.restart) as kept:
+    with unfinished_training(request.unfinished, known, request.restart) as kept, _kept(kept.folder):
         course = train(model, material, request.training, kept.folder, kept.checkpoint())
         report = TrainingReport(
             step=request.step,

@@ -1,5 +1,6 @@
 """What a training begins with: a plain model, or the rate-coded checkpoint of the step before."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,15 +41,16 @@ class Start:
         Raises:
             OSError: weights are missing or broken.
         """
+        config = copy.deepcopy(self.config)
         for name, value in options.items():
-            setattr(self.config, name, value)
+            setattr(config, name, value)
         model: PreTrainedModel = load_weights(
             model_class,
             self.name,
             new_head=True,
             of_converted=self.settings is not None,
             dtype=torch.float32,
-            config=self.config,
+            config=config,
         )
         check_finite(model, self.name)
         return model.to(device).eval()  # type: ignore[arg-type]
@@ -67,7 +69,8 @@ class Start:
         own = self.settings
         if given.get("levels", own.levels) != own.levels:
             raise TrainingError(f"{self.name} is trained with {own.levels} levels: leave out --levels")
-        return replace(own.at(given.get("time_steps", own.time_steps)), seed=given.get("seed", own.seed))
+        asked = {name: given[name] for name in ("percentile", "seed") if name in given}
+        return replace(own.at(given.get("time_steps", own.time_steps)), **asked)
 
     def convert(self, model: PreTrainedModel, config: FASConfig, batches: Iterable[Batch]) -> list[str]:
         """Make a plain model a network of rate codes.

@@ -89,6 +89,9 @@ def test_three_steps_of_an_encoder(call: Call, given: Models, tmp_path: Path) ->
     finished = call("finetune", first, *task, "--output", second)
     assert finished.code == 0, finished.err
     assert contents(second) == FILES
+    no = ("--output", tmp_path / "no")
+    assert_one_line(call("finetune", first, *task, *no, "--levels", 4), "first is trained with 8 levels: leave out")
+    assert_one_line(call("finetune", first, *task, *no, "--thresholds", 2), "first has thresholds, which are gone on")
     trained, tuned = report_of(first)["thresholds"], report_of(second)["thresholds"]
     assert [site for site in tuned if not tuned[site]["of_checkpoint"]] == ["bert.pooler.activation"]
     assert "cls.predictions.transform.transform_act_fn" in trained
@@ -104,7 +107,7 @@ def test_three_steps_of_an_encoder(call: Call, given: Models, tmp_path: Path) ->
     kept = [name for name in weights if not name.endswith(".node.theta")]
     assert all(torch.equal(weights[name], calibrated[name]) for name in kept)
     assert AutoModelForSequenceClassification.from_pretrained(third).config.quantization_config.settings.time_steps == 2
-    assert_one_line(call("finetune", third, *task, "--output", tmp_path / "no"), "third is calibrated .step 3")
+    assert_one_line(call("finetune", third, *task, *no), "third is calibrated .step 3")
 
 
 def test_killed_and_repeated(call: Call, given: Models, tmp_path: Path) -> None:
@@ -213,6 +216,12 @@ def test_bad_inputs(call: Call, given: Models, tmp_path: Path) -> None:
     for arguments, message, code in bad:
         assert_one_line(call(*arguments), message, code)
         assert contents(tmp_path) == before, arguments
+
+
+def test_several_processes(call: Call, given: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    finished = call("pretrain", given["gpt"], "--text", given["text"], "--output", tmp_path / "out")
+    assert_one_line(finished, "a training runs in one process: start it without a launcher")
 
 
 def test_steps_that_are_listed(call: Call) -> None:

@@ -65,8 +65,11 @@ def test_goes_on_with_weights_and_thresholds(tmp_path: Path) -> None:
     course = train(again, material(), settings(threshold_learning_rate=0.1), tmp_path, checkpoint)
     assert course.resumed_from == 2
     assert [step for step, _ in course.losses] == [1, 2, 3, 4]
+    done = network()
+    train(done, material(), settings(threshold_learning_rate=0.1), tmp_path, tmp_path / "checkpoint-4")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
+        assert torch.equal(done.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize("name", ["rng_state.pth", "optimizer.pt", "scheduler.pt"])

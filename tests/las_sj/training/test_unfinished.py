@@ -1,0 +1,83 @@
+"""Where a training keeps its checkpoints: one training's alone, known again, and never another's to remove."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from las_sj.training.errors import TrainingError
+from las_sj.training.unfinished import (
+    FINGERPRINT,
+    WHOLE,
+    UnfinishedTraining,
+    check_unfinished,
+    last_checkpoint,
+    unfinished_training,
+    write_whole,
+)
+
+ASKED = {"learning_rate": 1e-3, "steps": 4}
+
+
+def checkpoint(folder: Path, step: int, whole: bool = True) -> Path:
+    place = folder / f"checkpoint-{step}"
+    place.mkdir(parents=True)
+    if whole:
+        write_whole(place / WHOLE, {"step": step, "seconds": 1.0})
+    return place
+
+
+def test_last_whole_checkpoint(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path / "no") is None
+    for step in (9, 10):
+        checkpoint(tmp_path, step)
+    checkpoint(tmp_path, 11, whole=False)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_folder_without_a_checkpoint_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "out.unfinished"
+    with unfinished_training(folder, ASKED, restart=False):
+        assert json.loads((folder / FINGERPRINT).read_text()) == ASKED
+    assert not folder.exists()
+
+
+def test_only_what_is_its_own_is_removed(tmp_path: Path) -> None:
+    with unfinished_training(tmp_path / "out", ASKED, restart=False) as unfinished:
+        checkpoint(unfinished.folder, 1)
+        (unfinished.folder / "notes.txt").write_text("mine")
+        unfinished.remove()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_another_training_is_refused_unless_it_begins_anew(tmp_path: Path) -> None:
+    with unfinished_training(tmp_path / "out", ASKED, restart=False) as unfinished:
+        checkpoint(unfinished.folder, 1)
+    check_unfinished(tmp_path / "out", ASKED)
+    other = ASKED | {"steps": 5}
+    with pytest.raises(TrainingError, match="out is of a training with other steps: --restart begins anew"):
+        UnfinishedTraining(tmp_path / "out", other)
+    with unfinished_training(tmp_path / "out", other, restart=True) as unfinished:
+        assert unfinished.checkpoint() is None
+
+
+def test_running_training_is_left_alone(tmp_path: Path) -> None:
+    with (
+        unfinished_training(tmp_path / "out", ASKED, restart=False),
+        pytest.raises(TrainingError, match=r"another training is running in .*: wait"),
+    ):
+        UnfinishedTraining(tmp_path / "out", ASKED)
+
+
+def test_folders_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="file is a file"):
+        check_unfinished(tmp_path / "file", ASKED)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("mine")
+    for restart in (False, True):
+        with pytest.raises(TrainingError, match="does not hold an unfinished training: move it away"):
+            UnfinishedTraining(tmp_path / "folder", ASKED, restart)
+    (tmp_path / "folder" / FINGERPRINT).write_text("[]")
+    with pytest.raises(TrainingError, match="is of another training: --restart begins anew"):
+        check_unfinished(tmp_path / "folder", ASKED)

@@ -1,0 +1,180 @@
+"""Step 3 of FAS: what is calibrated comes nearer to the ANN, and nothing else changes."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rate_coded_models import convert_rates
+from tiny_models import VOCABULARY, Model, bert, gpt2, padding_mask, run, token_ids
+from torch import Tensor
+from transformers import AutoModelForCausalLM, BertForSequenceClassification
+
+import las_sj
+from las_sj.models.rate_coded.network import named_activations
+from las_sj.neurons.rate_coded import CalibratedIFNode
+from las_sj.training.alignment import aligned, evaluating
+from las_sj.training.coarse import UNCHANGED, coarse_calibrate
+from las_sj.training.fine import FineSettings, divergence, fine_calibrate
+
+BATCHES = [{"input_ids": token_ids(2, 12, seed)} for seed in range(4)]
+GRID = ((0.7, 0.9, 1.1), (0.4, 0.6))  # of α and β
+PADDED = [{"input_ids": token_ids(seed=seed), "attention_mask": padding_mask("right")} for seed in range(4)]
+
+
+def errors_of(model: Model, batches: list[dict[str, Tensor]]) -> dict[str, float]:
+    """E of each site, mean over batches."""
+    with torch.no_grad(), evaluating(model):
+        found = [aligned(model, batch).errors() for batch in batches]
+    return {name: sum(float(errors[name]) for errors in found) / len(found) for name in found[0]}
+
+
+def test_the_coarse_search_never_makes_a_site_worse() -> None:
+    """Property 25: given what the sites before it have become."""
+    snn = convert_rates(gpt2().double(), time_steps=4)
+    uncalibrated = errors_of(snn, BATCHES[:2])
+    choices = coarse_calibrate(snn, BATCHES[:2], *GRID)
+    assert [choice.site for choice in choices] == list(uncalibrated)
+    assert all(choice.after <= choice.before for choice in choices)
+    assert any(choice.after < choice.before for choice in choices)
+    first, last = choices[0], choices[-1]
+    assert first.before == pytest.approx(uncalibrated[first.site])
+    after = errors_of(snn, BATCHES[:2])
+    assert after[first.site] == pytest.approx(first.after)
+    assert after[last.site] == pytest.approx(last.after)
+
+
+def test_the_coarse_search_keeps_what_nothing_improves() -> None:
+    """With T = L under a constant current the first site is exact already."""
+    snn = convert_rates(gpt2().double(), levels=8, time_steps=8)
+    first, *_ = coarse_calibrate(snn, BATCHES[:2], *GRID)
+    assert (first.alpha, first.beta) == UNCHANGED
+    assert first.after == pytest.approx(0, abs=1e-20)
+
+
+@pytest.mark.parametrize("granularity", ["site", "channel", "position"])
+def test_fine_calibration_brings_trains_to_the_ann(granularity: str) -> None:
+    """Property 23: errors fall on what is calibrated on; weights and θ stay bit for bit."""
+    snn = convert_rates(gpt2(), time_steps=4)
+    before = {name: value.clone() for name, value in snn.state_dict().items()}
+    uncalibrated = errors_of(snn, BATCHES)
+    positions = 16 if granularity == "position" else None
+    settings = FineSettings(steps=20, kl_weight=0.0, granularity=granularity, positions=positions, check_every=10)
+    accumulated = run(snn, "accumulated", **BATCHES[0])[0]
+    result = fine_calibrate(snn, BATCHES, BATCHES, settings)
+    assert result.best_step > 0
+    assert sum(errors_of(snn, BATCHES).values()) < sum(uncalibrated.values())
+    for name, value in snn.state_dict().items():
+        old = before.get(name.replace(".quantizer.", ".node.") if ".quantizer." in name else name)
+        if ".node." not in name:
+            assert old is not None
+            assert torch.equal(value, old)
+    assert torch.equal(run(snn, "accumulated", **BATCHES[0])[0], accumulated)
+    shapes = {"site": (), "channel": (128,), "position": (16, 128)}
+    assert all(site.node.theta.shape == shapes[granularity] for _, site in named_activations(snn))
+
+
+def test_the_logits_loss_brings_outputs_to_the_ann() -> None:
+    snn = convert_rates(bert(BertForSequenceClassification, num_labels=3), time_steps=3)
+
+    def kl() -> float:
+        with torch.no_grad():
+            seen = [aligned(snn, batch) for batch in PADDED]
+        return sum(float(divergence(each.ann_output, each.snn_output, None, True)) for each in seen)
+
+    before = kl()
+    result = fine_calibrate(snn, PADDED, PADDED, FineSettings(steps=20, alignment_weight=0.0, check_every=10))
+    assert result.best_step > 0
+    assert kl() < before
+
+
+def test_what_does_not_help_is_not_kept() -> None:
+    """Far too large steps are worse than where they begin: step 0 is kept, which is the network before."""
+    snn = convert_rates(gpt2(), time_steps=4)
+    before = run(snn, "temporal", **BATCHES[0])[0]
+    result = fine_calibrate(snn, BATCHES, BATCHES, FineSettings(steps=4, learning_rate=50.0, check_every=2))
+    assert result.best_step == 0
+    torch.testing.assert_close(run(snn, "temporal", **BATCHES[0])[0], before)
+
+
+def test_calibration_leaves_modes_gradients_and_executions_alone() -> None:
+    snn = convert_rates(gpt2(attn_pdrop=0.5, resid_pdrop=0.5), time_steps=2)
+    snn.train()
+    las_sj.set_execution(snn, "accumulated")
+    coarse_calibrate(snn, BATCHES[:1], *GRID)
+    first = fine_calibrate(snn, BATCHES, BATCHES, FineSettings(steps=3))
+    assert snn.training
+    assert snn.transformer.h[0].mlp.dropout.training
+    assert snn.las_execution.name == "accumulated"
+    assert all(parameter.grad is None for parameter in snn.parameters())
+    again = convert_rates(gpt2(attn_pdrop=0.5, resid_pdrop=0.5), time_steps=2)
+    coarse_calibrate(again, BATCHES[:1], *GRID)
+    assert fine_calibrate(again, BATCHES, BATCHES, FineSettings(steps=3)) == first  # no dropout, one seed
+
+
+def test_a_calibrated_network_is_saved_loaded_and_converted_again(tmp_path: Path) -> None:
+    """Property 23: Θ and β bit for bit; converting again takes the ANN's θ, not Θ."""
+    snn = convert_rates(gpt2(), time_steps=4)
+    theta = {name: site.theta.detach().clone() for name, site in named_activations(snn)}
+    fine_calibrate(snn, BATCHES, BATCHES, FineSettings(steps=5))
+    snn.save_pretrained(tmp_path)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
+    for name, value in snn.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    assert loaded.config.quantization_config.settings.granularity == "channel"
+    assert torch.equal(run(loaded, "temporal", **BATCHES[0])[0], run(snn, "temporal", **BATCHES[0])[0])
+    loaded.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+    back = las_sj.convert(copy.deepcopy(loaded), las_sj.FASConfig(method="qcfs"), BATCHES)
+    for name, site in named_activations(back):
+        assert torch.equal(site.theta.detach(), theta[name])
+        assert not isinstance(site.node, CalibratedIFNode)
+
+
+def test_padding_takes_no_part_in_errors() -> None:
+    snn = convert_rates(bert(BertForSequenceClassification, num_labels=3), time_steps=3)
+    mask = padding_mask("right").bool()
+    ids = token_ids()
+    changed = torch.where(mask, ids, ids.new_full((), VOCABULARY - 1))
+    found = []
+    for tokens in (ids, changed):
+        seen = aligned(snn, {"input_ids": tokens, "attention_mask": mask.long()})
+        found.append([float(error.detach()) for error in seen.errors(mask).values()])
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_kl_is_a_mean_over_tokens_or_a_sum() -> None:
+    ann, snn = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    p, q = ann.softmax(-1), snn.softmax(-1)
+    each = (p * (p / q).log()).sum(-1)[mask]
+    assert float(divergence(ann, snn, mask, True)) == pytest.approx(float(each.mean()), rel=1e-5)
+    assert float(divergence(ann, snn, mask, False)) == pytest.approx(float(each.sum()) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": -1}, "steps"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"kl_weight": -1.0}, "kl_weight"),
+        ({"granularity": "token"}, "granularity"),
+        ({"granularity": "position"}, "positions"),
+        ({"positions": 3}, "positions"),
+    ],
+    ids=str,
+)
+def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FineSettings(**settings)
+
+
+def test_no_data_is_an_error() -> None:
+    snn = convert_rates(gpt2())
+    with pytest.raises(ValueError, match="batch"):
+        coarse_calibrate(snn, [])
+    with pytest.raises(ValueError, match="batches"):
+        fine_calibrate(snn, BATCHES, [])
+    with pytest.raises(ValueError, match="alphas"):
+        coarse_calibrate(snn, BATCHES, alphas=[0.0])

@@ -179,21 +179,19 @@ def count_or_none(text: str) -> int | None:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The options of a `LASConfig` or `FASConfig`, which validates them and has the values of those that are not given."""
-    rates = parser.add_argument_group("settings of the network")
-    rates.add_argument(
-        "--method", choices=("las", *METHODS), help="of the conversion; all but las are rate codes (las)"
-    )
-    rates.add_argument("--time-steps", type=int, metavar="T", help="time steps: 1…24 (16) of las, 1…32 (4) of others")
-    rates.add_argument(
+    """The options of a `LASConfig` or `FASConfig`, which validates them and has values for those that are not given."""
+    common = parser.add_argument_group("settings of the network")
+    common.add_argument("--method", choices=("las", *METHODS), help="las, or one with rate codes (las)")
+    common.add_argument("--time-steps", type=int, metavar="T", help="time steps: 1…24 (16) of las, 1…32 (4) of others")
+    common.add_argument(
         "--levels",
         type=int,
         metavar="N",
-        help="spike amplitudes per step (15) of las, levels of activations (8) of others",
+        help="of a spike (15), las; of an activation (8), others",
     )
-    rates.add_argument("--seed", type=int)
-    rates.add_argument("--presimulation-steps", type=int, metavar="N", help="srp's τ, cos's ρ (4, or T if less)")
-    rates.add_argument("--fully-spiking", action="store_true", help="fas, qcfs: all else becomes spiking too, by las")
+    common.add_argument("--seed", type=int)
+    common.add_argument("--presimulation-steps", type=int, metavar="N", help="srp's τ, cos's ρ (4, or T if less)")
+    common.add_argument("--fully-spiking", action="store_true", help="fas, qcfs: all else becomes spiking too, by las")
     group = parser.add_argument_group("settings of las")
     group.add_argument("--rounding", choices=("nearest", "floor"), help="of what is coded (nearest)")
     group.add_argument("--max-spikes", type=count_or_none, metavar="K", help="spikes per neuron and window (no limit)")
@@ -241,10 +239,10 @@ def config_of(settings: dict[str, Any]) -> LASConfig | FASConfig:
     names = {field.name for field in fields(kind)} | {"method"}
     for name in settings:
         if name not in names:
-            option, owner = option_of(OPTIONS.get(name, name)), "las" if kind is FASConfig else " or ".join(METHODS)
-            raise ValueError(f"{option} is a setting of --method {owner}, not of {method}: leave it out")
-    return (
-        LASConfig(**{k: v for k, v in settings.items() if k != "method"})
-        if kind is LASConfig
-        else FASConfig(**settings)
-    )
+            option, owner = option_of(OPTIONS.get(name, name)), "las" if kind is FASConfig else ", ".join(METHODS)
+            raise ValueError(
+                f"{option} is a setting of --method {owner}, not of {method}: leave it out, or change --method"
+            )
+    if kind is FASConfig:
+        return FASConfig(**settings)
+    return LASConfig(**{name: value for name, value in settings.items() if name != "method"})

@@ -117,6 +117,11 @@ def _check_source(request: EvaluateRequest, source: Source) -> None:
     own = source.settings
     if own is None:
         return
+    if source.runs_in != own.counted_in == "temporal":
+        raise SourceError(
+            f"{source.name} is of rate codes, whose accumulated execution is the ANN of this evaluation: leave out "
+            "--execution accumulated"
+        )
     asked, found = ({"method": "las"} | config.to_dict() for config in (source.config, own))
     other = [OPTIONS.get(name, name) for name in request.given if asked[name] != found.get(name)]
     other += [name for name in ("gguf_file", "calibration", "dtype") if getattr(request, name) is not None]

@@ -13,8 +13,8 @@ linear layer receives for its spikes, and see no neurons; so this adapter shows 
 - to SynapticOperations, the trains [T, B, ..., C] that reach each linear layer's weights;
 - to ConnectionSparsity, the weights of all linear layers.
 
-Of a network of rate codes, whose spikes are binary, it books those of layers that neurons feed as ACs, and all other
-linear layers, which run once in each lane, as MACs.
+In a network of rate codes spikes are binary: it books those that come to a layer as ACs. All other linear layers run
+once in each lane, as MACs.
 
 What remains out of its sight: spikes of LAS have levels, so that it books every synaptic operation as a MAC, none as an
 AC (those are spikes in {-1, 0, 1}); the products of attention and norms and all that neurons compute are no connections

@@ -1,7 +1,7 @@
 """The commands on networks of rate codes: converted to, reported, inspected, evaluated; and what is refused."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,12 @@ OF_TEXT = ("--calibration-tokens", 512, "--evaluation-tokens", 128, "--window", 
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Finished]]:
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
     def call(main: Callable[[list[str]], None], *arguments: object) -> Finished:
         with in_this_process(main, capfd) as call_here:
             return call_here(*arguments)
 
-    yield call
+    return call
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from las_sj.analysis.spikes.site_spikes import ReadingSpikes, SiteSpikes
@@ -149,10 +150,12 @@ def _with_lanes(rows: dict[str, Operations], monitor: SpikeMonitor, lanes: Lanes
 
 
 def _kind_of_module(monitor: SpikeMonitor, name: str) -> str:
-    module = monitor.model.get_submodule(name)
+    model = monitor.model
+    module = model.get_submodule(name)
     if not isinstance(module, _WEIGHTED):
         return "product"
-    return "head" if module is monitor.model.get_output_embeddings() else "projection"
+    is_head = isinstance(model, PreTrainedModel) and module is model.get_output_embeddings()
+    return "head" if is_head else "projection"
 
 
 def _row(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> Operations:

@@ -13,9 +13,12 @@ linear layer receives for its spikes, and see no neurons; so this adapter shows 
 - to SynapticOperations, the trains [T, B, ..., C] that reach each linear layer's weights;
 - to ConnectionSparsity, the weights of all linear layers.
 
-What remains out of its sight: spikes have levels, so that it books every synaptic operation as a MAC, none as an AC
-(those are spikes in {-1, 0, 1}); the products of attention and norms and all that neurons compute are no connections to
-it; and it counts padding. docs/neurobench.md has the table.
+In a network of rate codes spikes are binary: it books those that come to a layer as ACs. All other linear layers run
+once in each lane, as MACs.
+
+What remains out of its sight: spikes of LAS have levels, so that it books every synaptic operation as a MAC, none as an
+AC (those are spikes in {-1, 0, 1}); the products of attention and norms and all that neurons compute are no connections
+to it; and it counts padding. docs/neurobench.md has the table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +31,9 @@ from transformers.pytorch_utils import Conv1D
 
 from las_sj.models import execution_of, named_sites, set_execution
 from las_sj.models.layers.linear import FedLinear, SpikingLinear
+from las_sj.models.rate_coded.network import named_activations
 from las_sj.neurons import WindowNode
+from las_sj.neurons.rate_coded import RateCodedNode
 
 try:
     from neurobench.hooks.layer import LayerHook
@@ -48,15 +53,16 @@ class ConvertedClassifier(NeuroBenchModel):
         columns: names of the model's arguments, in the order in which a batch holds them.
 
     Raises:
-        ValueError: the model is not converted, parts of it stayed analog, or it has linear layers that NeuroBench does
-            not know (GPT-2's Conv1D).
+        ValueError: the model is not converted, parts of it stayed analog though it is no network of rate codes, or it
+            has linear layers that NeuroBench does not know (GPT-2's Conv1D).
     """
 
     def __init__(self, model: PreTrainedModel, columns: Sequence[str] = ("input_ids", "attention_mask")) -> None:
         super().__init__()
         set_execution(model, "temporal")
-        analog = execution_of(model).coverage.analog
-        if analog:
+        execution = execution_of(model)
+        analog = execution.coverage.analog
+        if analog and execution.lanes is None:
             raise ValueError(f"{min(analog)} stayed analog, where there are no spikes to show: convert it too")
         if any(isinstance(module, Conv1D) for module in model.modules()):
             raise ValueError(f"{type(model).__name__} has Conv1D layers, and NeuroBench knows nn.Linear only")
@@ -78,11 +84,21 @@ class ConvertedClassifier(NeuroBenchModel):
         """Show NeuroBench spikes where it would look at activations and inputs."""
         for name, site in named_sites(self.model):
             self.activation_hooks.append(SpikeHook(site.node, name))
+        if execution_of(self.model).lanes is not None:
+            self._hook_layers_of_rate_codes()
         for layer in self.model.modules():
             if isinstance(layer, FedLinear) and not isinstance(layer, SpikingLinear):
                 self.connection_hooks.append(LayerHook(layer))  # spikes come in already
         for node, connection in self.network.fed_by_own_neurons():
             self.connection_hooks.append(TrainHook(node, connection))
+
+    def _hook_layers_of_rate_codes(self) -> None:
+        """Binary trains where neurons feed a layer, whose weights may contain thresholds; values in lanes elsewhere."""
+        feeding = {activation.fed: activation.node for _, activation in named_activations(self.model)}
+        for name, layer in self.model.named_modules():
+            if isinstance(layer, nn.Linear):
+                node = feeding.get(name)
+                self.connection_hooks.append(LayerHook(layer) if node is None else TrainHook(node, layer))
 
 
 class Stack:
@@ -107,12 +123,13 @@ class SpikeHook(NeuronHook):
     Not what the node gives: the bias of an HG neuron is no spike, and a spike of amplitude 0 is one.
     """
 
-    def pre_hook_fn(self, layer: WindowNode, input: tuple[Tensor]) -> None:
+    def pre_hook_fn(self, layer: WindowNode | RateCodedNode, input: tuple[Tensor]) -> None:
         """Inputs are not kept: no metric reads them, and they are large."""
 
-    def hook_fn(self, layer: WindowNode, input: tuple[Tensor], output: Tensor) -> None:
+    def hook_fn(self, layer: WindowNode | RateCodedNode, input: tuple[Tensor], output: Tensor) -> None:
         """Keep the spikes of one window, as signed amplitudes [T, B, ...]."""
-        self.activation_outputs.append(layer.spikes_of(input[0].sum(0)))
+        is_binary = isinstance(layer, RateCodedNode)
+        self.activation_outputs.append(output if is_binary else layer.spikes_of(input[0].sum(0)))
 
 
 class TrainHook(LayerHook):
@@ -123,7 +140,7 @@ class TrainHook(LayerHook):
         layer: the weights alone; NeuroBench runs a copy of it to count.
     """
 
-    def __init__(self, node: WindowNode, layer: nn.Linear) -> None:
+    def __init__(self, node: WindowNode | RateCodedNode, layer: nn.Linear) -> None:
         super().__init__(None)
         self.node = node
         self.layer = layer

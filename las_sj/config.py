@@ -68,6 +68,16 @@ class LASConfig:
         """Settings of the neurons that code values."""
         return MultiThresholdCode(self.time_steps, self.levels, self.rounding, self.max_spikes)
 
+    @property
+    def counted_in(self) -> str:
+        """The fastest execution in which neurons spike."""
+        return "accumulated"
+
+    @property
+    def in_words(self) -> str:
+        """What matters most, for titles."""
+        return f"T = {self.time_steps}, {self.levels} levels, {self.rounding}"
+
     def factory(self) -> NeuronFactory:
         """Makes neurons with these settings."""
         return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware, bool(self.power_of_two_units))

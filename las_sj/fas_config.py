@@ -115,6 +115,17 @@ class FASConfig:
         """Settings of the neurons that code everything else, where the network is fully spiking."""
         return LASConfig(time_steps=self.time_steps, seed=self.seed)
 
+    @property
+    def counted_in(self) -> str:
+        """The fastest execution in which neurons spike: rate codes do in time alone."""
+        return "accumulated" if self.fully_spiking else "temporal"
+
+    @property
+    def in_words(self) -> str:
+        """What matters most, for titles."""
+        before = f", {self.steps_beforehand} steps beforehand" if self.steps_beforehand else ""
+        return f"{self.method.upper()}, T = {self.time_steps}{before}, L = {self.levels}"
+
     def node(self, theta: Any) -> RateCodedNode:
         """Neurons of this method, before any calibration.
 

@@ -52,6 +52,11 @@ class Execution(nn.Module, base.StepModule):
         return next(name for name, mode in EXECUTIONS.items() if mode == self.step_mode)
 
     @property
+    def counted_in(self) -> str:
+        """The fastest execution in which neurons spike, and can be counted: rate codes do in time alone."""
+        return "accumulated" if self.lanes is None else "temporal"
+
+    @property
     def call(self) -> Call | None:
         """The innermost call of this model that is under way in this thread; none is known where torch compiles it."""
         if torch.compiler.is_compiling():

@@ -18,6 +18,7 @@ from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import execution_of, running
 from las_sj.models.execution import is_converted
 from las_sj.models.inputs import TARGETS
+from las_sj.models.lanes import Lanes
 from las_sj.models.tensor_parallel import refuse_parts
 
 
@@ -56,11 +57,13 @@ class Audit:
         rows: by module, class, operator and place, in the order in which they first ran.
         time_steps: T, or None where the model is not converted.
         stages: populations of integrate-and-fire neurons on the longest way from input to output.
+        lanes: of a network of rate codes; None of all others.
     """
 
     rows: list[AuditRow]
     time_steps: int | None
     stages: int
+    lanes: Lanes | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -92,7 +95,12 @@ class Audit:
 
     @property
     def latency_steps(self) -> int | None:
-        """Time steps from input to output: each stage integrates a whole window before it fires."""
+        """Time steps from input to output: each stage integrates a whole window before it fires.
+
+        Rate codes fire in the step in which they are driven, so that the input is presented and no more.
+        """
+        if self.lanes is not None:
+            return self.lanes.presented
         return None if self.time_steps is None else self.stages * self.time_steps
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,13 +169,14 @@ def audit(model: nn.Module, batch: Mapping[str, Any]) -> Audit:
     with torch.inference_mode(False), torch.no_grad(), temporal, _module_stack(follower), follower:
         output = model(**batch)
     depths = [origin.depth for origin in map(follower.provenance.of, tensors_in(output)) if origin is not None]
+    lanes = execution_of(model).lanes if is_converted(model) else None
     time_steps = execution_of(model).time_steps if is_converted(model) else None
     rows = [
         AuditRow(module, kind, operator, count, place)
         for (module, kind, operator, place), count in follower.counts.items()
         if count
     ]
-    return Audit(rows, time_steps, max(depths, default=0))
+    return Audit(rows, time_steps if lanes is None else lanes.time_steps, max(depths, default=0), lanes)
 
 
 def _held_by(model: nn.Module) -> Iterator[Tensor]:

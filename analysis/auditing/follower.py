@@ -28,12 +28,15 @@ from las_sj.analysis.auditing.operators import (
     moves_only,
 )
 from las_sj.analysis.auditing.provenance import Origin, Provenance, covers_its_storage, tensors_in
+from las_sj.models.rate_coded.activation import RateCodedActivation
 from las_sj.neurons import WindowNode
+from las_sj.neurons.rate_coded import RateCodedNode
 
 _ANALYSIS = Path(__file__).parents[1]
 _OWN = tuple(f"{folder}{os.sep}" for package in (las_sj.models, las_sj.neurons, torch) for folder in package.__path__)
 _OWN += (f"{_ANALYSIS}{os.sep}",)
 _IN_NO_CODE = ""
+NODES = (WindowNode, RateCodedNode)
 
 
 class Follower(TorchDispatchMode):
@@ -61,15 +64,18 @@ class Follower(TorchDispatchMode):
     def enter_module(self, module: nn.Module, args: Any) -> None:
         """A module is about to run."""
         self._stack.append(module)
-        if isinstance(module, WindowNode):
+        if isinstance(module, NODES):
             with _disable_current_modes():
                 self._node_input = self.provenance.merged(tensors_in(args))
-                self._node_train = expected_train(module, args[0])
+                self._node_train = expected_train(module, *args)
 
     def leave_module(self, module: nn.Module, args: Any, output: Any) -> None:
         """A module has run."""
         self._stack.pop()
-        if isinstance(module, WindowNode) and isinstance(output, Tensor):
+        if isinstance(module, RateCodedActivation) and isinstance(output, Tensor):
+            with _disable_current_modes():
+                self.provenance.mark_rate_code(module, output)
+        if isinstance(module, NODES) and isinstance(output, Tensor):
             owner = self._names.get(module, type(module).__name__)
             self._add((NEURON_UPDATE, type(module).__name__, output.numel()), owner)
             with _disable_current_modes():
@@ -80,7 +86,7 @@ class Follower(TorchDispatchMode):
 
     @property
     def _inside_neurons(self) -> bool:
-        return bool(self._stack) and isinstance(self._stack[-1], WindowNode)
+        return any(isinstance(module, NODES) for module in self._stack)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator of torch, and take notice of it."""

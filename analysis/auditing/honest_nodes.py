@@ -6,10 +6,19 @@ import torch
 from torch import Tensor
 
 from las_sj.neurons import WindowNode
+from las_sj.neurons.rate_coded import RateCodedNode
 
 
-def expected_train(node: WindowNode, currents: Tensor) -> Tensor | None:
-    """The train [T, B, ...] for currents [T_in, B, ...]; None where the node passes values through uncoded."""
+def expected_train(node: WindowNode | RateCodedNode, currents: Tensor, *others: Any) -> Tensor | None:
+    """The train [T, B, ...] for currents [T_in, B, ...]; None where the node passes values through uncoded.
+
+    Args:
+        node: the neurons.
+        currents: that they are given.
+        others: what else: of rate codes the position of the first token.
+    """
+    if isinstance(node, RateCodedNode):
+        return type(node).window_of(node, currents, *others)
     if node.bypass:
         return None
     return type(node).expected_train(node, currents)

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from las_sj.analysis.auditing.emissions import ANALOG, SILENT, Emissions
+from las_sj.analysis.auditing.emissions import ANALOG, SILENT, Coder, Emissions
 from las_sj.analysis.auditing.operators import holds_fractions
+from las_sj.models.rate_coded.activation import RateCodedActivation
 from las_sj.neurons import ThresholdNode, WindowNode
+from las_sj.neurons.rate_coded import RateCodedNode
 
 _PURGE_ABOVE = 20_000  # storages remembered
 _PURGE_CODES_ABOVE = 1 << 26  # numbers whose codes are kept
@@ -34,7 +36,7 @@ class Origin:
 
     depth: int = 0
     index: bool = False
-    emitted: tuple[ThresholdNode, torch.Size] | None = None
+    emitted: tuple[Coder, torch.Size] | None = None
     codes: Tensor | None = field(default=None, compare=False, repr=False)
     dtype: torch.dtype | None = None
 
@@ -73,8 +75,21 @@ class Provenance:
             self._origins = {key: entry for key, entry in self._origins.items() if not entry[0].expired()}
             self._codes = 0
 
-    def mark_train(self, node: WindowNode, train: Tensor, inputs: Origin | None) -> None:
-        """Say that a population emitted a train [T, ...]; HG neurons emit currents of any amplitude, not spikes."""
+    def mark_rate_code(self, activation: RateCodedActivation, output: Tensor) -> None:
+        """Say that rate-coded neurons emitted spikes [T·B, ...] that carry their thresholds.
+
+        Thresholds of a site or channel go into the next weights. Those of a position cannot: such spikes are numbers.
+        """
+        origin = self.of(output)
+        if origin is not None and activation.node.theta.dim() < 2 and activation.execution.temporal:
+            shape = activation.execution.split_time(output).shape
+            self.mark(output, replace(origin, emitted=(activation.node, shape)))
+
+    def mark_train(self, node: WindowNode | RateCodedNode, train: Tensor, inputs: Origin | None) -> None:
+        """Say that a population emitted a train [T, ...]; HG neurons emit currents of any amplitude, not spikes.
+
+        Of rate codes, spikes are what the layer around the neurons makes of them.
+        """
         origin = Origin(1 if inputs is None else inputs.depth + 1)
         if isinstance(node, ThresholdNode) and train.dim():
             if covers_its_storage(train):

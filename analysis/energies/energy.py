@@ -10,11 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from las_sj.analysis.energies.costs import ELECTRA, LAS, EnergyCosts
+from las_sj.analysis.energies.costs import EnergyCosts
+from las_sj.analysis.energies.formulas import formulas, formulas_of_rate_codes
 from las_sj.analysis.energies.operations import KINDS, MAC_KINDS, Operations, count_operations
 from las_sj.analysis.energies.prices import EQUAL_LOSS, Energies, Prices, code_bits
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import markdown_table
+from las_sj.models.lanes import Lanes
 
 ACCOUNTINGS = ("paper", "level_aware", "with_memory")
 GROUPINGS = ("kind", "layer", "operator")
@@ -46,6 +48,7 @@ class EnergyReport:
         time_steps: T.
         tokens, samples: what the counts are of.
         equal_loss_bits: the fewest bits of activations with which the ANN loses no more than the SNN, if measured.
+        lanes: of a network of rate codes; None of all others.
 
     Attributes:
         rows: one for each operator.
@@ -59,19 +62,21 @@ class EnergyReport:
         tokens: int,
         samples: int,
         equal_loss_bits: int | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.costs = costs
         self.time_steps = time_steps
         self.tokens = tokens
         self.samples = samples
         self.equal_loss_bits = equal_loss_bits
-        prices = Prices(costs, time_steps, equal_loss_bits)
+        self.lanes = lanes
+        prices = Prices(costs, time_steps, equal_loss_bits, lanes)
         self.rows = [EnergyRow(row.name, row.kind, row, prices.ann_pj(row), prices.snn_pj(row)) for row in operations]
 
     @property
     def code_bits(self) -> int:
-        """Bits that the code of T signed binary steps carries: T + 1."""
-        return code_bits(self.time_steps)
+        """Bits that the code carries: T + 1 of T signed binary steps, ⌈log2(T+1)⌉ of rate codes."""
+        return code_bits(self.time_steps, self.lanes)
 
     @property
     def accountings(self) -> tuple[str, ...]:
@@ -130,6 +135,8 @@ class EnergyReport:
 
     def formulas(self) -> dict[str, str]:
         """How each column is computed."""
+        if self.lanes is not None:
+            return formulas_of_rate_codes(self.costs, self.lanes, self.equal_loss_bits)
         texts = formulas(self.costs, self.time_steps, self.equal_loss_bits)
         for kind in ("analog", "constant"):
             if not any(row.kind == kind for row in self.rows):
@@ -231,46 +238,15 @@ def energy_report(
         ValueError: the monitor has seen nothing, or an unknown preset.
     """
     if not any(counts.neurons for counts in monitor.sites.values()):
-        raise ValueError("the monitor has seen no call: run the model within `with SpikeMonitor(model) as monitor:`")
+        temporal = "" if monitor.lanes is None else " in the temporal execution, the only one in which rate codes spike"
+        raise ValueError(
+            f"the monitor has seen no call{temporal}: run the model within `with SpikeMonitor(model) as monitor:`"
+        )
     costs = EnergyCosts.preset(costs) if isinstance(costs, str) else costs
     operations = count_operations(monitor)
-    return EnergyReport(operations, costs, monitor.time_steps, monitor.tokens, monitor.samples, equal_loss_bits)
-
-
-def formulas(costs: EnergyCosts, time_steps: int, equal_loss_bits: int | None = None) -> dict[str, str]:
-    """How each column of an energy table is computed, with the figures put in."""
-    mac, ac, byte = costs.e_mac_pj, costs.e_ac_pj, costs.e_memory_pj_per_byte
-    texts = {
-        "costs": f"{costs.name}, {costs.technology_nm} nm: E_MAC = {mac:g} pJ, E_AC = {ac:g} pJ, memory {byte:g} "
-        f"pJ/byte ({costs.source})",
-        "MACs": "multiply-accumulates of the ANN, padding and masked scores excluded",
-        "analog": "parts that stayed analog: the SNN runs their MACs too, at full precision; padding among them, their "
-        "native non-linearities on neither side",
-        "constant": "products of constants with weights (a learned query): the SNN runs their MACs too, once a call",
-        "synaptic operations": "spikes × the synapses that each comes to: output features (weights), live partners "
-        "(products), 1 (into a neuron), padding and masked scores excluded",
-        "spikes per neuron": "of the populations whose spikes go into the operator, per window of T steps",
-        "paper": "ANN: E_MAC × MACs; SNN: E_AC × synaptic operations (LAS, arXiv 2505.09659, Appendix E). The ratio "
-        f"is over {', '.join(MAC_KINDS)}; native non-linearities are rows of their own on both sides, the ANN's at "
-        f"E_MAC/2 per FLOP: GELU 70 ({LAS}), other functions 8, softmax 5, norm 5 per value ({ELECTRA})",
-        "level_aware": "as paper, over all operators, but a spike with n levels costs ⌈log2(n+1)⌉ × E_AC; dense "
-        "operations on currents (biases, residual additions, means, maxima, RoPE, scale factors) are paid at each of "
-        f"the T = {time_steps} steps (E_AC per addition, E_MAC − E_AC per scaling), once in the ANN; each neuron pays "
-        "E_AC for its update at each step, an HG neuron one more for its bias; GELU at 8 FLOPs. Left out: the choice "
-        "of a sub-neuron, the sums of a product's operands so far",
-        "with_memory": f"as level_aware, plus {byte:g} pJ/byte: the SNN reads a weight (or accumulated operand) of "
-        f"{costs.bits} bits for each synaptic operation, and reads and writes each membrane potential at each step; "
-        "the ANN reads one for each MAC, and writes and reads each input of a matrix product or native operation "
-        f"once, quantised to the {min(time_steps + 1, costs.bits)} bits that the code carries (T + 1, at most "
-        f"{costs.bits}), which shrinks its multipliers in proportion. Both read a row of each embedding for each "
-        "token. Left out on both sides: routing, caches, reuse of weights",
-    }
-    if equal_loss_bits is not None:
-        texts[EQUAL_LOSS] = (
-            f"as with_memory, the ANN's activations at {equal_loss_bits} bits: the fewest with which it loses no more "
-            "than the SNN (measured on the first batch, one scale per token, rounded to nearest)"
-        )
-    return texts
+    lanes = monitor.lanes
+    steps = monitor.time_steps if lanes is None else lanes.time_steps
+    return EnergyReport(operations, costs, steps, monitor.tokens, monitor.samples, equal_loss_bits, lanes)
 
 
 def _summed(name: str, kind: str, rows: Iterable[EnergyRow]) -> EnergyRow:

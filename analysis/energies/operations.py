@@ -3,14 +3,21 @@
 import math
 from dataclasses import dataclass, field
 
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
 from las_sj.analysis.spikes.site_spikes import ReadingSpikes, SiteSpikes
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
+from las_sj.models.lanes import Lanes
 from las_sj.models.layers.embedding import SpikingEmbedding
 from las_sj.models.layers.linear import SpikingReadout
 from las_sj.models.layers.norm import SpikingRMSNorm
 from las_sj.models.layers.site import Site
 from las_sj.models.operations.populations import CHILD, Populations
+from las_sj.models.rate_coded.activation import RateCodedActivation
 from las_sj.neurons import HGNode, ThresholdNode
+from las_sj.neurons.rate_coded import RateCodedNode
 
 CORE = "las_attention"
 KINDS = (
@@ -33,6 +40,7 @@ KINDS = (
 # The operators that a count of MACs of the ANN sees.
 MAC_KINDS = ("projection", "scores", "values", "product", "head", "analog", "constant")
 _PRODUCTS = ("scores", "values", "product", "gate")  # both operands are activations
+_WEIGHTED = (nn.Linear, Conv1D, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _ELEMENTWISE = ("mul", "multiply", "__mul__", "__rmul__", "__imul__", "div", "divide", "true_divide", "__truediv__")
 _OPERATOR_KINDS = {"scores": "scores", "values": "values", "softmax": "softmax", "rope": "rope", "residual": "residual"}
 
@@ -119,14 +127,49 @@ def count_operations(monitor: SpikeMonitor) -> list[Operations]:
         rows[name] = Operations(name, "constant", macs=macs, analog_macs=macs)
     for name, island in monitor.islands.items():
         rows[name] = Operations(name, "analog", macs=island.macs, analog_macs=island.macs)
-    return list(rows.values())
+    return list(rows.values()) if monitor.lanes is None else _with_lanes(rows, monitor, monitor.lanes)
+
+
+def _with_lanes(rows: dict[str, Operations], monitor: SpikeMonitor, lanes: Lanes) -> list[Operations]:
+    """The rows of a network of rate codes, with what it runs on real numbers each time that its input is presented.
+
+    Args:
+        rows: of its neurons, whose spikes were counted in the lanes alone.
+        monitor: has counted the rest, of all lanes.
+        lanes: of its calls.
+    """
+    for row in rows.values():
+        for name in ("synaptic_operations", "levelled_operations", "analog_macs"):
+            setattr(row, name, round(getattr(row, name) * lanes.presented / lanes.count))
+    for name, counts in monitor.lane_macs.items():
+        if name not in rows:  # a layer that spikes come to multiplies nothing
+            macs = round(counts.macs / lanes.count)
+            rows[name] = Operations(name, _kind_of_module(monitor, name), macs=macs, analog_macs=macs * lanes.presented)
+    order = {name: place for place, (name, _) in enumerate(monitor.model.named_modules())}
+    return sorted(rows.values(), key=lambda row: order[row.name])
+
+
+def _kind_of_module(monitor: SpikeMonitor, name: str) -> str:
+    model = monitor.model
+    module = model.get_submodule(name)
+    if not isinstance(module, _WEIGHTED):
+        return "product"
+    is_head = isinstance(model, PreTrainedModel) and module is model.get_output_embeddings()
+    return "head" if is_head else "projection"
 
 
 def _row(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> Operations:
+    owner = _layer_of_spikes(monitor, owner)
     label = ".".join(part for part in (*owner.split("."), operator) if part and part not in (CORE, CHILD))
     if label not in rows:
         rows[label] = Operations(label, _kind(monitor, owner, operator, site))
     return rows[label]
+
+
+def _layer_of_spikes(monitor: SpikeMonitor, owner: str) -> str:
+    """The layer that a rate-coded activation feeds, instead of the activation; any other owner of neurons."""
+    module = monitor.model.get_submodule(owner)
+    return module.fed or owner if isinstance(module, RateCodedActivation) else owner
 
 
 def _kind(monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> str:
@@ -137,6 +180,8 @@ def _kind(monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> str:
         return _kind_of_operation(operator.rpartition("_")[0], site)
     if site.feeds == "weights":
         return "head" if isinstance(module, SpikingReadout) else "projection"
+    if isinstance(module, RateCodedActivation):
+        return "gate"
     if operator == "product":
         return "gate"
     return "norm" if isinstance(module, SpikingRMSNorm) else "activation"
@@ -188,8 +233,11 @@ def _add_synapses(
         operations = counts.spikes * (synapses.fan_out or 0) if fixed else counts.synaptic_operations
         row.neurons += counts.neurons
         row.spikes += counts.spikes
-        row.synaptic_operations += operations
-        row.levelled_operations += operations * factor
+        if isinstance(site.node, RateCodedNode) and site.node.theta.dim() > 1:
+            row.analog_macs += operations  # weights cannot contain thresholds that differ by position
+        else:
+            row.synaptic_operations += operations
+            row.levelled_operations += operations * factor
         if synapses.is_mac:
             row.macs += counts.neurons * (synapses.fan_out or 0) if fixed else counts.macs
         if synapses.bias:

@@ -1,18 +1,20 @@
 """What one operator costs, in the ANN and in the SNN, in each accounting."""
 
+import math
 from dataclasses import dataclass
 
 from las_sj.analysis.energies.costs import EnergyCosts, native_flops
 from las_sj.analysis.energies.operations import Operations
+from las_sj.models.lanes import Lanes
 
 EQUAL_LOSS = "with_memory_equal_loss"
 
 Energies = dict[str, float]
 
 
-def code_bits(time_steps: int) -> int:
-    """Bits that the code of T signed binary steps carries: T + 1."""
-    return time_steps + 1
+def code_bits(time_steps: int, lanes: Lanes | None = None) -> int:
+    """Bits that the code of T signed binary steps carries: T + 1; rate codes, which count spikes, ⌈log2(T+1)⌉."""
+    return time_steps + 1 if lanes is None else math.ceil(math.log2(lanes.time_steps + 1))
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,14 @@ class Prices:
         costs: energies of single operations.
         time_steps: T.
         equal_loss_bits: the fewest bits of activations with which the ANN loses no more than the SNN, if measured.
+        lanes: of a network of rate codes: neurons are updated as often as its input is presented, and what is analog
+            in the SNN is at full precision in the ANN too.
     """
 
     costs: EnergyCosts
     time_steps: int
     equal_loss_bits: int | None = None
+    lanes: Lanes | None = None
 
     def ann_pj(self, row: Operations) -> Energies:
         """Energy of the operator in the ANN, by accounting, pJ."""
@@ -41,10 +46,15 @@ class Prices:
             "paper": costs.e_mac_pj * row.macs + native[True],
             "level_aware": costs.e_mac_pj * row.macs + native[False] + dense,
         }
-        for name, bits in (("with_memory", code_bits(self.time_steps)), (EQUAL_LOSS, self.equal_loss_bits)):
+        carried = code_bits(self.time_steps, self.lanes)
+        for name, bits in (("with_memory", carried), (EQUAL_LOSS, self.equal_loss_bits)):
             if bits is not None:
-                energies[name] = self._quantised_pj(row, bits) + native[False] + dense
+                energies[name] = self._quantised_pj(row, self._bits_at(row, bits)) + native[False] + dense
         return energies
+
+    def _bits_at(self, row: Operations, bits: int) -> int:
+        """Bits of activations there, where those of coded ones are `bits`."""
+        return self.costs.bits if self.lanes is not None and row.analog_macs else bits
 
     def _quantised_pj(self, row: Operations, bits: int) -> float:
         """MACs and data movement of an ANN whose activations have `bits` bits."""
@@ -57,7 +67,7 @@ class Prices:
 
     def snn_pj(self, row: Operations) -> Energies:
         """Energy of the operator in the SNN, by accounting, pJ."""
-        costs, steps = self.costs, self.time_steps
+        costs, steps = self.costs, self.time_steps if self.lanes is None else self.lanes.presented
         dense = steps * (costs.e_ac_pj * row.additions + costs.e_multiply_pj * row.scalings)
         neurons = costs.e_ac_pj * (steps * row.states + row.biases)
         analog = costs.e_mac_pj * row.analog_macs

@@ -19,6 +19,7 @@ from las_sj.analysis.plots.raster import MAX_PANELS
 from las_sj.analysis.spikes.windows import choose_sites, of_reached, recorders, threshold_nodes
 from las_sj.models import Execution, execution_of
 from las_sj.neurons import ThresholdNode, WindowNode, WindowRecord
+from las_sj.neurons.rate_coded import RateCodedNode
 from las_sj.neurons.thresholds import BINS, BINS_PER_OCTAVE, magnitude_histogram
 
 Array = np.ndarray[Any, Any]
@@ -40,7 +41,7 @@ class _Magnitudes:
         beyond: how many values lie beyond each threshold.
     """
 
-    def __init__(self, site: str, node: ThresholdNode, execution: Execution) -> None:
+    def __init__(self, site: str, node: ThresholdNode | RateCodedNode, execution: Execution) -> None:
         self.site = site
         self.execution = execution
         self.histogram = torch.zeros(BINS, dtype=torch.int64)
@@ -48,17 +49,20 @@ class _Magnitudes:
         self.thresholds = {name: p.detach() for name, p in node.named_parameters() if name.startswith("theta")}
         self.beyond = dict.fromkeys(self.thresholds, 0)
 
-    def __call__(self, node: WindowNode, record: WindowRecord) -> None:
-        v = record.potential
+    def __call__(self, node: WindowNode | RateCodedNode, record: WindowRecord) -> None:
+        v, thresholds = record.potential, self.thresholds
         mask = self.execution.mask_of(v)
+        if record.scale is not None:  # of rate codes, which have no negative values
+            v, thresholds = v.clamp(min=0), {"theta": record.scale.expand(v.shape)}
         if mask is not None:
             v = v[mask]
+            thresholds = {name: t if t.dim() < 2 else t[mask] for name, t in thresholds.items()}
         try:
             self.histogram += magnitude_histogram(v)
         except ValueError as error:
             raise ValueError(f"{error} at {self.site}: check the model's weights and the batch") from None
         self.count += v.numel()
-        for name, threshold in self.thresholds.items():
+        for name, threshold in thresholds.items():
             self.beyond[name] += int((v.abs() > threshold.to(v.dtype)).sum())
 
     def share_beyond(self, threshold: str) -> float:
@@ -82,7 +86,8 @@ def plot_activation_histogram(model: nn.Module, batch: Mapping[str, Any], sites:
     Returns:
         The figure, in the units of the layers' activations: for each site a histogram of |v| (both signs pooled, bars
         of a quarter of an octave, logarithmic counts) with its thresholds and the share of values beyond each; with
-        more than 12 sites one row each in a map, and those shares beside it.
+        more than 12 sites one row each in a map, and those shares beside it. Of rate codes, v is the mean current, and
+        0 where it is negative.
 
     Raises:
         ValueError: the model is not converted, a site does not exist or is not reached, or a potential is infinite or

@@ -1,7 +1,8 @@
 """Membrane potentials: what a neuron holds at each time step, its thresholds, and the spikes that it fires."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from las_sj.analysis.labels import NORMAL, SMALL
 from las_sj.analysis.plots.picture import Picture
 from las_sj.analysis.spikes.windows import Window, choose_sites, sample_windows, threshold_nodes
 from las_sj.neurons import MultiThresholdCode, ThresholdNode
+from las_sj.neurons.rate_coded import RateCodedNode
 
 MAX_NEURONS = 12
 Array = np.ndarray[Any, Any]
@@ -36,7 +38,8 @@ def plot_membrane(
         The figure, one panel per neuron: the potential after t steps from t = 0 (the integrated input) to T, the
         thresholds ±θ(t) = ±α·2^-t of its sub-neuron, the potentials at which it stays silent (shaded), and the spikes
         with their level j, amplitude θ(t)(1 + j/n). Potentials are in the units of the layer's activations, on an axis
-        that is linear near 0 and logarithmic further out.
+        that is linear near 0 and logarithmic further out. Of rate codes: the potential after each step, which is what
+        is left after a spike, the threshold, and the spikes; on a linear axis.
 
     Raises:
         ValueError: the model is not in the temporal execution, or the site, a neuron or the token does not exist.
@@ -45,7 +48,8 @@ def plot_membrane(
     node = threshold_nodes(model, [name])[name]
     if len(neurons) > MAX_NEURONS:
         raise ValueError(f"neurons must be at most {MAX_NEURONS}, got {len(neurons)}")
-    window = sample_windows(model, batch, [name], neurons, token)[name]
+    with _storing_potentials(node):
+        window = sample_windows(model, batch, [name], neurons, token)[name]
     missing = sorted(set(neurons) - set(window.neurons))
     if missing:
         raise ValueError(
@@ -54,14 +58,29 @@ def plot_membrane(
     return _draw(name, node, window)
 
 
-def _draw(site: str, node: ThresholdNode, window: Window) -> Figure:
+@contextmanager
+def _storing_potentials(node: ThresholdNode | RateCodedNode) -> Iterator[None]:
+    """Within this context rate codes store their membrane potentials; others' follow from the train."""
+    before = node.store_v_seq, node.v_seq
+    if isinstance(node, RateCodedNode):
+        node.store_v_seq = True
+    try:
+        yield
+    finally:
+        node.store_v_seq, node.v_seq = before
+
+
+def _draw(site: str, node: ThresholdNode | RateCodedNode, window: Window) -> Figure:
     count = len(window.neurons)
     columns = 1 if count <= 4 else 2 if count <= 8 else 3
     rows = -(-count // columns)
     figure = Picture(figsize=(7.5 if columns == 1 else 6 * columns, 2.4 * rows + 1.1), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
     for index, axis in enumerate(axes[:count]):
-        _draw_neuron(axis, node, window, index)
+        if isinstance(node, ThresholdNode):
+            _draw_neuron(axis, node, window, index)
+        else:
+            _draw_rate_code(axis, window, index)
     for axis in axes[count:]:
         axis.set_axis_off()
     for axis in axes[max(count - columns, 0) : count]:
@@ -93,6 +112,23 @@ def _draw_neuron(axis: Axes, node: ThresholdNode, window: Window, index: int) ->
     axis.set_ylabel("membrane potential", fontsize=NORMAL)
     kind = "" if not hasattr(node, "outliers") else f"{'outlier' if window.outliers[index] else 'normal'} sub-neuron, "
     axis.set_title(f"neuron {window.neurons[index]}: {kind}α = {float(window.alpha[index]):.3g}", fontsize=NORMAL)
+
+
+def _draw_rate_code(axis: Axes, window: Window, index: int) -> None:
+    """Steps are counted from 1; the potential at a spike is what it leaves."""
+    assert window.trace is not None
+    membrane, train = window.trace[:, index].numpy(), window.train[:, index].numpy()
+    steps, theta = np.arange(1, len(train) + 1), float(window.alpha[index])
+    axis.axhline(theta, color=_THRESHOLD, linewidth=1.2, label="threshold θ")
+    axis.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
+    axis.plot(steps, membrane, color=_POTENTIAL, linewidth=1.2, marker=".", label="membrane potential after the step")
+    fired = np.flatnonzero(train > 0)
+    axis.scatter(fired + 1, membrane[fired], s=28, marker="^", color=_POSITIVE, label="spike", zorder=3)
+    axis.set_xlim(0.5, len(train) + 0.5)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.tick_params(labelsize=SMALL)
+    axis.set_ylabel("membrane potential", fontsize=NORMAL)
+    axis.set_title(f"neuron {window.neurons[index]}: θ = {theta:.3g}", fontsize=NORMAL)
 
 
 def _scale_potential(axis: Axes, linear: float, largest: float) -> None:

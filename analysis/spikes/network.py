@@ -6,7 +6,9 @@ from typing import Any
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
+from las_sj.models.lanes import Lanes
 from las_sj.neurons import HGNode, OATNode, ThresholdNode
+from las_sj.neurons.rate_coded import RateCodedNode
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Population:
 
     Attributes:
         name: full name of their node.
-        neuron: "OAT", "MT" or "HG".
+        neuron: "OAT", "MT" or "HG"; "IF" of rate codes.
         feeds: what their spikes go into.
         neurons: how many one sequence has, on average over those that were run.
         sub_neurons: of each neuron.
@@ -52,6 +54,7 @@ class Network:
     Attributes:
         time_steps: T.
         tokens: mean length of the sequences that were run.
+        lanes: of a network of rate codes; None of all others.
         stages: populations on the longest way from input to output.
         populations: all of them, in the order of the model.
     """
@@ -60,6 +63,7 @@ class Network:
     tokens: float
     stages: int
     populations: list[Population]
+    lanes: Lanes | None = None
 
     @property
     def neurons(self) -> float:
@@ -73,8 +77,16 @@ class Network:
 
     @property
     def latency_steps(self) -> int:
-        """Time steps from input to output: each stage integrates a whole window before it fires."""
-        return self.stages * self.time_steps
+        """Time steps from input to output: each stage integrates a whole window before it fires.
+
+        Rate codes fire in the step in which they are driven, so that the input is presented and no more.
+        """
+        return self.stages * self.time_steps if self.lanes is None else self.lanes.presented
+
+    @property
+    def steps_per_sequence(self) -> int:
+        """Time steps between the ends of two sequences, one after the other."""
+        return self.time_steps if self.lanes is None else self.lanes.presented
 
     @property
     def table_bytes(self) -> int:
@@ -93,7 +105,7 @@ class Network:
             "table_bytes": self.table_bytes,
             "stages_on_longest_path": self.stages,
             "latency_steps": self.latency_steps,
-            "steps_per_sequence_when_pipelined": self.time_steps,
+            "steps_per_sequence_when_pipelined": self.steps_per_sequence,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,15 +117,26 @@ class Network:
         lines = [
             f"- {len(self.populations)} populations; for a sequence of {self.tokens:.0f} tokens, {self.neurons:,.0f} "
             f"neurons with {self.sub_neurons:,.0f} sub-neurons",
-            f"- T = {self.time_steps} time steps a window; {self.stages} stages of neurons on the longest path, each "
-            f"of which integrates its window before it fires: latency {self.latency_steps:,} time steps; pipelined, a "
-            f"sequence every {self.time_steps}",
+            self._latency_text(),
             f"- tables of HG neurons: {sum(population.table_entries for population in self.populations):,} numbers, "
             f"{self.table_bytes / 1024:,.0f} KiB",
             "",
             *markdown_table(*self.table()),
         ]
         return "\n".join(lines) + "\n"
+
+    def _latency_text(self) -> str:
+        stages = f"{self.stages} stages of neurons on the longest path"
+        if self.lanes is not None:
+            return (
+                f"- T = {self.time_steps} time steps; {stages}, each of which fires in the step in which it is driven: "
+                f"latency {self.latency_steps:,} time steps, {self.lanes.before} of them before and "
+                f"{self.lanes.looked_ahead} looked ahead at"
+            )
+        return (
+            f"- T = {self.time_steps} time steps a window; {stages}, each of which integrates its window before it "
+            f"fires: latency {self.latency_steps:,} time steps; pipelined, a sequence every {self.time_steps}"
+        )
 
     def table(self) -> Table:
         """Header and rows: all populations."""
@@ -148,7 +171,9 @@ def describe_network(monitor: SpikeMonitor, stages: int) -> Network:
     populations = [
         _population(name, counts.site, counts.neurons / monitor.samples) for name, counts in monitor.sites.items()
     ]
-    return Network(monitor.time_steps, monitor.tokens / monitor.samples, stages, populations)
+    lanes = monitor.lanes
+    steps = monitor.time_steps if lanes is None else lanes.time_steps
+    return Network(steps, monitor.tokens / monitor.samples, stages, populations, lanes)
 
 
 def _population(name: str, site: Site, neurons: float) -> Population:
@@ -158,6 +183,9 @@ def _population(name: str, site: Site, neurons: float) -> Population:
         entries, size = sum(t.numel() for t in tables), sum(t.numel() * t.element_size() for t in tables)
         low, high, function = node.low, node.high, node.function.name
         return Population(name, "HG", site.feeds, neurons, node.sub_neurons, {}, function, low, high, entries, size)
+    if isinstance(node, RateCodedNode):
+        highest = float(node.scale.detach().max())
+        return Population(name, "IF", site.feeds, neurons, 1, {"theta": highest}, "", 0.0, highest, 0, 0)
     assert isinstance(node, ThresholdNode)
     thresholds = {key: float(value.max()) for key, value in node.named_parameters()}
     largest = max(thresholds.values())

@@ -10,6 +10,7 @@ from torch import Tensor
 from las_sj.models import Site
 from las_sj.neurons import FanOut, ThresholdNode, WindowCounts, WindowNode, WindowRecord
 from las_sj.neurons.counts import OUTLIER_FLAG, split_counts
+from las_sj.neurons.rate_coded import RateCodedNode
 
 Array = np.ndarray[Any, Any]
 Number = Tensor | float
@@ -81,7 +82,7 @@ class SiteSpikes:
         totals = window_totals(record.counts, v.shape, record.fan_out, live)
         out_of_range = self._out_of_range(v, int(record.counts.out_of_range), live)
         self._pending.append((*totals, out_of_range))
-        self.trains.add(v, live)
+        self.trains.add(v, live, record.spikes)
         if len(self._pending) >= _PENDING:
             self._flush()
 
@@ -206,6 +207,7 @@ class TrainStatistics:
 
     Membrane potentials are drawn at random, with a fixed seed, and their trains looked at; all of them where `sample`
     is None. Where each channel has a threshold of its own, whole rows of channels are taken, the first of a window.
+    Where spikes do not follow from potentials, trains themselves are drawn.
 
     Args:
         node: the neurons.
@@ -213,10 +215,11 @@ class TrainStatistics:
             call a window of softmax is a block of heads.
     """
 
-    def __init__(self, node: WindowNode, sample: int | None) -> None:
+    def __init__(self, node: WindowNode | RateCodedNode, sample: int | None) -> None:
         self.node = node
         self.sample = sample
         self._per_channel = isinstance(node, ThresholdNode) and node.per_channel
+        self._holds_trains = isinstance(node, RateCodedNode)
         self._seen = 0
         self._by_step = torch.zeros(node.time_steps, dtype=torch.int64)
         self._by_level = torch.zeros(_levels(node) + 1, dtype=torch.int64)
@@ -226,15 +229,30 @@ class TrainStatistics:
         self._windows = 0
         self._generator = np.random.default_rng(0)
 
-    def add(self, v: Tensor, live: Live | None) -> None:
-        """Look at one window's membrane potentials [B, ...], the live ones."""
+    def add(self, v: Tensor, live: Live | None, spikes: Tensor | None = None) -> None:
+        """Look at the live neurons of one window.
+
+        Args:
+            v: membrane potentials, [B, ...].
+            live: which of them count; None: all.
+            spikes: as of `WindowRecord`.
+        """
         self._windows += 1
         if not v.numel() or (self.sample is not None and self._windows > _ALL_OF_FIRST and self._windows % _EVERY):
             return
-        self._waiting.append(self._pick(v, live))
+        self._waiting.append(self._pick(v, live) if spikes is None else self._pick_trains(spikes, live))
         self._waiting_count += self._waiting[-1].numel()
         if self._waiting_count >= _FLUSH:
             self._flush()
+
+    def _pick_trains(self, spikes: Tensor, live: Live | None) -> Tensor:
+        """Trains of spikes [T, B, ...], as [N, T]."""
+        shape, trains = spikes.shape[1:], spikes.flatten(1)
+        if self.sample is None:
+            return (trains if live is None else trains[:, live.mask.expand(shape).flatten()]).t()
+        index = self._generator.integers(trains.shape[1], size=min(self.sample, trains.shape[1]))
+        index = index if live is None else live.of(index, shape)
+        return trains[:, torch.from_numpy(index).to(spikes.device)].t()
 
     def _pick(self, v: Tensor, live: Live | None) -> Tensor:
         """[N], or rows [N, C] where each channel has a threshold of its own."""
@@ -258,7 +276,7 @@ class TrainStatistics:
         self._waiting_count = 0
         if v.numel() == 0:
             return
-        spikes = self.node.spikes_of(v).abs()  # [T, N] or [T, N, C]
+        spikes = v.t().abs() if self._holds_trains else self.node.spikes_of(v).abs()  # [T, N] or [T, N, C]
         fired = spikes > 0
         per_neuron = fired.sum(0)
         self._seen += per_neuron.numel()
@@ -302,5 +320,5 @@ class TrainStatistics:
         return float(self._share(lambda: self._saturated))
 
 
-def _levels(node: WindowNode) -> int:
+def _levels(node: WindowNode | RateCodedNode) -> int:
     return 2 * node.code.levels if isinstance(node, ThresholdNode) else 1

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from las_sj.analysis.spikes.lane_macs import LaneMacs, ModuleMacs
 from las_sj.analysis.spikes.site_spikes import Live, ReadingSpikes, SiteSpikes
 from las_sj.analysis.spikes.train_sample import TrainSample
 from las_sj.models import AnalogIsland, execution_of, named_sites
 from las_sj.models.dense_operations import DenseOperations
 from las_sj.models.inputs import arguments_of, size_of
+from las_sj.models.lanes import Lanes
 from las_sj.models.layers.analog import IslandCounts
 from las_sj.models.operations.model import named_readings
 from las_sj.models.tensor_parallel import refuse_parts
@@ -33,6 +35,8 @@ class SpikeMonitor:
     Spikes, neurons, synaptic operations, outliers and inputs out of range are counted exactly. Statistics of the trains
     (firing rate by time step, levels, silent and saturated neurons: `sites[name].trains`) come from a sample.
 
+    Of a network of rate codes, whose neurons run in time alone, temporal calls are counted and no others.
+
     Args:
         model: a converted model.
         sample: neurons sampled of each site in the first four windows, and in every eighth after them, for statistics
@@ -48,6 +52,7 @@ class SpikeMonitor:
         train_sample: the trains that were kept, or None.
         islands: counts of the parts that stayed analog, by name.
         dense: operations without neurons of a model that was converted by operations; of one time step.
+        lane_macs: what a network of rate codes runs in each lane, by module; {} of all others.
 
     Raises:
         ValueError: the model is not converted, or (on entering) counted by another monitor, or shared by processes.
@@ -63,6 +68,8 @@ class SpikeMonitor:
         self._islands = {name: part for name, part in model.named_modules() if isinstance(part, AnalogIsland)}
         self.islands = {name: IslandCounts() for name in self._islands}
         self.dense = DenseOperations()
+        self._lane_macs = None if self.lanes is None else LaneMacs(model)
+        self.lane_macs: dict[str, ModuleMacs] = {} if self._lane_macs is None else self._lane_macs.modules
         self.tokens = self.samples = 0
         self.train_sample = TrainSample(keep_trains) if keep_trains else None
 
@@ -79,6 +86,8 @@ class SpikeMonitor:
             island.counts = self.islands[name]
         if self._execution.operated is not None:
             self._execution.operated.dense = self.dense
+        if self._lane_macs is not None:
+            self._lane_macs.attach()
         for module in self.model.modules():
             # Calls may go to a model inside of the model.
             if module is self.model or isinstance(module, PreTrainedModel):
@@ -91,6 +100,8 @@ class SpikeMonitor:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        if self._lane_macs is not None:
+            self._lane_macs.detach()
         for populations, _ in self._readings.values():
             populations.recorders.clear()
         for island in self._islands.values():
@@ -105,6 +116,8 @@ class SpikeMonitor:
     def _count_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if self._execution.call is not None or watching.in_backward():
             return  # a model inside of the one that was called, or one that is computed again
+        if self.lanes is not None and self._execution.name != "temporal":
+            return
         size = size_of(arguments_of(module, args, kwargs))
         with _COUNTING:
             self.tokens, self.samples = self.tokens + size.tokens, self.samples + size.samples
@@ -132,15 +145,26 @@ class SpikeMonitor:
         return found
 
     @property
+    def lanes(self) -> Lanes | None:
+        """Of a network of rate codes; None of all others."""
+        return self._execution.lanes
+
+    @property
     def time_steps(self) -> int:
-        """T."""
+        """Steps of a train: T, and of rate codes those before them too."""
         return self._execution.time_steps
 
     @property
     def spikes_per_neuron(self) -> float:
-        """Over the sites that feed a weight matrix, weighted by fan-out: spikes per synapse and window."""
+        """Over the sites that feed a weight matrix, weighted by fan-out: spikes per synapse and window.
+
+        Over all sites, of a network of rate codes in which none does, since gates stand between.
+        """
         counted: list[SiteSpikes | ReadingSpikes] = [*self.sites.values(), *self.readings.values()]
         feeding = [counts for counts in counted if counts.site.feeds == "weights"]
+        if self.lanes is not None and not feeding:
+            neurons = sum(counts.neurons for counts in counted)
+            return sum(counts.spikes for counts in counted) / neurons if neurons else 0.0
         # A site has a fixed fan-out, or each window its own, and the other of both counts is 0.
         synapses = sum(counts.neurons * counts.site.fan_out + counts.synapses for counts in feeding)
         events = sum(counts.spikes * counts.site.fan_out + counts.synaptic_operations for counts in feeding)
@@ -168,4 +192,4 @@ class _Recorder:
             self.counts.add(record, live)
             if self.monitor.train_sample is not None:
                 mask = None if live is None else live.mask
-                self.monitor.train_sample.add(self.name, node, record.potential.detach(), mask)
+                self.monitor.train_sample.add(self.name, node, record, mask)

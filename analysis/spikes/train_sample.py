@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from las_sj.neurons import ThresholdNode, WindowNode
+from las_sj.neurons import ThresholdNode, WindowNode, WindowRecord
+from las_sj.neurons.rate_coded import RateCodedNode
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _PER_WINDOW = 64
 
 Array = np.ndarray[Any, Any]
@@ -33,6 +34,7 @@ class Trains:
         bias: what the neuron emits at step 1 besides its spikes, fp32 [N]; 0 for neurons that code.
         outlier: whether the outlier sub-neuron fired, bool [N].
         index, window: which neuron of its window's tensor (flattened), and the number of the window; int64 [N].
+        halving: whether thresholds halve at each step; otherwise, as in rate codes, θ(t) = α.
     """
 
     fired: Array
@@ -44,10 +46,12 @@ class Trains:
     outlier: Array
     index: Array
     window: Array
+    halving: bool = True
 
     def values(self) -> Array:
         """What was emitted, fp32 [T, N]."""
-        step = np.exp2(-np.arange(1, len(self.fired) + 1, dtype=np.float32))[:, None]
+        halvings = np.arange(1, len(self.fired) + 1, dtype=np.float32) * self.halving
+        step = np.exp2(-halvings)[:, None]
         sign = np.where(self.negative, -1.0, 1.0) * self.fired
         values = sign * (1 + self.level / self.levels) * step * self.alpha
         values[0] += self.bias
@@ -57,8 +61,8 @@ class Trains:
 class TrainSample:
     """Keeps the trains of up to `limit` neurons of each site.
 
-    64 of each window, drawn at random with a fixed seed, until there are enough. Sites in which each channel has a
-    threshold of its own are left out.
+    64 of each window, drawn at random with a fixed seed, until there are enough. Sites of LAS in which each channel has
+    a threshold of its own are left out.
 
     A train takes 2 + ⌈log2(n+1)⌉ bits a time step.
     """
@@ -67,11 +71,19 @@ class TrainSample:
         self.limit = limit
         self._parts: dict[str, list[dict[str, Array]]] = {}
         self._windows: dict[str, int] = {}
-        self._nodes: dict[str, WindowNode] = {}
+        self._nodes: dict[str, WindowNode | RateCodedNode] = {}
         self._generator = torch.Generator().manual_seed(0)
 
-    def add(self, name: str, node: WindowNode, v: Tensor, live: Tensor | None) -> None:
-        """Draw from one window's membrane potentials [B, ...] of the site `name`."""
+    def add(self, name: str, node: WindowNode | RateCodedNode, record: WindowRecord, live: Tensor | None) -> None:
+        """Draw from one window of the site `name`.
+
+        Args:
+            name: of the site.
+            node: its neurons.
+            record: of the window.
+            live: which neurons count, broadcastable to [B, ...]; None: all.
+        """
+        v = record.potential.detach()
         window = self._windows[name] = self._windows.get(name, -1) + 1
         room = self.limit - sum(len(part["index"]) for part in self._parts.get(name, []))
         if room <= 0 or not v.numel() or (isinstance(node, ThresholdNode) and node.per_channel):
@@ -80,25 +92,29 @@ class TrainSample:
         picked = torch.randperm(len(chosen), generator=self._generator)[: min(room, _PER_WINDOW)].sort().values
         index = chosen[picked]
         self._nodes[name] = node
-        self._parts.setdefault(name, []).append(_pack(node, v.reshape(-1)[index.to(v.device)], index, window))
+        self._parts.setdefault(name, []).append(_pack(node, record, index, window))
 
     def trains(self) -> dict[str, Trains]:
         """The trains, by site."""
-        return {name: _unpack(_joined(parts), _levels(self._nodes[name])) for name, parts in self._parts.items()}
+        return {
+            name: _unpack(_joined(parts), _levels(self._nodes[name]), _halves(self._nodes[name]))
+            for name, parts in self._parts.items()
+        }
 
     def save(self, path: Path) -> None:
         """Write an npz file; `load_trains` reads it.
 
         For each site, named `site/field`: fired, negative (bits packed along the neurons, uint8 [T, ⌈N/8⌉]), level
         (bit planes, lowest first, uint8 [planes, T, ⌈N/8⌉]), alpha, bias (fp32 [N]), outlier (bool [N]), index, window
-        (int64 [N]). The entry "header" is JSON: format version, and n and N of each site.
+        (int64 [N]). The entry "header" is JSON: format version, and n, N and whether thresholds halve, of each site.
         """
         sites = {name: _joined(parts) for name, parts in self._parts.items()}
         header = {
             "format_version": FORMAT_VERSION,
             "sites": {
-                name: {"levels": _levels(self._nodes[name]), "neurons": len(entry["index"])}
+                name: {"levels": _levels(node), "neurons": len(entry["index"]), "halving": _halves(node)}
                 for name, entry in sites.items()
+                for node in [self._nodes[name]]
             },
         }
         arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
@@ -125,7 +141,7 @@ def load_trains(path: Path) -> dict[str, Trains]:
             if version > FORMAT_VERSION:
                 raise TrainFileError(f"{path} has format version {version}, this las_sj reads 1…{FORMAT_VERSION}")
             return {
-                name: _unpack(_from_bits(file, name, entry["neurons"]), entry["levels"])
+                name: _unpack(_from_bits(file, name, entry["neurons"]), entry["levels"], entry.get("halving", True))
                 for name, entry in header["sites"].items()
             }
     except (OSError, KeyError, ValueError, TypeError) as error:
@@ -134,12 +150,34 @@ def load_trains(path: Path) -> dict[str, Trains]:
         raise TrainFileError(f"{path} holds no spike trains: {error}") from None
 
 
-def _levels(node: WindowNode) -> int:
+def _levels(node: WindowNode | RateCodedNode) -> int:
     return node.code.levels if isinstance(node, ThresholdNode) else 1
 
 
-def _pack(node: WindowNode, v: Tensor, index: Tensor, window: int) -> dict[str, Array]:
-    spikes, (alpha, bias) = node.spikes_of(v), node.spike_scale(v)
+def _halves(node: WindowNode | RateCodedNode) -> bool:
+    return not isinstance(node, RateCodedNode)
+
+
+def _pack(node: WindowNode | RateCodedNode, record: WindowRecord, index: Tensor, window: int) -> dict[str, Array]:
+    if record.spikes is None:
+        v = record.potential.detach().reshape(-1)[index.to(record.potential.device)]
+        return _packed(node, v, node.spikes_of(v), node.spike_scale(v), index, window)
+    assert record.scale is not None
+    place = index.to(record.spikes.device)
+    alpha = record.scale.expand(record.potential.shape).reshape(-1)[place]
+    spikes = record.spikes.flatten(1)[:, place].to(torch.int16)
+    return _packed(node, alpha, spikes, (alpha, torch.zeros_like(alpha)), index, window)
+
+
+def _packed(
+    node: WindowNode | RateCodedNode,
+    v: Tensor,
+    spikes: Tensor,
+    scale: tuple[Tensor, Tensor],
+    index: Tensor,
+    window: int,
+) -> dict[str, Array]:
+    alpha, bias = scale
     outliers = getattr(node, "outliers", None)
     fired = spikes != 0
     return {
@@ -158,8 +196,8 @@ def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
     return {field: np.concatenate([part[field] for part in parts], axis=-1) for field in parts[0]}
 
 
-def _unpack(entry: dict[str, Array], levels: int) -> Trains:
-    return Trains(levels=levels, **entry)
+def _unpack(entry: dict[str, Array], levels: int, halving: bool) -> Trains:
+    return Trains(levels=levels, halving=halving, **entry)
 
 
 def _to_bits(entry: dict[str, Array], levels: int) -> dict[str, Array]:

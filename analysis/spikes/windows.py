@@ -13,9 +13,12 @@ from las_sj.models import execution_of, named_sites
 from las_sj.models.tensor_parallel import refuse_parts
 from las_sj.neurons import HGNode, ThresholdNode, WindowNode, WindowRecord
 from las_sj.neurons.precision import single
+from las_sj.neurons.rate_coded import RateCodedNode
 from las_sj.neurons.record import Recorder
 
 SHOWN_SITES = 8
+
+Coding = WindowNode | RateCodedNode
 
 Seen = TypeVar("Seen")
 
@@ -30,7 +33,8 @@ class Window:
         potential: membrane potential before the first spike, [K].
         train: [T, K].
         outliers: which of them the outlier sub-neuron codes, bool [K].
-        alpha: base thresholds of their sub-neurons, [K]; NaN where they have none.
+        alpha: base thresholds of their sub-neurons, or thresholds of rate codes, [K]; NaN where they have none.
+        trace: membrane potentials of rate codes after each step, [T, K], where the node stores them; else None.
     """
 
     neurons: list[int]
@@ -39,6 +43,7 @@ class Window:
     train: Tensor
     outliers: Tensor
     alpha: Tensor
+    trace: Tensor | None = None
 
 
 class _Sampler:
@@ -50,7 +55,7 @@ class _Sampler:
         self.token = token
         self.window: Window | None = None
 
-    def __call__(self, node: WindowNode, record: WindowRecord) -> None:
+    def __call__(self, node: Coding, record: WindowRecord) -> None:
         v, emitted = record.potential, record.emitted
         if self.window is not None:
             return
@@ -61,9 +66,12 @@ class _Sampler:
         if not chosen:
             raise ValueError(f"{self.site} has {width} neurons: choose one of 0 … {width - 1}, or leave the site out")
         outliers = getattr(node, "outliers", torch.zeros_like)(v[:1]).bool()
-        alpha = node.alpha(v[:1]) if isinstance(node, ThresholdNode) else v.new_tensor(torch.nan)
+        alpha = record.scale if record.scale is not None else v.new_tensor(torch.nan)
+        alpha = node.alpha(v[:1]) if isinstance(node, ThresholdNode) else alpha
         potential, is_outlier, alpha = (self._row(x, chosen)[0] for x in (v[:1], outliers, alpha.expand_as(v[:1])))
-        self.window = Window(chosen, width, potential, self._row(emitted[:, 0], chosen), is_outlier, alpha)
+        stored = node.v_seq if isinstance(node, RateCodedNode) else None
+        trace = None if stored is None else self._row(stored[:, 0].detach(), chosen)
+        self.window = Window(chosen, width, potential, self._row(emitted[:, 0], chosen), is_outlier, alpha, trace)
 
     def _row(self, x: Tensor, neurons: list[int]) -> Tensor:
         """Some neurons of the chosen token, [N, ..., S, C] or [N, C] to [N, K]."""
@@ -71,20 +79,21 @@ class _Sampler:
         return single(x[..., self.token, :].reshape(len(x), -1, x.shape[-1])[:, -1, neurons].cpu())
 
 
-def coding_nodes(model: nn.Module) -> dict[str, WindowNode]:
+def coding_nodes(model: nn.Module) -> dict[str, Coding]:
     """The nodes of `model` that code values as spikes, by name; HG neurons, which compute, are not among them."""
     return {name: site.node for name, site in named_sites(model) if not isinstance(site.node, HGNode)}
 
 
 def choose_sites(model: nn.Module, sites: Sequence[str] | None) -> list[str]:
-    """The sites to draw: those named, all ("all"), or a spread of those that feed weights (None).
+    """The sites to draw: those named, all ("all"), or a spread of those that feed weights (None), of all if none does.
 
     Raises:
         ValueError: there is none, or one does not exist.
     """
     available = coding_nodes(model)
     if sites is None:
-        sites = thin([name for name, site in named_sites(model) if site.feeds == "weights"], SHOWN_SITES)
+        feeding = [name for name, site in named_sites(model) if site.feeds == "weights"]
+        sites = thin(feeding or list(available), SHOWN_SITES)
     elif sites == "all":
         sites = list(available)
     elif isinstance(sites, str):
@@ -100,17 +109,17 @@ def choose_sites(model: nn.Module, sites: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(sites))
 
 
-def threshold_nodes(model: nn.Module, sites: Sequence[str]) -> dict[str, ThresholdNode]:
+def threshold_nodes(model: nn.Module, sites: Sequence[str]) -> dict[str, ThresholdNode | RateCodedNode]:
     """The nodes of some coding sites, by name.
 
     Raises:
-        ValueError: one has no thresholds that halve at each step.
+        ValueError: one has no thresholds.
     """
     nodes = coding_nodes(model)
-    chosen: dict[str, ThresholdNode] = {}
+    chosen: dict[str, ThresholdNode | RateCodedNode] = {}
     for site in sites:
         node = nodes[site]
-        if not isinstance(node, ThresholdNode):
+        if not isinstance(node, ThresholdNode | RateCodedNode):
             raise ValueError(f"{site} is a {type(node).__name__} without base thresholds: leave it out")
         chosen[site] = node
     return chosen
@@ -159,8 +168,17 @@ def sample_windows(
 
 @contextmanager
 def recorders(model: nn.Module, by_site: Mapping[str, Recorder]) -> Iterator[None]:
-    """Within this context the nodes of some sites have these recorders instead of their own."""
+    """Within this context the nodes of some sites have these recorders instead of their own.
+
+    Raises:
+        ValueError: processes share the model, or it is a network of rate codes whose neurons do not run.
+    """
     refuse_parts(model, "looking at neurons")
+    execution = execution_of(model)
+    if execution.lanes is not None and execution.name != "temporal":
+        raise ValueError(
+            'neurons of rate codes run in the temporal execution alone: call las_sj.set_execution(model, "temporal")'
+        )
     nodes = coding_nodes(model)
     before = {name: nodes[name].recorder for name in by_site}
     try:

@@ -5,8 +5,15 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 
 from las_sj.config import LASConfig
+from las_sj.fas_config import FASConfig
 
 TAGS = ["spiking-neural-network", "neuromorphic", "las", "spikingjelly"]
+
+# By the fastest execution in which neurons spike.
+ACCUMULATED = {
+    "accumulated": "the same network, its windows summed up",
+    "temporal": "the quantised ANN that it stands for",
+}
 
 _CARD = """---
 {data}
@@ -14,22 +21,23 @@ _CARD = """---
 
 # Spiking {architecture}
 
-A spiking network made of {name} by las_sj {version}, without retraining, with
-T = {time_steps} time steps and {levels} levels. It runs on SpikingJelly,
-and loads like any model of transformers once las_sj is imported:
+A spiking network made of {name} by las_sj {version} ({settings}).
+It runs on SpikingJelly, and loads like any model of transformers once las_sj is imported:
 
 ```python
 import las_sj
 from transformers import {architecture}
 
 model = {architecture}.from_pretrained("path/to/this/folder")   # a temporal network
-las_sj.set_execution(model, "accumulated")                      # the same network, its windows summed up
+las_sj.set_execution(model, "accumulated")                      # {accumulated}
 ```
 
 {figures}"""
 
 
-def model_card(source: str, architecture: str, settings: LASConfig, version: str, figures: str) -> ModelCard:
+def model_card(
+    source: str, architecture: str, settings: LASConfig | FASConfig, version: str, figures: str
+) -> ModelCard:
     """The card of a converted model.
 
     Args:
@@ -46,8 +54,8 @@ def model_card(source: str, architecture: str, settings: LASConfig, version: str
         architecture=architecture,
         name=Path(source).name if Path(source).exists() else source,
         version=version,
-        time_steps=settings.time_steps,
-        levels=settings.levels,
+        settings=settings.in_words,
+        accumulated=ACCUMULATED[settings.counted_in],
         figures=figures,
     )
     return ModelCard(content)

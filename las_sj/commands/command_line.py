@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from las_sj.config import LASConfig
 from las_sj.data.writing import is_full
+from las_sj.fas_config import METHODS, FASConfig
 from las_sj.memory import keep_freed_memory
 from las_sj.models import OutOfRangeWarning
 from las_sj.reasons import reason_of, without_class_names
@@ -28,6 +29,7 @@ WRONG_USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 MOST = 2**31 - 1  # rows, tokens, …: what every library counts with
+OPTIONS = {"outlier_aware": "single_threshold"}  # settings whose options have other names
 DEBUG = "LAS_SJ_DEBUG"  # environment variable: errors come with their traces
 
 Request = TypeVar("Request")
@@ -177,10 +179,20 @@ def count_or_none(text: str) -> int | None:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The options that make up a `LASConfig`, which validates them and has the values of those that are not given."""
-    group = parser.add_argument_group("settings of the network")
-    group.add_argument("--time-steps", type=int, metavar="T", help="time steps, 1…24 (16)")
-    group.add_argument("--levels", type=int, metavar="N", help="spike amplitudes per step (15)")
+    """The options of a `LASConfig` or `FASConfig`, which validates them and has values for those that are not given."""
+    common = parser.add_argument_group("settings of the network")
+    common.add_argument("--method", choices=("las", *METHODS), help="las, or one with rate codes (las)")
+    common.add_argument("--time-steps", type=int, metavar="T", help="time steps: 1…24 (16) of las, 1…32 (4) of others")
+    common.add_argument(
+        "--levels",
+        type=int,
+        metavar="N",
+        help="of a spike (15), las; of an activation (8), others",
+    )
+    common.add_argument("--seed", type=int)
+    common.add_argument("--presimulation-steps", type=int, metavar="N", help="srp's τ, cos's ρ (4, or T if less)")
+    common.add_argument("--fully-spiking", action="store_true", help="fas, qcfs: all else becomes spiking too, by las")
+    group = parser.add_argument_group("settings of las")
     group.add_argument("--rounding", choices=("nearest", "floor"), help="of what is coded (nearest)")
     group.add_argument("--max-spikes", type=count_or_none, metavar="K", help="spikes per neuron and window (no limit)")
     group.add_argument(
@@ -200,15 +212,37 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--by-operations", action="store_true", help="convert operation by operation, models of known families too"
     )
     group.add_argument("--keep-analog", nargs="+", metavar="PATTERN", help="modules that stay analog")
-    group.add_argument("--seed", type=int)
 
 
 def split_settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options that are fields of a `LASConfig`, and all others.
+    """The options that are settings of the network, and all others.
 
     Args:
         given: options by name, with their values.
     """
-    names = {field.name for field in fields(LASConfig)}
+    names = {field.name for kind in (LASConfig, FASConfig) for field in fields(kind)}
     settings = {name: value for name, value in given.items() if name in names}
     return settings, {name: value for name, value in given.items() if name not in names}
+
+
+def config_of(settings: dict[str, Any]) -> LASConfig | FASConfig:
+    """The settings of a network, of the method that is asked for.
+
+    Args:
+        settings: options by name, with their values.
+
+    Raises:
+        ValueError: one belongs to another method, or is out of its range.
+    """
+    method = settings.get("method", "las")
+    kind = LASConfig if method == "las" else FASConfig
+    names = {field.name for field in fields(kind)} | {"method"}
+    for name in settings:
+        if name not in names:
+            option, owner = option_of(OPTIONS.get(name, name)), "las" if kind is FASConfig else ", ".join(METHODS)
+            raise ValueError(
+                f"{option} is a setting of --method {owner}, not of {method}: leave it out, or change --method"
+            )
+    if kind is FASConfig:
+        return FASConfig(**settings)
+    return LASConfig(**{name: value for name, value in settings.items() if name != "method"})

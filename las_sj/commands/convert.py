@@ -31,7 +31,7 @@ from las_sj.data.noise import in_words
 from las_sj.data.output_folder import CONVERSION, check_output, whole_folder
 from las_sj.data.processors import Processors
 from las_sj.data.text import TextBatch
-from las_sj.models import running, set_execution
+from las_sj.models import execution_of, running, set_execution
 from las_sj.reports.conversion_report import ConversionReport, conversion_report
 
 RASTER_TOKENS = 24
@@ -60,18 +60,22 @@ def _convert(request: ConvertRequest, given: Given | None, places: dict[str, Any
     start = time.perf_counter()
     # Parts on other devices cannot be copied.
     snn = _load(request, model_class, places) if places else copy.deepcopy(ann)
-    with analog_by_option(request.config.keep_analog):
+    with analog_by_option(request.config):
         snn = convert(snn, request.config, data.calibration)
     converted = time.perf_counter()
     if given is None and request.model is not None:
         print(f"no data given: {in_words(takes)} instead; give some with {takes.option}", file=sys.stderr)
-    with running(snn, request.execution):
+    with running(snn, request.execution or execution_of(snn).counted_in):
         quality, monitor = compare(ann, snn, data.evaluation)
+    quantised = None
+    if execution_of(snn).lanes is not None:
+        with running(snn, "accumulated"):
+            quantised, _ = compare(ann, snn, data.evaluation)
     gap = executions_gap(snn, data.evaluation[0])
     seconds = {"convert": converted - start, "compare": time.perf_counter() - converted}
     source = request.model or "the default model (GPT-2, Tiny Shakespeare)"
     settings = snn.config.quantization_config.settings
-    report = conversion_report(snn, source, settings, data.source, quality, monitor, gap, seconds)
+    report = conversion_report(snn, source, settings, data.source, quality, monitor, gap, seconds, quantised)
     _write(request, snn, processors, data, report)
     print(f"{report.summary()}\n\n{_written(request)}")
 
@@ -87,7 +91,10 @@ def _name(request: ConvertRequest) -> str:
 
 @torch.no_grad()
 def executions_gap(snn: PreTrainedModel, batch: TextBatch) -> float:
-    """‖temporal − accumulated‖/‖accumulated‖ of the first output for one sequence; leaves the model temporal."""
+    """‖temporal − accumulated‖/‖accumulated‖ of the first output for one sequence; leaves the model temporal.
+
+    Of LAS it is rounding alone. Of rate codes it is the error of the method: that of the SNN against the quantised ANN.
+    """
     short = _beginning(snn, batch, GAP_TOKENS)
     with running(snn, "accumulated"):
         accumulated = without_padding(short, snn(**short)[0])

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from las_sj.checkpoint.placement import DEVICE_MAPS
-from las_sj.commands.command_line import OneLineParser, add_settings, at_least, option_of, split_settings
+from las_sj.commands.command_line import OneLineParser, add_settings, at_least, config_of, option_of, split_settings
 from las_sj.commands.devices import check_device_name
 from las_sj.commands.media_options import add_media, add_trust, one_of
 from las_sj.config import LASConfig
+from las_sj.fas_config import FASConfig
 
 SAMPLES = 20
 
@@ -33,17 +34,17 @@ class ConvertRequest:
         calibration_tokens, evaluation_tokens: how many are taken.
         window: tokens of a sequence, at most.
         batch_size: windows of a batch.
-        execution: of the comparison.
+        execution: of the comparison; None is the fastest in which neurons spike.
         trust: whether code that comes with the model may run.
 
     Raises:
-        ValueError: a number is too small, there is no such device, data of several kinds are given, or data to compare
-            on, but none to calibrate on.
+        ValueError: a number is too small, there is no such device, data of several kinds are given, data to compare on,
+            but none to calibrate on, or neurons do not spike in the execution.
     """
 
     output: Path
     model: str | None = None
-    config: LASConfig = field(default_factory=LASConfig)
+    config: LASConfig | FASConfig = field(default_factory=LASConfig)
     overwrite: bool = False
     gguf_file: str | None = None
     device: str = "cpu"
@@ -60,7 +61,7 @@ class ConvertRequest:
     evaluation_tokens: int = 4096
     window: int = 256
     batch_size: int = 4
-    execution: str = "accumulated"
+    execution: str | None = None
     trust: bool = False
 
     def __post_init__(self) -> None:
@@ -72,6 +73,11 @@ class ConvertRequest:
         check_device_name(self.device)
         if self.model == "":
             raise ValueError("the name of the model is empty: give a hub name or a folder, or leave it out")
+        if self.execution == "accumulated" != self.config.counted_in:
+            raise ValueError(
+                "--execution accumulated is the quantised ANN, which is compared anyway: rate codes spike in the "
+                "temporal execution, leave it out"
+            )
         option = self.data_option
         if self.evaluation is not None and option is None and self.model is not None:
             raise ValueError("--evaluation needs --calibration too, or --images, --audio or --pairs")
@@ -97,12 +103,12 @@ def parse_arguments(arguments: list[str] | None = None) -> ConvertRequest:
 
 def _request(given: dict[str, Any]) -> ConvertRequest:
     settings, others = split_settings(given)
-    return ConvertRequest(config=LASConfig(**settings), **others)
+    return ConvertRequest(config=config_of(settings), **others)
 
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(
-        "convert", "Turn a pre-trained transformer into a fully spike-driven network, without retraining."
+        "convert", "Turn a pre-trained transformer into a fully spike-driven network, or one of rate codes."
     )
     parser.add_argument("model", nargs="?", help="hub name or folder; a small GPT-2 of this package if left out")
     add_trust(parser)

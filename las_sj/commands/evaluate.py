@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from las_sj.analysis import plot_differences
 from las_sj.commands.analog import analog_by_option
-from las_sj.commands.command_line import Unfinished, option_of
+from las_sj.commands.command_line import OPTIONS, Unfinished, option_of
 from las_sj.commands.devices import check_device
 from las_sj.commands.evaluate_request import EvaluateRequest, check_names, parse_arguments
 from las_sj.data.batches import Batch
@@ -33,7 +33,6 @@ TASKS = {
     "sound": "speech is the task",
 }
 NEEDS = {"questions": "asks about them", "images": "is about them", "sound": "is about"}
-OPTIONS = {"outlier_aware": "single_threshold"}  # settings whose options have other names
 
 
 def main(argument_list: list[str] | None = None) -> None:
@@ -77,7 +76,7 @@ def _load(request: EvaluateRequest) -> tuple[Processes, Pair]:
         return [*text_batches(model, tokenizer, text, request.calibration_tokens, request.window, 1)]
 
     processes = Processes(cpu=request.device == "cpu")
-    with _kept(request.unfinished, KeyboardInterrupt), analog_by_option(request.config.keep_analog):
+    with _kept(request.unfinished, KeyboardInterrupt), analog_by_option(request.config):
         return processes, load_pair(replace(request.source, device=processes.device(request.device)), calibration)
 
 
@@ -118,8 +117,13 @@ def _check_source(request: EvaluateRequest, source: Source) -> None:
     own = source.settings
     if own is None:
         return
-    asked, found = source.config.to_dict(), own.to_dict()
-    other = [OPTIONS.get(name, name) for name in request.given if asked[name] != found[name]]
+    if source.runs_in != own.counted_in == "temporal":
+        raise SourceError(
+            f"{source.name} is of rate codes, whose accumulated execution is the ANN of this evaluation: leave out "
+            "--execution accumulated"
+        )
+    asked, found = ({"method": "las"} | config.to_dict() for config in (source.config, own))
+    other = [OPTIONS.get(name, name) for name in request.given if asked[name] != found.get(name)]
     other += [name for name in ("gguf_file", "calibration", "dtype") if getattr(request, name) is not None]
     if other:
         text = ", ".join(map(option_of, other))
@@ -132,7 +136,7 @@ def _settings(request: EvaluateRequest) -> RunSettings:
         limit=request.limit,
         window=request.window,
         stride=request.stride,
-        execution=request.execution,
+        execution=request.source.runs_in,
         dtype=request.dtype,
         device=request.device,
         seed=request.seed,
@@ -165,6 +169,7 @@ def _report(request: EvaluateRequest, pair: Pair, results: Sequence[TaskResult])
         files=request.files,
         date=time.strftime("%Y-%m-%d"),
         results=results,
+        ann_is=pair.ann_is,
     )
 
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from las_sj.commands.command_line import OneLineParser, add_settings, at_least, split_settings
+from las_sj.commands.command_line import OneLineParser, add_settings, at_least, config_of, split_settings
 from las_sj.commands.devices import check_device_name
 from las_sj.commands.media_options import add_trust
 from las_sj.config import LASConfig
 from las_sj.evaluation.models import Source
 from las_sj.evaluation.registry import Options
+from las_sj.fas_config import FASConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class EvaluateRequest:
         restart: whether the finished batches of a run that was cut off are forgotten.
         limit: rows, tokens or questions of each task; None for all.
         batch_size: rows, windows, requests or questions.
-        execution: "accumulated" or "temporal".
+        execution: "accumulated" or "temporal"; None is the fastest in which neurons spike.
         gguf_file: within the model, for GGUF checkpoints.
         dtype: of a conversion; None is "float32".
         device: of the weights.
@@ -44,13 +45,13 @@ class EvaluateRequest:
     model: str
     tasks: tuple[str, ...]
     output: Path
-    config: LASConfig = field(default_factory=LASConfig)
+    config: LASConfig | FASConfig = field(default_factory=LASConfig)
     given: tuple[str, ...] = ()
     overwrite: bool = False
     restart: bool = False
     limit: int | None = None
     batch_size: int = 8
-    execution: str = "accumulated"
+    execution: str | None = None
     gguf_file: str | None = None
     dtype: str | None = None
     device: str = "cpu"
@@ -140,7 +141,7 @@ def _request(given: dict[str, Any]) -> EvaluateRequest:
     settings, others = split_settings(given)
     tasks = tuple(name.strip() for name in others.pop("task").split(",") if name.strip())
     own = tuple(name for name in settings if name != "seed")
-    return EvaluateRequest(tasks=tasks, config=LASConfig(**settings), given=own, **others)
+    return EvaluateRequest(tasks=tasks, config=config_of(settings), given=own, **others)
 
 
 def _parser() -> OneLineParser:

@@ -22,7 +22,7 @@ from las_sj.data.batches import Batch, shortened, to_device
 from las_sj.data.modalities import modalities_of
 from las_sj.data.noise import noise_examples
 from las_sj.data.text import longest_sequence, tokens_known
-from las_sj.models import running, set_execution
+from las_sj.models import execution_of, running, set_execution
 
 AUDIT_TOKENS = 2
 
@@ -112,7 +112,7 @@ def inspect_network(model: PreTrainedModel, batch: Batch) -> Network:
     batch = to_device(batch, input_device(model))
     set_execution(model, "temporal")
     with tqdm(total=2, desc="counting neurons", leave=False) as progress:
-        with running(model, "accumulated"), SpikeMonitor(model) as monitor:
+        with running(model, execution_of(model).counted_in), SpikeMonitor(model) as monitor:
             model(**batch)
         progress.update()
         progress.set_description("looking for the longest way through the network")

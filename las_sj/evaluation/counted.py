@@ -12,6 +12,7 @@ from las_sj.data.batches import Batch, to_device
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.memory import release_freed_memory
+from las_sj.models import execution_of, running
 
 COUNTED = 8
 
@@ -51,7 +52,9 @@ def count_spikes(pair: Pair, batches: Sequence[Batch], journal: Journal, task: s
     chosen = spread_evenly(batches)
 
     def compute(_: int) -> dict[str, object]:
-        with SpikeMonitor(pair.snn) as monitor:
+        execution = execution_of(pair.snn)
+        counted = execution.name if execution.lanes is None else execution.counted_in
+        with running(pair.snn, counted), SpikeMonitor(pair.snn) as monitor:
             for batch in tqdm(chosen, desc=f"{task}, spikes", unit="batch", leave=False):
                 pair.snn(**to_device(batch, input_device(pair.snn)))
                 release_freed_memory()

@@ -21,8 +21,11 @@ from las_sj.data.batches import Batch
 from las_sj.data.modalities import modalities_of
 from las_sj.evaluation.errors import SourceError
 from las_sj.evaluation.paired import Pair
-from las_sj.models import set_execution
+from las_sj.fas_config import FASConfig
+from las_sj.models import execution_of, set_execution
 from las_sj.reasons import reason_of
+
+QUANTISED = "the quantised network that the rate codes stand for (its accumulated execution)"
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,21 @@ class Source:
         name: hub name or folder, of a model or of a converted one.
         config: of the conversion; a converted model has its own.
         gguf_file: within it, for GGUF checkpoints.
-        execution: "accumulated" or "temporal".
+        execution: "accumulated" or "temporal"; None is the fastest in which neurons spike.
         dtype, device: of the weights.
         trust: whether code that comes with the model may run.
     """
 
     name: str
-    config: LASConfig
+    config: LASConfig | FASConfig
     gguf_file: str | None = None
-    execution: str = "accumulated"
+    execution: str | None = None
     dtype: str = "float32"
     device: str = "cpu"
     trust: bool = False
 
     @property
-    def settings(self) -> LASConfig | None:
+    def settings(self) -> LASConfig | FASConfig | None:
         """Settings of a converted model; None where `name` is a model that is to be converted."""
         if self.gguf_file is not None and not Path(self.name, "config.json").exists():
             return None
@@ -56,9 +59,14 @@ class Source:
         if entries.get("quant_method") != METHOD:
             return None
         try:
-            return LASConfig.from_dict(entries)
+            return (FASConfig if "method" in entries else LASConfig).from_dict(entries)
         except ValueError as error:
             raise SourceError(f"config.json of {self.name} is broken ({error}): convert the model again") from None
+
+    @property
+    def runs_in(self) -> str:
+        """The execution of the spiking network."""
+        return self.execution or (self.settings or self.config).counted_in
 
     @property
     def takes_images(self) -> bool:
@@ -95,8 +103,9 @@ def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list
         check_finite(ann, source.name)
         batches = calibration(ann, tokenizer)
         snn = convert(copy.deepcopy(ann), source.config, batches or generated_batches(ann, source.config.seed))
-    set_execution(snn, source.execution)
-    return Pair(ann, snn, tokenizer)
+    set_execution(snn, source.runs_in)
+    is_loaded = source.settings is not None and execution_of(snn).lanes is not None
+    return Pair(ann, snn, tokenizer, QUANTISED if is_loaded else "")
 
 
 def _load(source: Source) -> tuple[PreTrainedModel, Any]:
@@ -118,10 +127,17 @@ def _load_with_images(source: Source) -> tuple[PreTrainedModel, Any]:
 
 
 def _load_converted(source: Source) -> tuple[PreTrainedModel, PreTrainedModel, Any]:
-    """A converted model after its original, and its tokenizer or processor."""
+    """A converted model after its original, and its tokenizer or processor.
+
+    Weights of rate codes may have been trained with quantised activations: their ANN is the quantised one.
+    """
     folder = Path(source.name)
     snn, tokenizer = load_converted(folder, source.device, source.trust)
-    ann = load_original(folder, source.device, source.trust)
+    if execution_of(snn).lanes is None:
+        ann = load_original(folder, source.device, source.trust)
+    else:
+        ann = copy.deepcopy(snn)
+        set_execution(ann, "accumulated")
     if source.kind in ("images", "sound"):
         return ann, snn, load_processors(folder, modalities_of(type(ann)), source.trust)
     if source.takes_images:

@@ -23,11 +23,13 @@ class Pair:
         snn: the converted model, in the execution that is to be evaluated.
         tokenizer: of both; a processor for models that answer questions about images, `Processors`
             for those of images or of sound.
+        ann_is: what the ANN is, in words, where it is not the original.
     """
 
     ann: PreTrainedModel
     snn: PreTrainedModel
     tokenizer: Any
+    ann_is: str = ""
 
     def run(self, batch: Batch) -> tuple[Any, Any, dict[str, float]]:
         """Outputs of the ANN and of the SNN for a batch, and the seconds that each took.

@@ -9,6 +9,7 @@ from las_sj.analysis.tables import markdown_table
 from las_sj.config import LASConfig
 from las_sj.evaluation.markdown import COSTS, HEADER, cost_rows, metric_rows
 from las_sj.evaluation.result import TaskResult
+from las_sj.fas_config import FASConfig
 
 INTERVALS = (
     "- intervals: bootstrap of the difference over the rows (windows of a text), both models' rows drawn together"
@@ -61,15 +62,17 @@ class EvaluationReport:
         files: that were given, by the name of their option.
         date: year, month and day.
         results: of the tasks.
+        ann_is: what the ANN is, in words, where it is not the original.
     """
 
     model: str
     architecture: str
-    settings: LASConfig
+    settings: LASConfig | FASConfig
     run: RunSettings
     files: dict[str, str | None]
     date: str
     results: Sequence[TaskResult]
+    ann_is: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The content of evaluation.json."""
@@ -77,6 +80,7 @@ class EvaluationReport:
             "model": self.model,
             "architecture": self.architecture,
             "settings": self.settings.to_dict(),
+            "ann": self.ann_is or "the original",
             **self.run.to_dict(),
             **self.files,
             "date": self.date,
@@ -93,8 +97,8 @@ class EvaluationReport:
         lines = [
             f"# {self.model}, ANN beside SNN",
             "",
-            f"{self.architecture}, T = {settings.time_steps}, {settings.levels} levels, {settings.rounding}, "
-            f"{self.run.execution} execution, {self.date}.",
+            f"{self.architecture}, {settings.in_words}, {self.run.execution} execution, {self.date}."
+            + (f" ANN: {self.ann_is}." if self.ann_is else ""),
             "",
             *markdown_table(HEADER, metric_rows(results)),
             "",

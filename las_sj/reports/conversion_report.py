@@ -12,6 +12,7 @@ from las_sj.analysis import EnergyReport, SpikeMonitor, energy_report
 from las_sj.analysis.tables import markdown_table
 from las_sj.config import LASConfig
 from las_sj.conversion.quality import Quality
+from las_sj.fas_config import FASConfig
 from las_sj.models import Coverage, execution_of
 from las_sj.reports.site_report import SiteReport, site_report
 
@@ -31,17 +32,19 @@ class ConversionReport:
         data: where calibration and evaluation text came from.
         coverage: what became spiking and what did not.
         quality: the spiking network against the ANN.
-        temporal_gap: relative difference of the two executions on one batch.
+        temporal_gap: relative difference of the two executions on one batch; of rate codes the error of the SNN against
+            the quantised ANN.
         spikes_per_neuron: of the sites that feed weights.
         energy: of what was compared.
         sites: all populations of neurons.
         seconds: duration of each part.
+        quantised: of rate codes, the quantised ANN against the ANN.
     """
 
     model: str
     architecture: str
     versions: dict[str, str]
-    settings: LASConfig
+    settings: LASConfig | FASConfig
     data: dict[str, str]
     coverage: Coverage
     quality: Quality
@@ -50,6 +53,7 @@ class ConversionReport:
     energy: EnergyReport
     sites: list[SiteReport]
     seconds: dict[str, float]
+    quantised: Quality | None = None
 
     @property
     def out_of_range(self) -> int:
@@ -58,6 +62,7 @@ class ConversionReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of las_report.json."""
+        quantised = {} if self.quantised is None else {"quantised_ann": _of_quantised(self.quantised)}
         return {
             "model": self.model,
             "architecture": self.architecture,
@@ -65,7 +70,7 @@ class ConversionReport:
             "settings": self.settings.to_dict(),
             "data": self.data,
             "coverage": asdict(self.coverage),
-            "quality": self.quality.to_dict(),
+            "quality": self.quality.to_dict() | quantised,
             "temporal_vs_accumulated": self.temporal_gap,
             "spikes_per_neuron": self.spikes_per_neuron,
             "out_of_range": self.out_of_range,
@@ -120,8 +125,15 @@ class ConversionReport:
     def _results(self) -> list[tuple[str, str]]:
         """What is asked for first, by name."""
         return [
-            *_quality_rows(self.quality),
+            *_quality_rows(self.quality, self.quantised),
             ("spikes per neuron (sites that feed weights)", f"{self.spikes_per_neuron:.3f}"),
+            *self._rows_of_executions(),
+        ]
+
+    def _rows_of_executions(self) -> list[tuple[str, str]]:
+        if self.quantised is not None:
+            return [("temporal error: SNN against the quantised ANN, one batch", f"{self.temporal_gap:.1e}")]
+        return [
             ("temporal against accumulated run", f"{self.temporal_gap:.1e}"),
             ("inputs outside a calibrated range", self._out_of_range_text()),
         ]
@@ -137,12 +149,13 @@ class ConversionReport:
 def conversion_report(
     model: PreTrainedModel,
     source: str,
-    config: LASConfig,
+    config: LASConfig | FASConfig,
     data: dict[str, str],
     quality: Quality,
     monitor: SpikeMonitor,
     temporal_gap: float,
     seconds: dict[str, float],
+    quantised: Quality | None = None,
 ) -> ConversionReport:
     """The report of a conversion.
 
@@ -154,6 +167,7 @@ def conversion_report(
         quality, monitor: as `las_sj.conversion.quality.compare` returns.
         temporal_gap: relative difference of the two executions on one batch.
         seconds: duration of each part.
+        quantised: as `ConversionReport` has it.
     """
     versions = {"las_sj": version("las_sj"), "torch": torch.__version__, "transformers": transformers.__version__}
     return ConversionReport(
@@ -169,10 +183,16 @@ def conversion_report(
         energy=energy_report(monitor),
         sites=[site_report(name, counts) for name, counts in monitor.sites.items()],
         seconds=seconds,
+        quantised=quantised,
     )
 
 
-def _quality_rows(quality: Quality) -> list[tuple[str, str]]:
+def _of_quantised(quality: Quality) -> dict[str, Any]:
+    entry = quality.to_dict()
+    return entry.pop("snn") | {name: entry[name] for name in ("kl", "top1_agreement", "relative_error")}
+
+
+def _quality_rows(quality: Quality, quantised: Quality | None) -> list[tuple[str, str]]:
     ann, snn, kl, agreement = quality.ann_perplexity, quality.snn_perplexity, quality.kl, quality.top1_agreement
     if kl is None or agreement is None:
         return [("relative error of the output", f"{quality.relative_error:.2e}")]
@@ -187,4 +207,7 @@ def _quality_rows(quality: Quality) -> list[tuple[str, str]]:
         ("perplexity, ANN", f"{ann:.4f}"),
         ("perplexity, SNN", f"{snn:.4f} ({100 * (snn / ann - 1):+.4f} %)"),
     ]
+    between = None if quantised is None else quantised.snn_perplexity
+    if between is not None:
+        perplexities.insert(1, ("perplexity, quantised ANN", f"{between:.4f} ({100 * (between / ann - 1):+.4f} %)"))
     return perplexities + rows

@@ -13,7 +13,7 @@ from las_sj.analysis import SpikeMonitor, audit, describe_network, energy_report
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import Batch, shortened, to_device
 from las_sj.data.output_folder import CONVERSION
-from las_sj.models import running, set_execution
+from las_sj.models import execution_of, running, set_execution
 from las_sj.reports.equal_loss import fewest_bits
 from las_sj.reports.model_report import ModelReport
 
@@ -41,7 +41,7 @@ def examine(
     """
     batches = [to_device(batch, input_device(model)) for batch in batches]
     set_execution(model, "temporal")
-    with running(model, "accumulated"), SpikeMonitor(model) as monitor:
+    with running(model, execution_of(model).counted_in), SpikeMonitor(model) as monitor:
         for batch in tqdm(batches, desc="counting spikes", unit="batch", leave=False):
             model(**batch)
     with tqdm(total=2, desc="comparing with quantised ANNs", leave=False) as progress:

@@ -31,7 +31,7 @@ class ModelReport:
         source: where the data came from.
         settings: of the conversion.
         conversion: las_report.json of the folder, or {}.
-        monitor: counts of the data, in the accumulated execution.
+        monitor: counts of the data, in the fastest execution in which neurons spike.
         network: its populations of neurons.
         energy: what they cost.
         audit: every operation of a short temporal call.
@@ -145,7 +145,7 @@ class ModelReport:
             ("fully spike-driven", "yes" if self.audit.fully_spike_driven else "no"),
             ("products of analog operands", f"{self.audit.analog_products:,}"),
             ("latency, time steps", f"{network.latency_steps:,} ({network.stages} stages)"),
-            ("throughput in a pipeline", f"a sequence every {steps} time steps"),
+            ("throughput in a pipeline", f"a sequence every {network.steps_per_sequence} time steps"),
         ]
 
     def _energy_rows(self) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from las_sj.analysis import (
     plot_membrane,
     plot_raster,
 )
+from las_sj.analysis.spikes.windows import choose_sites
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import Batch, shortened, to_device
 from las_sj.models import named_sites
@@ -33,14 +34,14 @@ def figures(report: ModelReport, batch: Batch) -> Iterator[tuple[str, Figure]]:
     """
     model = report.monitor.model
     short = shortened(to_device(batch, input_device(model)), PICTURE_TOKENS)
-    feeding = [name for name, site in named_sites(model) if site.feeds == "weights"]
+    first = choose_sites(model, None)[0]
     makers: list[tuple[str, Callable[[], Figure]]] = [
         ("Energy by layer, ANN beside SNN (level-aware accounting)", lambda: plot_energy(report.energy.bars())),
         ("Spikes of the last token, at some sites", lambda: plot_raster(model, short)),
         ("Spikes of the last token, at all sites that code values", lambda: plot_raster(model, short, "all")),
-        (f"Membrane potential at {feeding[0]}", lambda: plot_membrane(model, short, feeding[0])),
+        (f"Membrane potential at {first}", lambda: plot_membrane(model, short, first)),
         ("Firing rate by time step", lambda: plot_firing_rate(report.monitor.firing_rates)),
-        ("Values that are coded, with both thresholds", lambda: plot_activation_histogram(model, short)),
+        ("Values that are coded, with their thresholds", lambda: plot_activation_histogram(model, short)),
     ]
     makers += [(f"HG neurons of {node.function.name}", partial(plot_hg_fit, node)) for node in used_functions(model)]
     for caption, make in tqdm(makers, desc="drawing", unit="picture", leave=False):

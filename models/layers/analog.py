@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.flop_counter import FlopCounterMode
-
 from las_sj.models.layers.foreign_view import ForeignView
 from las_sj.models.layers.spiking_layer import SpikingLayer
+from las_sj.models.mac_counter import mac_counter, macs_of
 from las_sj.neurons import watching
 from las_sj.neurons.counts import add_safely
 
@@ -41,7 +40,7 @@ class AnalogIsland(SpikingLayer):
         counts = self.counts
         if counts is None or watching.in_backward():  # computed again by gradient checkpointing: counted before
             return super().forward(*args, **kwargs)
-        with FlopCounterMode(display=False) as counter:
+        with mac_counter() as counter:
             output = super().forward(*args, **kwargs)
-        add_safely(counts, "macs", counter.get_total_flops() // 2)
+        add_safely(counts, "macs", macs_of(counter))
         return output

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from las_sj.models.execution import Execution
@@ -81,16 +80,18 @@ class RateCodedActivation(SpikingLayer):
         x_seq = self.execution.split_time(input)
         position = self._first_position(input)
         spikes = self.node(x_seq, position)
+        scale = self.node.scale_at(x_seq[0], position)
         if self.node.recorder is not None:
-            self._record(x_seq, spikes)
-        return self.execution.merge_time(spikes * self.node.scale_at(x_seq[0], position).to(spikes.dtype))
+            self._record(x_seq, spikes, scale.detach())
+        return self.execution.merge_time(spikes * scale.to(spikes.dtype))
 
-    def _record(self, x_seq: Tensor, spikes: Tensor) -> None:
+    def _record(self, x_seq: Tensor, spikes: Tensor, scale: Tensor) -> None:
         assert self.node.recorder is not None
-        counts = WindowCounts.of_each(x_seq[0])
-        counts.add_counts(spikes.detach().sum(0).to(torch.int8))
-        fan_out = FanOut(self.execution.live_of(x_seq.shape[1:]))
-        self.node.recorder(self.node, WindowRecord(x_seq.detach().mean(0), spikes.detach(), counts, fan_out))
+        spikes, live = spikes.detach(), self.execution.live_of(x_seq.shape[1:])
+        counted = spikes if live is None else spikes * live
+        counts = WindowCounts(counts_spikes=True, spikes=counted.count_nonzero())
+        record = WindowRecord(x_seq.detach().mean(0), spikes, counts, FanOut(live), spikes, scale)
+        self.node.recorder(self.node, record)
 
     def _first_position(self, input: Tensor) -> int:
         """The position of the first token, where thresholds depend on it: how many tokens a cache holds before it."""

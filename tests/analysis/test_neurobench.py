@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import bert, convert_tiny, gpt2, padding_mask, token_ids
+from tiny_rate_codes import convert_to_rates
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import AutoTokenizer, BertForSequenceClassification, GPT2ForSequenceClassification
@@ -206,3 +207,21 @@ def test_missing_extra() -> None:
     assert re.search(
         r"ModuleNotFoundError: neurobench\S* not installed: pip install 'las_sj\[neurobench\]'", done.stderr
     )
+
+
+def test_rate_codes(ann: Any) -> None:
+    """Binary spikes are ACs, of the layers that they come to; other layers are MACs, once in each lane."""
+    rates = convert_to_rates(ann)
+    with SpikeMonitor(rates) as monitor:
+        results = run(ConvertedClassifier(rates), loader(ann))
+    sites = list(monitor.sites.values())
+    spikes, neurons = sum(site.spikes for site in sites), sum(site.neurons for site in sites)
+    assert results["ActivationSparsity"] == pytest.approx(1 - spikes / (4 * neurons), abs=1e-12)
+    operations = results["SynapticOperations"]
+    assert operations["Effective_ACs"] * SAMPLES == sum(site.spikes * site.site.fan_out for site in sites)
+    fed = sum(site.neurons * site.site.fan_out for site in sites)
+    linear = sum(macs.macs for name, macs in monitor.lane_macs.items() if not name.endswith("attention.self"))
+    assert operations["Dense"] * SAMPLES == linear
+    assert operations["Effective_MACs"] * SAMPLES == pytest.approx(
+        linear - 4 * fed, rel=1e-3
+    )  # of values that are not 0

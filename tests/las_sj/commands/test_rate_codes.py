@@ -1,0 +1,155 @@
+"""The commands on networks of rate codes: converted to, reported, inspected, evaluated; and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from commands import Finished, assert_one_line, contents, in_this_process
+from tiny_models import gpt2, save, token_ids
+
+import las_sj
+from las_sj.checkpoint.loading import load_converted
+from las_sj.commands.convert import main as convert_main
+from las_sj.commands.evaluate import main as evaluate_main
+from las_sj.commands.inspect import main as inspect_main
+from las_sj.commands.report import main as report_main
+from las_sj.models import execution_of
+
+TEXT = "All: Speak, speak.\n\nFirst Citizen: You are all resolved rather to die than to famish?\n" * 12
+OF_TEXT = ("--calibration-tokens", 512, "--evaluation-tokens", 128, "--window", 32)
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    def call(main: Callable[[list[str]], None], *arguments: object) -> Finished:
+        with in_this_process(main, capfd) as call_here:
+            return call_here(*arguments)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 with the default model's tokenizer, and a text."""
+    folder = tmp_path_factory.mktemp("rate-codes")
+    save(gpt2(vocab_size=512), folder / "gpt2")
+    (folder / "text.txt").write_text(TEXT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(files: Path) -> Path:
+    """With τ = 2 and T = 3."""
+    options = ["--method", "srp", "--time-steps", "3", "--presimulation-steps", "2", "--levels", "6"]
+    data = ["--calibration", str(files / "text.txt"), *map(str, OF_TEXT)]
+    convert_main([str(files / "gpt2"), "--output", str(files / "srp"), *options, *data])
+    return files / "srp"
+
+
+def test_convert(converted: Path) -> None:
+    report = json.loads((converted / "las_report.json").read_text())
+    assert report["settings"]["method"] == "srp"
+    assert report["energy"]["totals"]["paper"]["ratio"] > 5 * 0.6
+    quality = report["quality"]
+    assert quality["relative_error"] > quality["quantised_ann"]["relative_error"] > 0
+    assert quality["quantised_ann"]["perplexity"] != quality["snn"]["perplexity"]
+    assert report["temporal_vs_accumulated"] > 1e-3
+    assert "quantised ANN" in (converted / "las_report.md").read_text()
+    assert "SRP, T = 3, 2 steps beforehand, L = 6" in (converted / "README.md").read_text()
+    model, _ = load_converted(converted)
+    assert model.config.quantization_config.settings == las_sj.FASConfig(6, 3, "srp", 2)
+
+
+def test_report(converted: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+    finished = run(report_main, converted, "--output", tmp_path / "report.json", "--format", "json", "--tokens", 32)
+    assert finished.code == 0, finished.err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["settings"]["method"] == "srp"
+    assert report["energy"]["equal_loss_bits"] >= 2
+    assert len(report["sites"][0]["firing_rate"]) == 5
+    assert {row["module"] for row in report["audit"]["rows"] if row["kind"] == "spike × weight"} == {
+        "transformer.h.0.mlp.c_proj",
+        "transformer.h.1.mlp.c_proj",
+    }
+
+
+def test_page(converted: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+    finished = run(report_main, converted, "--output", tmp_path / "report.html", "--tokens", 32, "--no-equal-loss")
+    assert finished.code == 0, finished.err
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png") == 6
+    assert "IF" in page
+
+
+def test_inspect(converted: Path, run: Callable[..., Finished]) -> None:
+    finished = run(inspect_main, converted, "--format", "json", "--tokens", 8)
+    assert finished.code == 0, finished.err
+    network = json.loads(finished.out)
+    assert (network["time_steps"], network["latency_steps"]) == (3, 5)
+    assert [site["neurons"] for site in network["sites"]] == [8 * 128, 8 * 128]
+
+
+def test_evaluate(converted: Path, files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+    """Of a folder: the network against what it stands for."""
+    task = ("--task", "text", "--text", files / "text.txt", "--limit", 64, "--window", 32)
+    finished = run(evaluate_main, converted, *task, "--output", tmp_path / "out")
+    assert finished.code == 0, finished.err
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert found["execution"] == "temporal"
+    assert "quantised" in found["ann"]
+    assert found["tasks"][0]["energy"]["paper"] > 3
+    refused = run(evaluate_main, converted, *task, "--output", tmp_path / "no", "--execution", "accumulated")
+    assert_one_line(refused, "whose accumulated execution is the ANN")
+    refused = run(evaluate_main, converted, *task, "--output", tmp_path / "no", "--method", "cos")
+    assert_one_line(refused, "leave out --method")
+    assert contents(tmp_path).isdisjoint({"no", "no.unfinished"})
+
+
+def test_evaluate_a_plain_model(files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+    task = ("--task", "text", "--text", files / "text.txt", "--limit", 64, "--window", 32)
+    arguments = (files / "gpt2", "--method", "qcfs", "--time-steps", 2, *task, "--output", tmp_path / "out")
+    finished = run(evaluate_main, *arguments)
+    assert finished.code == 0, finished.err
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert (found["execution"], found["ann"]) == ("temporal", "the original")
+    assert (found["settings"]["method"], found["settings"]["levels"]) == ("qcfs", 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "fas", "--rounding", "floor"), "--rounding is a setting of --method las, not of fas"),
+        (("--method", "cos", "--single-threshold"), "--single-threshold is a setting of --method las"),
+        (("--presimulation-steps", "2"), "--presimulation-steps is a setting of --method fas, qcfs, srp, cos"),
+        (("--method", "las", "--fully-spiking"), "--fully-spiking is a setting of"),
+        (("--method", "fas", "--presimulation-steps", "2"), "--presimulation-steps are for methods srp and cos"),
+        (("--method", "fas", "--time-steps", "33"), "--time-steps must be an integer of 1 … 32"),
+        (("--method", "fas", "--execution", "accumulated"), "rate codes spike in the temporal execution"),
+    ],
+)
+def test_settings_of_another_method(
+    options: tuple[str, ...], message: str, tmp_path: Path, run: Callable[..., Finished]
+) -> None:
+    assert_one_line(run(convert_main, "--output", tmp_path / "out", *options), message, code=2)
+    assert contents(tmp_path) == set()
+
+
+def test_las_is_the_default(files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+    data = ("--calibration", files / "text.txt", *OF_TEXT)
+    finished = run(convert_main, files / "gpt2", "--output", tmp_path / "out", "--method", "las", *data)
+    assert finished.code == 0, finished.err
+    model, _ = load_converted(tmp_path / "out")
+    assert model.config.quantization_config.settings.to_dict() == las_sj.LASConfig(power_of_two_units=False).to_dict()
+
+
+def test_fully_spiking_is_left_to_las(files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+    data = ("--calibration", files / "text.txt", *OF_TEXT)
+    arguments = ("--output", tmp_path / "out", "--method", "fas", "--fully-spiking", *data)
+    finished = run(convert_main, files / "gpt2", *arguments)
+    assert finished.code == 0, finished.err
+    model, _ = load_converted(tmp_path / "out")
+    assert execution_of(model).lanes is None
+    with torch.no_grad():
+        assert model(token_ids(1, 4)).logits.isfinite().all()

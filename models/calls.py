@@ -35,7 +35,7 @@ from las_sj.models.inputs import (
 )
 from las_sj.models.lanes import Lanes
 from las_sj.models.layers.attention import NAME
-from las_sj.models.layers.linear import SpikingReadout
+from las_sj.models.layers.linear import FedReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.models.operations import attention as operations_attention
 from las_sj.models.operations.mode import intercepted
@@ -214,7 +214,7 @@ def _put_targets_aside(module: nn.Module, named: dict[str, Any]) -> Tensor | Non
     the batch; its loss is computed at the end of the call.
     """
     targets = [name for name in TARGETS if named.get(name) is not None]
-    if not targets or any(isinstance(layer, SpikingReadout) for layer in module.modules()):
+    if not targets or any(isinstance(layer, FedReadout) for layer in module.modules()):
         return None
     if targets != ["labels"] or not classifies_sequences(module):
         raise NotImplementedError(

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from las_sj.analysis.auditing.emissions import ANALOG, SILENT, Emissions
+from las_sj.analysis.auditing.emissions import ANALOG, SILENT, Emissions, SpikingNode
 from las_sj.analysis.auditing.operators import holds_fractions
-from las_sj.neurons import ThresholdNode, WindowNode
+from las_sj.neurons import WindowNode
 
 _PURGE_ABOVE = 20_000  # storages remembered
 _PURGE_CODES_ABOVE = 1 << 26  # numbers whose codes are kept
@@ -34,7 +34,7 @@ class Origin:
 
     depth: int = 0
     index: bool = False
-    emitted: tuple[ThresholdNode, torch.Size] | None = None
+    emitted: tuple[SpikingNode, torch.Size] | None = None
     codes: Tensor | None = field(default=None, compare=False, repr=False)
     dtype: torch.dtype | None = None
 
@@ -76,7 +76,7 @@ class Provenance:
     def mark_train(self, node: WindowNode, train: Tensor, inputs: Origin | None) -> None:
         """Say that a population emitted a train [T, ...]; HG neurons emit currents of any amplitude, not spikes."""
         origin = Origin(1 if inputs is None else inputs.depth + 1)
-        if isinstance(node, ThresholdNode) and train.dim():
+        if isinstance(node, SpikingNode) and train.dim():
             if covers_its_storage(train):
                 origin = replace(origin, emitted=(node, train.shape))
             else:

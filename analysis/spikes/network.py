@@ -6,7 +6,8 @@ from typing import Any
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
-from las_sj.neurons import HGNode, OATNode, ThresholdNode
+from las_sj.neurons import HGNode, OATNode
+from las_sj.neurons.rate_coded import QCFSWindowNode
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Population:
 
     Attributes:
         name: full name of their node.
-        neuron: "OAT", "MT" or "HG".
+        neuron: "OAT", "MT", "HG", or "IF" of quantised activations.
         feeds: what their spikes go into.
         neurons: how many one sequence has, on average over those that were run.
         sub_neurons: of each neuron.
@@ -158,8 +159,9 @@ def _population(name: str, site: Site, neurons: float) -> Population:
         entries, size = sum(t.numel() for t in tables), sum(t.numel() * t.element_size() for t in tables)
         low, high, function = node.low, node.high, node.function.name
         return Population(name, "HG", site.feeds, neurons, node.sub_neurons, {}, function, low, high, entries, size)
-    assert isinstance(node, ThresholdNode)
     thresholds = {key: float(value.max()) for key, value in node.named_parameters()}
     largest = max(thresholds.values())
+    if isinstance(node, QCFSWindowNode):
+        return Population(name, "IF", site.feeds, neurons, 1, thresholds, "", 0.0, largest, 0, 0)
     kind, sub_neurons = ("OAT", 2) if isinstance(node, OATNode) else ("MT", 1)
     return Population(name, kind, site.feeds, neurons, sub_neurons, thresholds, "", -largest, largest, 0, 0)

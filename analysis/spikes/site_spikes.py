@@ -216,7 +216,7 @@ class TrainStatistics:
     def __init__(self, node: WindowNode, sample: int | None) -> None:
         self.node = node
         self.sample = sample
-        self._per_channel = isinstance(node, ThresholdNode) and node.per_channel
+        self._per_channel = getattr(node, "per_channel", False)
         self._seen = 0
         self._by_step = torch.zeros(node.time_steps, dtype=torch.int64)
         self._by_level = torch.zeros(_levels(node) + 1, dtype=torch.int64)

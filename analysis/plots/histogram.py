@@ -89,7 +89,7 @@ def plot_activation_histogram(model: nn.Module, batch: Mapping[str, Any], sites:
             NaN.
     """
     execution = execution_of(model)
-    nodes = threshold_nodes(model, choose_sites(model, sites))
+    nodes = threshold_nodes(model, choose_sites(model, sites, ThresholdNode))
     seen = {name: _Magnitudes(name, node, execution) for name, node in nodes.items()}
     with recorders(model, seen):
         model(**batch)

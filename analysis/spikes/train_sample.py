@@ -104,9 +104,7 @@ class TrainSample:
         sites = {name: _joined(parts) for name, parts in self._parts.items()}
         header = {
             "format_version": FORMAT_VERSION,
-            "sites": {
-                name: {**self._settings(name), "neurons": len(entry["index"])} for name, entry in sites.items()
-            },
+            "sites": {name: {**self._settings(name), "neurons": len(entry["index"])} for name, entry in sites.items()},
         }
         arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
         for name, entry in sites.items():

@@ -76,17 +76,23 @@ def coding_nodes(model: nn.Module) -> dict[str, WindowNode]:
     return {name: site.node for name, site in named_sites(model) if not isinstance(site.node, HGNode)}
 
 
-def choose_sites(model: nn.Module, sites: Sequence[str] | None) -> list[str]:
+def choose_sites(model: nn.Module, sites: Sequence[str] | None, kind: type[nn.Module] = nn.Module) -> list[str]:
     """The sites to draw: those named, all ("all"), or a spread of those that feed weights (None).
+
+    Args:
+        model: a converted model.
+        sites: names, "all" or None.
+        kind: of the neurons at sites that are not named.
 
     Raises:
         ValueError: there is none, or one does not exist.
     """
     available = coding_nodes(model)
     if sites is None:
-        sites = thin([name for name, site in named_sites(model) if site.feeds == "weights"], SHOWN_SITES)
+        feeding = [name for name, site in named_sites(model) if site.feeds == "weights"]
+        sites = thin([name for name in feeding if isinstance(available.get(name), kind)], SHOWN_SITES)
     elif sites == "all":
-        sites = list(available)
+        sites = [name for name, node in available.items() if isinstance(node, kind)]
     elif isinstance(sites, str):
         raise ValueError(f'sites must be a list of names, "all" or None, got {sites!r}')
     if not sites:

@@ -124,9 +124,7 @@ def _by_family(model: nn.Module, config: LASConfig) -> bool:
     return is_of_known_family(model) and (bool(config.keep_analog) or knows_all_layers(model))
 
 
-def _convert(
-    model: nn.Module, config: LASConfig, batches: Iterator[Batch], entry: FASConfig | None = None
-) -> None:
+def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch], entry: FASConfig | None = None) -> None:
     own_config(model)
     model.eval()
     first = to_device(_checked_batch(next(batches, None)), input_device(model))

@@ -40,9 +40,7 @@ def quantise(model: PreTrainedModel, config: FASConfig, batches: Iterable[Batch]
         CalibrationError: the data is empty, or a site has no positive finite inputs.
     """
     names = [
-        name
-        for name in activations_of(model, config.sites)
-        if not isinstance(model.get_submodule(name), QCFSQuantizer)
+        name for name in activations_of(model, config.sites) if not isinstance(model.get_submodule(name), QCFSQuantizer)
     ]
     thresholds = thresholds_of(model, names, config.percentile, batches) if names else {}
     for name, theta in thresholds.items():

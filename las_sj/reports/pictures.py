@@ -18,7 +18,7 @@ from las_sj.analysis import (
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import Batch, shortened, to_device
 from las_sj.models import named_sites
-from las_sj.neurons import HGNode
+from las_sj.neurons import HGNode, ThresholdNode
 from las_sj.reports.model_report import ModelReport
 
 PICTURE_TOKENS = 24
@@ -33,7 +33,8 @@ def figures(report: ModelReport, batch: Batch) -> Iterator[tuple[str, Figure]]:
     """
     model = report.monitor.model
     short = shortened(to_device(batch, input_device(model)), PICTURE_TOKENS)
-    feeding = [name for name, site in named_sites(model) if site.feeds == "weights"]
+    sites = [(name, site) for name, site in named_sites(model) if isinstance(site.node, ThresholdNode)]
+    feeding = [name for name, site in sites if site.feeds == "weights"]
     makers: list[tuple[str, Callable[[], Figure]]] = [
         ("Energy by layer, ANN beside SNN (level-aware accounting)", lambda: plot_energy(report.energy.bars())),
         ("Spikes of the last token, at some sites", lambda: plot_raster(model, short)),

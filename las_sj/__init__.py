@@ -15,8 +15,8 @@ from las_sj.checkpoint.quantizer import LASQuantizationConfig, LASQuantizer
 from las_sj.config import LASConfig
 from las_sj.conversion.calibration import Calibration, CalibrationError
 from las_sj.conversion.convert import convert
-from las_sj.fas_config import FASConfig
 from las_sj.conversion.structure import StructureError
+from las_sj.fas_config import FASConfig
 from las_sj.models import OutOfRangeWarning, UnsupportedModelError, set_execution
 
 __version__ = "0.1.0"

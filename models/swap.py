@@ -26,7 +26,6 @@ from las_sj.models.passive import is_passive, makes_constants, moves_data
 from las_sj.models.registry import Family, UnsupportedModelError, family_of
 from las_sj.neurons import watching
 
-
 _FED: dict[type[SpikingLayer], type[FedLinear]] = {SpikingLinear: FedLinear, SpikingReadout: FedReadout}
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from transformers.quantizers.auto import register_quantization_config
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.checkpoint.activations_entry import check_activation
+from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.checkpoint.operations_entry import check_operations, upgraded
 from las_sj.config import LASConfig
 from las_sj.fas_config import FASConfig

@@ -11,8 +11,8 @@ from transformers.pytorch_utils import Conv1D
 from las_sj.models.layers.activation import is_activation
 from las_sj.models.layers.linear import synapses_of
 from las_sj.models.layers.site import Synapses
-from las_sj.models.registry import UnsupportedModelError
 from las_sj.models.rate_coded.activation import RateCodedActivation
+from las_sj.models.registry import UnsupportedModelError
 from las_sj.neurons.rate_coded import QCFSQuantizer
 
 QUANTISED = (RateCodedActivation, QCFSQuantizer)

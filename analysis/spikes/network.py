@@ -159,7 +159,7 @@ def _population(name: str, site: Site, neurons: float) -> Population:
         entries, size = sum(t.numel() for t in tables), sum(t.numel() * t.element_size() for t in tables)
         low, high, function = node.low, node.high, node.function.name
         return Population(name, "HG", site.feeds, neurons, node.sub_neurons, {}, function, low, high, entries, size)
-    thresholds = {key: float(value.max()) for key, value in node.named_parameters()}
+    thresholds = {key: float(value.detach().max()) for key, value in node.named_parameters()}
     largest = max(thresholds.values())
     if isinstance(node, QCFSWindowNode):
         return Population(name, "IF", site.feeds, neurons, 1, thresholds, "", 0.0, largest, 0, 0)

@@ -80,7 +80,7 @@ def site_report(name: str, counts: SiteSpikes) -> SiteReport:
     if isinstance(node, HGNode):
         fitted = FittedFunction(node.function.name, [node.low, node.high], node.sub_neurons)
     else:
-        thresholds = {name: float(value) for name, value in node.named_parameters()}
+        thresholds = {name: float(value.detach().max()) for name, value in node.named_parameters()}
     return SiteReport(
         name=name,
         feeds=counts.site.feeds,

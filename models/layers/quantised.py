@@ -8,6 +8,7 @@ from las_sj.models.layers.site import Site, Synapses
 from las_sj.models.layers.spiking_forms import spiking_form_of
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.models.neuron_factory import NeuronFactory
+from las_sj.neurons.precision import HALF
 from las_sj.neurons.rate_coded import QCFSQuantizer, QCFSWindowNode
 
 
@@ -34,7 +35,8 @@ class SpikingQuantiser(SpikingLayer):
         theta = self._parameters.pop("theta")
         assert theta is not None
         self.node = QCFSWindowNode(theta.detach(), self.levels, factory.code.time_steps, self.clip_first)
-        self.node.theta = theta
+        if theta.dtype not in HALF:
+            self.node.theta = theta
         self.feed("", Synapses("", 1))
 
     def feed(self, name: str, consumer: Synapses) -> None:

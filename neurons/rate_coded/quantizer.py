@@ -1,6 +1,6 @@
 """What a network is trained with before its neurons spike: activations of L levels up to a threshold."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -8,6 +8,7 @@ import torch
 from spikingjelly.activation_based import quantize
 from torch import Tensor, nn
 
+from las_sj.neurons.precision import keeping_precision
 from las_sj.neurons.rate_coded.threshold import as_positive, least_threshold
 
 _CONTINUOUS: ContextVar[bool] = ContextVar("continuous", default=False)
@@ -72,6 +73,10 @@ class QCFSQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Quantise values [..., C]."""
         return quantised(x, self.theta, self.levels, self.clip_first)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor]) -> "QCFSQuantizer":
+        """Move thresholds, but keep them in their precision: `.half()` is for values."""
+        return super()._apply(keeping_precision(fn))
 
     def extra_repr(self) -> str:
         """Levels, and what comes first."""

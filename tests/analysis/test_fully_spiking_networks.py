@@ -41,7 +41,7 @@ def test_energy_is_spikes_times_the_outputs_of_the_layer_that_takes_them(snn: Mo
     handle.remove()
     emitted = numbers[0].sum(0) if execution == "temporal" else numbers[0]
     live = BATCH["attention_mask"].bool()
-    spikes = round(float(emitted[live].double().sum()) * LEVELS / float(snn.get_submodule(ACTIVATION).theta))
+    spikes = round(float(emitted[live].double().sum()) * LEVELS / snn.get_submodule(ACTIVATION).theta.item())
     tokens = int(live.sum())
     report = energy_report(monitor)
     rows = {row.name: row for row in report.rows}
@@ -67,7 +67,7 @@ def test_spikes_of_the_activations_count_among_those_that_feed_weights(snn: Mode
     site = monitor.sites[f"{ACTIVATION}.node"]
     assert site in feeding
     assert set(site.trains.levels) == {1}
-    assert site_report(ACTIVATION, site).thresholds == {"theta": float(snn.get_submodule(ACTIVATION).theta)}
+    assert site_report(ACTIVATION, site).thresholds == {"theta": snn.get_submodule(ACTIVATION).theta.item()}
 
 
 def test_the_population_is_described(snn: Model) -> None:

@@ -115,8 +115,8 @@ def test_the_layer_after_an_activation_takes_its_spikes(snn: Model, name: str) -
 
 
 def test_thresholds_stay_what_they_were_trained_to(ann: Model, snn: Model) -> None:
-    trained = {name: float(module.theta) for name, module in quantisers_of(ann).items()}
-    assert {name: float(module.theta) for name, module in quantisers_of(snn).items()} == trained
+    trained = {name: module.theta.item() for name, module in quantisers_of(ann).items()}
+    assert {name: module.theta.item() for name, module in quantisers_of(snn).items()} == trained
     assert len(set(trained.values())) == len(trained)
 
 
@@ -138,11 +138,11 @@ def test_a_network_of_rate_codes_becomes_one(kind: str) -> None:
     with torch.no_grad():
         for number, (_, activation) in enumerate(named_activations(model)):
             activation.theta.mul_(1.1 + number)
-    trained = {name: float(activation.theta) for name, activation in named_activations(model)}
+    trained = {name: activation.theta.item() for name, activation in named_activations(model)}
     expected = logits(model, "accumulated")
     las_sj.convert(model, las_sj.FASConfig(levels=LEVELS, time_steps=16, fully_spiking=True), calibration_batches())
     assert not is_rate_coded(model)
-    assert {name: float(module.theta) for name, module in quantisers_of(model).items()} == trained
+    assert {name: module.theta.item() for name, module in quantisers_of(model).items()} == trained
     assert relative_error(logits(model, "accumulated"), expected) < 1e-3
 
 
@@ -177,7 +177,7 @@ def test_the_check_of_the_structure_is_not_decided_by_rounding() -> None:
     with torch.no_grad():
         for block in ann.transformer.h:
             block.mlp.c_fc.weight.zero_()
-            block.mlp.c_fc.bias.fill_(float(block.mlp.act.theta) * 2.5 / LEVELS)
+            block.mlp.c_fc.bias.fill_(block.mlp.act.theta.item() * 2.5 / LEVELS)
     snn = fully_spiking(ann)
     assert is_converted(snn)
 
@@ -264,7 +264,7 @@ def test_copies_are_independent() -> None:
     with torch.no_grad():
         quantisers_of(other)["transformer.h.0.mlp.act"].theta.mul_(2)
     first, second = (quantisers_of(model)["transformer.h.0.mlp.act"].theta for model in (snn, other))
-    assert float(second) == 2 * float(first)
+    assert second.item() == 2 * first.item()
     assert execution_of(other) is not execution_of(snn)
     assert relative_error(logits(other), logits(snn)) > 1e-3
 

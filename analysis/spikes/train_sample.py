@@ -87,7 +87,7 @@ class TrainSample:
 
     def trains(self) -> dict[str, Trains]:
         """The trains, by site."""
-        return {name: Trains(**_joined(parts), **self._settings(name)) for name, parts in self._parts.items()}
+        return {name: _unpack(_joined(parts), **self._settings(name)) for name, parts in self._parts.items()}
 
     def _settings(self, name: str) -> dict[str, Any]:
         """What all trains of a site share."""
@@ -130,10 +130,8 @@ def load_trains(path: Path) -> dict[str, Trains]:
             if version > FORMAT_VERSION:
                 raise TrainFileError(f"{path} has format version {version}, this las_sj reads 1…{FORMAT_VERSION}")
             return {
-                name: Trains(
-                    **_from_bits(file, name, entry["neurons"]),
-                    levels=entry["levels"],
-                    halves=bool(entry.get("halves", True)),
+                name: _unpack(
+                    _from_bits(file, name, entry["neurons"]), entry["levels"], bool(entry.get("halves", True))
                 )
                 for name, entry in header["sites"].items()
             }
@@ -165,6 +163,10 @@ def _pack(node: WindowNode, v: Tensor, index: Tensor, window: int) -> dict[str, 
 
 def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
     return {field: np.concatenate([part[field] for part in parts], axis=-1) for field in parts[0]}
+
+
+def _unpack(entry: dict[str, Array], levels: int, halves: bool) -> Trains:
+    return Trains(levels=levels, halves=halves, **entry)
 
 
 def _to_bits(entry: dict[str, Array], levels: int) -> dict[str, Array]:

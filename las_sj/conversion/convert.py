@@ -138,7 +138,7 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch], entr
     set_execution(model, "temporal")
 
 
-def _make_spiking(model: nn.Module, config: LASConfig, first: Batch) -> None:
+def _make_spiking(model: nn.Module, config: LASConfig, first: dict[str, Any]) -> None:
     """Give a model neurons that are not calibrated yet, and check that, without coding, it computes what it did."""
     by_operations = config.by_operations or not _by_family(model, config)
     if by_operations:

@@ -144,9 +144,13 @@ class FedReadout(FedLinear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._read(self.execution.split_time(x)).to(x.dtype) if self.execution.temporal else self._synapses(x)
+        return (
+            self._accumulated(self.execution.split_time(x)).to(x.dtype)
+            if self.execution.temporal
+            else self._synapses(x)
+        )
 
-    def _read(self, train: Tensor) -> Tensor:
+    def _accumulated(self, train: Tensor) -> Tensor:
         """What the weights make of a train [T, B, ..., C], summed over T: [B, ..., V]."""
         weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
         membrane = single(train.new_zeros((*train.shape[1:-1], weight.shape[0])))  # [B, ..., V]
@@ -166,7 +170,7 @@ class SpikingReadout(SpikingLinear, FedReadout):
     def forward(self, x: Tensor) -> Tensor:
         if not self.execution.temporal:
             return super().forward(x)
-        return self._read(self.emit(self.input_node, self.execution.split_time(x))).to(x.dtype)
+        return self._accumulated(self.emit(self.input_node, self.execution.split_time(x))).to(x.dtype)
 
 
 def _add_matmul(out: Tensor, a: Tensor, b: Tensor) -> None:

@@ -69,6 +69,7 @@ def begin(
         if isinstance(module, KnowsCalls):
             if isinstance(module, QCFSQuantizer) and not isinstance(module, AnalogIsland):
                 join(module, QuantiserOfOperations, execution)
+                assert isinstance(module, QuantiserOfOperations)
                 module.equip(factory)
             module.__dict__[FULL_NAME] = name
             join(module, RunsOutside if isinstance(module, AnalogIsland) else HasOperations, execution)

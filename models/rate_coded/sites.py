@@ -74,10 +74,10 @@ def consumers_of(model: nn.Module, sites: Sequence[str], probe: dict[str, Any]) 
 
     def before(layer: str) -> Callable[..., None]:
         def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-            given = args[0] if args else None
-            name, output = emitted.get(given.data_ptr(), ("", None)) if isinstance(given, Tensor) else ("", None)
-            if output is not None and output.shape == given.shape:
-                found.setdefault(name, (layer, synapses_of(module, "")))
+            given: Any = args[0] if args else None
+            known = emitted.get(given.data_ptr()) if isinstance(given, Tensor) else None
+            if known is not None and known[1].shape == given.shape:
+                found.setdefault(known[0], (layer, synapses_of(module, "")))
             else:
                 others.add(layer)
 

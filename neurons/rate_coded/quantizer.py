@@ -74,9 +74,10 @@ class QCFSQuantizer(nn.Module):
         """Quantise values [..., C]."""
         return quantised(x, self.theta, self.levels, self.clip_first)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor]) -> "QCFSQuantizer":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QCFSQuantizer":
         """Move thresholds, but keep them in their precision: `.half()` is for values."""
-        return super()._apply(keeping_precision(fn))
+        super()._apply(keeping_precision(fn), recurse)
+        return self
 
     def extra_repr(self) -> str:
         """Levels, and what comes first."""

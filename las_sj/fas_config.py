@@ -149,7 +149,7 @@ class FASConfig:
         return cls(**{name: value for name, value in values.items() if name in names})
 
     def at(self, time_steps: int) -> "FASConfig":
-        """The same with other T; ρ is no larger."""
+        """These settings with another T; ρ is no larger than it."""
         steps = self.presimulation_steps
         if self.method == "cos" and steps is not None:
             steps = min(steps, time_steps)

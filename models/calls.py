@@ -36,7 +36,7 @@ from las_sj.models.inputs import (
 )
 from las_sj.models.lanes import Lanes
 from las_sj.models.layers.attention import NAME
-from las_sj.models.layers.linear import SpikingReadout
+from las_sj.models.layers.linear import FedReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls
 from las_sj.models.operations import attention as operations_attention
 from las_sj.models.operations.mode import intercepted
@@ -219,7 +219,7 @@ def _put_targets_aside(module: OpensCalls, named: dict[str, Any]) -> Tensor | No
     the batch; its loss is computed at the end of the call. So is every loss of lanes, of the mean of their logits.
     """
     targets = [name for name in TARGETS if named.get(name) is not None]
-    if not targets or any(isinstance(layer, SpikingReadout) for layer in module.modules()):
+    if not targets or any(isinstance(layer, FedReadout) for layer in module.modules()):
         return None
     of_tokens = module.execution.lanes is not None and _writes_tokens(module)
     if targets != ["labels"] or not (classifies_sequences(module) or of_tokens):

@@ -12,7 +12,7 @@ from las_sj.models.execution import Execution
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.foreign_hooks import knows_time
 from las_sj.models.layers.foreign_view import ForeignView
-from las_sj.models.layers.linear import SpikingReadout
+from las_sj.models.layers.linear import FedReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls, SpikingLayer, join
 from las_sj.models.passive import makes_constants
 from las_sj.neurons import WindowNode, watching
@@ -37,7 +37,7 @@ class ForeignModule(KnowsCalls):
         inside = Call(call.identity, self, False, call.time_steps, call, call.token_mask, is_entry=False)
         with under_way(inside):
             output = super().__call__(*args, **kwargs)
-        return output if any(isinstance(part, SpikingReadout) for part in self.modules()) else view.as_currents(output)
+        return output if any(isinstance(part, FedReadout) for part in self.modules()) else view.as_currents(output)
 
 
 def look_over(model: KnowsCalls, full_name: str, temporal: bool) -> None:

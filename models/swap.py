@@ -1,6 +1,6 @@
 """Turn the modules of a Hugging Face model into spiking layers, in place, without touching its modelling code."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 
 from torch import nn
@@ -16,7 +16,8 @@ from las_sj.models.layers.attention import SpikingAttention
 from las_sj.models.layers.constants import ConstantCurrents
 from las_sj.models.layers.embedding import SpikingEmbedding
 from las_sj.models.layers.gated_mlp import SpikingGatedMLP
-from las_sj.models.layers.linear import FedLinear, SpikingLinear, SpikingReadout
+from las_sj.models.layers.linear import FedLinear, FedReadout, SpikingLinear, SpikingReadout, synapses_of
+from las_sj.models.layers.quantised import SpikingQuantiser
 from las_sj.models.layers.site import Site
 from las_sj.models.layers.spiking_forms import spiking_form
 from las_sj.models.layers.spiking_layer import SpikingLayer, become
@@ -25,9 +26,15 @@ from las_sj.models.passive import is_passive, makes_constants, moves_data
 from las_sj.models.registry import Family, UnsupportedModelError, family_of
 from las_sj.neurons import watching
 
+_FED: dict[type[SpikingLayer], type[FedLinear]] = {SpikingLinear: FedLinear, SpikingReadout: FedReadout}
+
 
 def swap_modules(
-    model: PreTrainedModel, factory: NeuronFactory, keep_analog: Iterable[str] = (), all_must_match: bool = True
+    model: PreTrainedModel,
+    factory: NeuronFactory,
+    keep_analog: Iterable[str] = (),
+    all_must_match: bool = True,
+    fed: Mapping[str, str] | None = None,
 ) -> Coverage:
     """Make every module of `model` that computes a spiking layer.
 
@@ -36,6 +43,8 @@ def swap_modules(
         factory: makes the neurons.
         keep_analog: patterns (as in fnmatch) of names of modules that stay as they are, with all that is in them.
         all_must_match: whether a pattern that names no module is an error.
+        fed: names of linear layers that take nothing but the output of a quantised activation, by the activation's
+            name: they take its spikes as they are, where neither stays analog.
 
     Raises:
         UnsupportedModelError: an unknown family, nothing to convert, or a pattern that cannot be followed.
@@ -43,14 +52,25 @@ def swap_modules(
     family = family_of(model)
     layers = dict(_choose_layers(model, family))
     layers = _with_islands(model, layers, tuple(keep_analog), all_must_match)
+    fed = {name: layer for name, layer in (fed or {}).items() if _can_feed(layers, name, layer)}
+    layers |= {layer: _FED[layers[layer]] for layer in fed.values()}
     _refuse_unknown(model, layers)
     if all(layer in (SpikingEmbedding, ConstantCurrents, AnalogIsland) for layer in layers.values()):
         raise UnsupportedModelError(f"{type(model).__name__} has no layer that can be converted")
     execution = Execution(factory.code.time_steps)
     spiking = _become_all(model, layers, family, factory, execution)
+    for name, layer in fed.items():
+        activation = model.get_submodule(name)
+        assert isinstance(activation, SpikingQuantiser)
+        activation.feed(layer, synapses_of(model.get_submodule(layer), ""))
     model.set_attn_implementation(attention.NAME)
     attach(model, execution, family)
     return keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))
+
+
+def _can_feed(layers: Mapping[str, type[SpikingLayer]], name: str, layer: str) -> bool:
+    """Whether an activation emits spikes, and a layer would code them anew otherwise."""
+    return layers.get(name) is SpikingQuantiser and layers.get(layer) in _FED
 
 
 def keep_coverage(model: nn.Module, coverage: Coverage) -> Coverage:

@@ -62,9 +62,15 @@ class NeuronContract:
     def spike_scale(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """What a spike carries: α and a bias for each membrane potential `v` ([B, ...]).
 
-        A spike at step t carries α·2^-t, or its multiple by the spike's level; the bias comes with step 1.
+        A spike at step t carries α·2^-t, or its multiple by the spike's level; α itself unless `amplitudes_halve`. The
+        bias comes with step 1.
         """
         raise NotImplementedError
+
+    @property
+    def amplitudes_halve(self) -> bool:
+        """Whether a spike carries half of what one carries a step earlier; else all carry the same."""
+        return True
 
     @property
     def extends(self) -> bool:

@@ -1,5 +1,7 @@
 """Half precision holds values; what is summed up or divided is at least in single precision."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,3 +16,13 @@ def at_least_single(dtype: torch.dtype) -> torch.dtype:
 def single(x: Tensor) -> Tensor:
     """`x` in single precision at least."""
     return x.to(at_least_single(x.dtype))
+
+
+def keeping_precision(move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`move`, as `nn.Module._apply` is given it, without rounding to half precision: that is for values."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        result = move(tensor)
+        return tensor.to(result.device) if result.dtype in HALF else result
+
+    return moved

@@ -15,7 +15,7 @@ from las_sj.neurons.counts import NodeCounts
 from las_sj.neurons.fan_out import FanOut
 from las_sj.neurons.kernels.choose import BACKENDS
 from las_sj.neurons.population import Population, integrated
-from las_sj.neurons.precision import HALF, single
+from las_sj.neurons.precision import keeping_precision, single
 from las_sj.neurons.record import Recorder
 
 
@@ -264,12 +264,7 @@ class WindowNode(NeuronContract, base.MemoryModule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> "WindowNode":
         """Move thresholds and tables, but keep them in their precision: `.half()` is for values."""
-
-        def keep_precision(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return tensor.to(moved.device) if moved.dtype in HALF else moved
-
-        return super()._apply(keep_precision)
+        return super()._apply(keeping_precision(fn))
 
     def extra_repr(self) -> str:
         """Time steps and step mode."""

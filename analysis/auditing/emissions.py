@@ -8,29 +8,29 @@ import torch
 from torch import Tensor
 
 from las_sj.neurons import ThresholdNode
-from las_sj.neurons.rate_coded import RateCodedNode
+from las_sj.neurons.rate_coded import QCFSWindowNode, RateCodedNode
+
+SpikingNode = ThresholdNode | QCFSWindowNode | RateCodedNode  # whose trains are spikes
 
 SILENT, ANALOG = 0, -1
-
-Coder = ThresholdNode | RateCodedNode
 
 
 class Emissions:
     """Gives out the codes of all trains of a call, and says what they stand for."""
 
     def __init__(self) -> None:
-        self._nodes: list[Coder] = []
+        self._nodes: list[SpikingNode] = []
         self._first: list[int] = []  # code of each node's first time step and threshold
         self._next = SILENT + 1
 
-    def codes_of_train(self, node: Coder, shape: torch.Size, device: torch.device) -> Tensor:
+    def codes_of_train(self, node: SpikingNode, shape: torch.Size, device: torch.device) -> Tensor:
         """The code of each number of a train that `node` emitted, float64 of that shape, [T, ...]."""
         places = _threshold_places(node)
         steps = torch.arange(shape[0], dtype=torch.float64) * places.numel()
         codes = self._first_code(node) + steps.view(-1, *[1] * (len(shape) - 1)) + places
         return codes.to(device).expand(shape)
 
-    def _first_code(self, node: Coder) -> int:
+    def _first_code(self, node: SpikingNode) -> int:
         for known, first in zip(self._nodes, self._first, strict=True):
             if known is node:
                 return first
@@ -55,7 +55,7 @@ class Emissions:
         place = (codes - first[owner.clamp(min=0)]).long()
         steps = torch.where(codes > SILENT, place // counts[owner.clamp(min=0)], -1)
         return _are_in_order(steps) and all(
-            _are_levels(values[own].abs().double(), self._nodes[index], place[own], rounded_to)
+            _are_amplitudes(values[own], self._nodes[index], place[own], rounded_to)
             for index in owner[fired].unique().tolist()
             for own in [fired & (owner == index)]
         )
@@ -77,18 +77,23 @@ def _are_in_order(steps: Tensor) -> bool:
     return steps.dim() == 0
 
 
-def _threshold_places(node: Coder) -> Tensor:
+def _threshold_places(node: SpikingNode) -> Tensor:
     """A number for each threshold of a sub-neuron, as thresholds broadcast to its membrane potentials: 0 for one."""
     most = node.theta if isinstance(node, RateCodedNode) else max(node.parameters(), key=Tensor.numel)
     return torch.arange(most.numel(), dtype=torch.float64).view(most.shape)
 
 
-def _are_levels(sizes: Tensor, node: Coder, places: Tensor, dtype: torch.dtype) -> bool:
-    """Whether each |s| [N] is θ(t)(1 + j/n) of a sub-neuron, or θ; its place counts time steps and thresholds."""
-    if isinstance(node, RateCodedNode):
-        thresholds = node.scale.detach().double().reshape(-1)
-        theta = thresholds[places % thresholds.numel()]
-        return bool(((sizes - theta).abs() <= 4 * torch.finfo(dtype).eps * theta).all())
+def _are_amplitudes(values: Tensor, node: SpikingNode, places: Tensor, dtype: torch.dtype) -> bool:
+    """Whether each of some numbers [N] is a spike of the node; its place counts time steps and thresholds."""
+    if isinstance(node, ThresholdNode):
+        return _are_levels(values.abs().double(), node, places, dtype)
+    scale = node.scale.detach().double().reshape(-1)
+    scale = scale[places % len(scale)]
+    return bool(((values.double() / scale - 1).abs() <= 4 * torch.finfo(dtype).eps).all())
+
+
+def _are_levels(sizes: Tensor, node: ThresholdNode, places: Tensor, dtype: torch.dtype) -> bool:
+    """Whether each |s| [N] is θ(t)(1 + j/n) of a sub-neuron; its place counts time steps and thresholds."""
     count = _threshold_places(node).numel()
     step, n = places // count, node.code.levels
     highest = torch.where(step == 0, 2 * n, 2 * n - 1)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from las_sj.analysis.auditing.emissions import ANALOG, SILENT, Coder, Emissions
+from las_sj.analysis.auditing.emissions import ANALOG, SILENT, Emissions, SpikingNode
 from las_sj.analysis.auditing.operators import holds_fractions
 from las_sj.models.rate_coded.activation import RateCodedActivation
-from las_sj.neurons import ThresholdNode, WindowNode
+from las_sj.neurons import WindowNode
 from las_sj.neurons.rate_coded import RateCodedNode
 
 _PURGE_ABOVE = 20_000  # storages remembered
@@ -36,7 +36,7 @@ class Origin:
 
     depth: int = 0
     index: bool = False
-    emitted: tuple[Coder, torch.Size] | None = None
+    emitted: tuple[SpikingNode, torch.Size] | None = None
     codes: Tensor | None = field(default=None, compare=False, repr=False)
     dtype: torch.dtype | None = None
 
@@ -91,7 +91,7 @@ class Provenance:
         Of rate codes, spikes are what the layer around the neurons makes of them.
         """
         origin = Origin(1 if inputs is None else inputs.depth + 1)
-        if isinstance(node, ThresholdNode) and train.dim():
+        if isinstance(node, SpikingNode) and train.dim():
             if covers_its_storage(train):
                 origin = replace(origin, emitted=(node, train.shape))
             else:

@@ -11,7 +11,7 @@ from las_sj.analysis.spikes.site_spikes import ReadingSpikes, SiteSpikes
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.models.lanes import Lanes
 from las_sj.models.layers.embedding import SpikingEmbedding
-from las_sj.models.layers.linear import SpikingReadout
+from las_sj.models.layers.linear import FedReadout
 from las_sj.models.layers.norm import SpikingRMSNorm
 from las_sj.models.layers.site import Site
 from las_sj.models.operations.populations import CHILD, Populations
@@ -179,7 +179,7 @@ def _kind(monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> str:
     if isinstance(module, Populations):
         return _kind_of_operation(operator.rpartition("_")[0], site)
     if site.feeds == "weights":
-        return "head" if isinstance(module, SpikingReadout) else "projection"
+        return "head" if isinstance(module, FedReadout) else "projection"
     if isinstance(module, RateCodedActivation):
         return "gate"
     if operator == "product":

@@ -16,7 +16,7 @@ from torch import nn
 from las_sj.analysis.labels import NORMAL, SMALL, label_sites, layer_spans, legend_above, row_height, wrap
 from las_sj.analysis.plots.picture import Picture
 from las_sj.analysis.plots.raster import MAX_PANELS
-from las_sj.analysis.spikes.windows import choose_sites, of_reached, recorders, threshold_nodes
+from las_sj.analysis.spikes.windows import WITH_THRESHOLDS, choose_sites, of_reached, recorders, threshold_nodes
 from las_sj.models import Execution, execution_of
 from las_sj.neurons import ThresholdNode, WindowNode, WindowRecord
 from las_sj.neurons.rate_coded import RateCodedNode
@@ -94,7 +94,7 @@ def plot_activation_histogram(model: nn.Module, batch: Mapping[str, Any], sites:
             NaN.
     """
     execution = execution_of(model)
-    nodes = threshold_nodes(model, choose_sites(model, sites))
+    nodes = threshold_nodes(model, choose_sites(model, sites, WITH_THRESHOLDS))
     seen = {name: _Magnitudes(name, node, execution) for name, node in nodes.items()}
     with recorders(model, seen):
         model(**batch)

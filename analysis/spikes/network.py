@@ -7,8 +7,8 @@ from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
 from las_sj.models.lanes import Lanes
-from las_sj.neurons import HGNode, OATNode, ThresholdNode
-from las_sj.neurons.rate_coded import RateCodedNode
+from las_sj.neurons import HGNode, OATNode
+from las_sj.neurons.rate_coded import QCFSWindowNode, RateCodedNode
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Population:
 
     Attributes:
         name: full name of their node.
-        neuron: "OAT", "MT" or "HG"; "IF" of rate codes.
+        neuron: "OAT", "MT", "HG", or "IF" of quantised activations.
         feeds: what their spikes go into.
         neurons: how many one sequence has, on average over those that were run.
         sub_neurons: of each neuron.
@@ -186,8 +186,9 @@ def _population(name: str, site: Site, neurons: float) -> Population:
     if isinstance(node, RateCodedNode):
         highest = float(node.scale.detach().max())
         return Population(name, "IF", site.feeds, neurons, 1, {"theta": highest}, "", 0.0, highest, 0, 0)
-    assert isinstance(node, ThresholdNode)
-    thresholds = {key: float(value.max()) for key, value in node.named_parameters()}
+    thresholds = {key: float(value.detach().max()) for key, value in node.named_parameters()}
     largest = max(thresholds.values())
+    if isinstance(node, QCFSWindowNode):
+        return Population(name, "IF", site.feeds, neurons, 1, thresholds, "", 0.0, largest, 0, 0)
     kind, sub_neurons = ("OAT", 2) if isinstance(node, OATNode) else ("MT", 1)
     return Population(name, kind, site.feeds, neurons, sub_neurons, thresholds, "", -largest, largest, 0, 0)

@@ -218,8 +218,8 @@ class TrainStatistics:
     def __init__(self, node: WindowNode | RateCodedNode, sample: int | None) -> None:
         self.node = node
         self.sample = sample
-        self._per_channel = isinstance(node, ThresholdNode) and node.per_channel
         self._holds_trains = isinstance(node, RateCodedNode)
+        self._per_channel = not self._holds_trains and getattr(node, "per_channel", False)
         self._seen = 0
         self._by_step = torch.zeros(node.time_steps, dtype=torch.int64)
         self._by_level = torch.zeros(_levels(node) + 1, dtype=torch.int64)

@@ -12,7 +12,7 @@ from torch import Tensor
 from las_sj.neurons import ThresholdNode, WindowNode, WindowRecord
 from las_sj.neurons.rate_coded import RateCodedNode
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 2  # 1: amplitudes halved at each step at all sites
 _PER_WINDOW = 64
 
 Array = np.ndarray[Any, Any]
@@ -31,10 +31,11 @@ class Trains:
         level: j of spikes with amplitude θ(t)(1 + j/n), uint8 [T, N]; 0 where nothing fired.
         levels: n.
         alpha: base threshold (neurons that code) or output weight (HG neurons) of each, fp32 [N]: θ(t) = α·2^-t.
+            Of quantised activations, what each spike carries.
         bias: what the neuron emits at step 1 besides its spikes, fp32 [N]; 0 for neurons that code.
         outlier: whether the outlier sub-neuron fired, bool [N].
         index, window: which neuron of its window's tensor (flattened), and the number of the window; int64 [N].
-        halving: whether thresholds halve at each step; otherwise, as in rate codes, θ(t) = α.
+        halves: whether a spike carries half of what one carries a step earlier; else θ(t) = α.
     """
 
     fired: Array
@@ -46,12 +47,11 @@ class Trains:
     outlier: Array
     index: Array
     window: Array
-    halving: bool = True
+    halves: bool = True
 
     def values(self) -> Array:
         """What was emitted, fp32 [T, N]."""
-        halvings = np.arange(1, len(self.fired) + 1, dtype=np.float32) * self.halving
-        step = np.exp2(-halvings)[:, None]
+        step = np.exp2(-np.arange(1, len(self.fired) + 1, dtype=np.float32) * self.halves)[:, None]
         sign = np.where(self.negative, -1.0, 1.0) * self.fired
         values = sign * (1 + self.level / self.levels) * step * self.alpha
         values[0] += self.bias
@@ -86,7 +86,7 @@ class TrainSample:
         v = record.potential.detach()
         window = self._windows[name] = self._windows.get(name, -1) + 1
         room = self.limit - sum(len(part["index"]) for part in self._parts.get(name, []))
-        if room <= 0 or not v.numel() or (isinstance(node, ThresholdNode) and node.per_channel):
+        if room <= 0 or not v.numel() or getattr(node, "per_channel", False):
             return
         chosen = torch.arange(v.numel()) if live is None else live.expand(v.shape).reshape(-1).nonzero()[:, 0].cpu()
         picked = torch.randperm(len(chosen), generator=self._generator)[: min(room, _PER_WINDOW)].sort().values
@@ -96,26 +96,24 @@ class TrainSample:
 
     def trains(self) -> dict[str, Trains]:
         """The trains, by site."""
-        return {
-            name: _unpack(_joined(parts), _levels(self._nodes[name]), _halves(self._nodes[name]))
-            for name, parts in self._parts.items()
-        }
+        return {name: _unpack(_joined(parts), **self._settings(name)) for name, parts in self._parts.items()}
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        """What all trains of a site share."""
+        node = self._nodes[name]
+        return {"levels": _levels(node), "halves": node.amplitudes_halve}
 
     def save(self, path: Path) -> None:
         """Write an npz file; `load_trains` reads it.
 
         For each site, named `site/field`: fired, negative (bits packed along the neurons, uint8 [T, ⌈N/8⌉]), level
         (bit planes, lowest first, uint8 [planes, T, ⌈N/8⌉]), alpha, bias (fp32 [N]), outlier (bool [N]), index, window
-        (int64 [N]). The entry "header" is JSON: format version, and n, N and whether thresholds halve, of each site.
+        (int64 [N]). The entry "header" is JSON: format version, and n, N and `halves` of each site.
         """
         sites = {name: _joined(parts) for name, parts in self._parts.items()}
         header = {
             "format_version": FORMAT_VERSION,
-            "sites": {
-                name: {"levels": _levels(node), "neurons": len(entry["index"]), "halving": _halves(node)}
-                for name, entry in sites.items()
-                for node in [self._nodes[name]]
-            },
+            "sites": {name: {**self._settings(name), "neurons": len(entry["index"])} for name, entry in sites.items()},
         }
         arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
         for name, entry in sites.items():
@@ -141,7 +139,9 @@ def load_trains(path: Path) -> dict[str, Trains]:
             if version > FORMAT_VERSION:
                 raise TrainFileError(f"{path} has format version {version}, this las_sj reads 1…{FORMAT_VERSION}")
             return {
-                name: _unpack(_from_bits(file, name, entry["neurons"]), entry["levels"], entry.get("halving", True))
+                name: _unpack(
+                    _from_bits(file, name, entry["neurons"]), entry["levels"], bool(entry.get("halves", True))
+                )
                 for name, entry in header["sites"].items()
             }
     except (OSError, KeyError, ValueError, TypeError) as error:
@@ -152,10 +152,6 @@ def load_trains(path: Path) -> dict[str, Trains]:
 
 def _levels(node: WindowNode | RateCodedNode) -> int:
     return node.code.levels if isinstance(node, ThresholdNode) else 1
-
-
-def _halves(node: WindowNode | RateCodedNode) -> bool:
-    return not isinstance(node, RateCodedNode)
 
 
 def _pack(node: WindowNode | RateCodedNode, record: WindowRecord, index: Tensor, window: int) -> dict[str, Array]:
@@ -196,8 +192,8 @@ def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
     return {field: np.concatenate([part[field] for part in parts], axis=-1) for field in parts[0]}
 
 
-def _unpack(entry: dict[str, Array], levels: int, halving: bool) -> Trains:
-    return Trains(levels=levels, halving=halving, **entry)
+def _unpack(entry: dict[str, Array], levels: int, halves: bool) -> Trains:
+    return Trains(levels=levels, halves=halves, **entry)
 
 
 def _to_bits(entry: dict[str, Array], levels: int) -> dict[str, Array]:

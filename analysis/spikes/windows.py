@@ -84,8 +84,17 @@ def coding_nodes(model: nn.Module) -> dict[str, Coding]:
     return {name: site.node for name, site in named_sites(model) if not isinstance(site.node, HGNode)}
 
 
-def choose_sites(model: nn.Module, sites: Sequence[str] | None) -> list[str]:
+Kinds = tuple[type[nn.Module], ...]
+WITH_THRESHOLDS: Kinds = (ThresholdNode, RateCodedNode)  # that pictures show
+
+
+def choose_sites(model: nn.Module, sites: Sequence[str] | None, kinds: Kinds = (nn.Module,)) -> list[str]:
     """The sites to draw: those named, all ("all"), or a spread of those that feed weights (None), of all if none does.
+
+    Args:
+        model: a converted model.
+        sites: names, "all" or None.
+        kinds: of the neurons at sites that are not named.
 
     Raises:
         ValueError: there is none, or one does not exist.
@@ -93,9 +102,10 @@ def choose_sites(model: nn.Module, sites: Sequence[str] | None) -> list[str]:
     available = coding_nodes(model)
     if sites is None:
         feeding = [name for name, site in named_sites(model) if site.feeds == "weights"]
-        sites = thin(feeding or list(available), SHOWN_SITES)
+        known = [name for name, node in available.items() if isinstance(node, kinds)]
+        sites = thin([name for name in feeding if name in known] or known, SHOWN_SITES)
     elif sites == "all":
-        sites = list(available)
+        sites = [name for name, node in available.items() if isinstance(node, kinds)]
     elif isinstance(sites, str):
         raise ValueError(f'sites must be a list of names, "all" or None, got {sites!r}')
     if not sites:

@@ -1,5 +1,6 @@
 """What config.json says of the quantised activations of a model, and how they are made anew from it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from transformers import PreTrainedModel
 
 from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.fas_config import FASConfig
+from las_sj.models.layers.quantised import SpikingQuantiser
 from las_sj.models.layers.site import Synapses
 from las_sj.models.rate_coded.activation import RateCodedActivation
 from las_sj.models.rate_coded.network import insert, named_activations, set_consumers
@@ -29,6 +31,8 @@ def activations_of(model: nn.Module) -> dict[str, dict[str, Any]]:
     for name, module in model.named_modules():
         if isinstance(module, QCFSQuantizer) and not _is_inside(name, entries):
             entries[name] = _entry(module.levels, module.clip_first, module.theta)
+            if isinstance(module, SpikingQuantiser) and module.fed:
+                entries[name]["fed"] = module.fed
     return entries
 
 
@@ -60,7 +64,9 @@ def _broken(name: str, entry: Any) -> BrokenCheckpointError:
     )
 
 
-def put_activations(model: PreTrainedModel, entries: dict[str, dict[str, Any]], config: Any, prefix: str) -> None:
+def put_activations(
+    model: PreTrainedModel, entries: dict[str, dict[str, Any]], config: Any, prefix: str
+) -> dict[str, str]:
     """Put quantised activations into an empty model, or whole rate codes where the settings are those of them.
 
     Args:
@@ -68,6 +74,10 @@ def put_activations(model: PreTrainedModel, entries: dict[str, dict[str, Any]], 
         entries: of config.json.
         config: the settings of the conversion.
         prefix: of names in the model that was saved, where this is the one inside of it.
+
+    Returns:
+        The linear layers that take the spikes of quantised activations, by the activation's name, where these are to
+        become spiking layers.
 
     Raises:
         BrokenCheckpointError: a name is not that of a module.
@@ -81,7 +91,8 @@ def put_activations(model: PreTrainedModel, entries: dict[str, dict[str, Any]], 
     if not isinstance(config, FASConfig) or config.fully_spiking:
         for name, entry in known.items():
             model.set_submodule(name, _quantizer(entry))
-        return
+        fed = {name: _there(entry["fed"], names, prefix) for name, entry in known.items() if entry.get("fed")}
+        return {name: layer for name, layer in fed.items() if layer in names}
     insert(model, {name: _activation(entry, config) for name, entry in known.items()}, config.lanes)
     consumers = {
         name: (_there(entry["fed"], names, prefix), Synapses("", entry["fan_out"], True, entry.get("bias", False)))
@@ -89,6 +100,26 @@ def put_activations(model: PreTrainedModel, entries: dict[str, dict[str, Any]], 
         if entry.get("fed")
     }
     set_consumers(model, {name: found for name, found in consumers.items() if found[0] in names})
+    return {}
+
+
+def check_fed(model: PreTrainedModel, fed: dict[str, str], digests: Mapping[str, str], prefix: str) -> None:
+    """Raise a BrokenCheckpointError where a layer that should take spikes as they are codes its input, or did so.
+
+    Args:
+        model: of spiking layers.
+        fed: what `put_activations` has returned.
+        digests: of the neurons of the model that was saved.
+        prefix: of names in that model, where `model` is the one inside of it.
+    """
+    for name, layer in fed.items():
+        activation, coder = model.get_submodule(name), f"{layer}.input_node"
+        takes_spikes = isinstance(activation, SpikingQuantiser) and activation.fed == layer
+        if not takes_spikes or coder in digests or prefix + coder in digests:
+            raise BrokenCheckpointError(
+                f"config.json says that {layer} takes the spikes of {name}, which it did not when it was saved: the "
+                "checkpoint is broken, convert the model again"
+            )
 
 
 def _there(name: str, names: set[str], prefix: str) -> str:

@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
-from las_sj.checkpoint.activations_entry import activations_of, put_activations
+from las_sj.checkpoint.activations_entry import activations_of, check_fed, put_activations
 from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.checkpoint.entry import FORMAT_VERSION, METHOD, LASQuantizationConfig
 from las_sj.checkpoint.node_digests import check_node, digests_of
@@ -25,7 +25,7 @@ from las_sj.models.operations.model import entry_of, restore
 from las_sj.models.rate_coded.attention import NAME as LANES
 from las_sj.models.swap import keep_coverage, stayed_analog
 from las_sj.neurons import HGNode
-from las_sj.neurons.rate_coded import RateCodedNode
+from las_sj.neurons.rate_coded import QCFSWindowNode, RateCodedNode
 
 
 def mark(model: PreTrainedModel) -> None:
@@ -81,13 +81,14 @@ class LASQuantizer(HfQuantizer):
         prefix = f"{model.base_model_prefix}."  # of names in the model that was saved, if this is the one inside of it
         names = {name for name, _ in model.named_modules()}
         settings = entry.settings.las if isinstance(entry.settings, FASConfig) else entry.settings
-        put_activations(model, entry.activations, entry.settings, prefix)
+        fed = put_activations(model, entry.activations, entry.settings, prefix)
         if isinstance(entry.settings, FASConfig) and not entry.settings.fully_spiking:
             return model
         islands = settings.keep_analog if entry.islands is None else entry.islands
         islands = [name if name in names else name.removeprefix(prefix) for name in islands]
         if entry.operations is None:
-            swap_modules(model, settings.factory(), islands, all_must_match=False)
+            swap_modules(model, settings.factory(), islands, all_must_match=False, fed=fed)
+            check_fed(model, fed, entry.node_digests or {}, prefix)
         else:
             operations = operations_in(model, entry.operations, prefix)
             restore(model, settings.factory(), operations, [name for name in islands if name in names])
@@ -110,7 +111,7 @@ class LASQuantizer(HfQuantizer):
                     f"{name} is missing from the checkpoint or broken: load the class that was saved, or convert the "
                     "model again"
                 )
-            if module in nodes and not isinstance(module, RateCodedNode):
+            if module in nodes and not isinstance(module, RateCodedNode | QCFSWindowNode):
                 tensor.requires_grad_(False)
         for site_name, site in named_sites(model):
             check_node(site_name, site.node, self.quantization_config.node_digests, f"{model.base_model_prefix}.")

@@ -30,9 +30,12 @@ from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences
 from las_sj.models.operations.attention import keep_order_of_tokens
 from las_sj.models.rate_coded.network import is_rate_coded
+from las_sj.models.rate_coded.sites import consumers_of
 from las_sj.models.registry import is_of_known_family
 from las_sj.models.swap import knows_all_layers
 from las_sj.models.tensor_parallel import refuse_parts
+from las_sj.neurons.rate_coded import QCFSQuantizer
+from las_sj.neurons.rate_coded.quantizer import continuous_quantisers
 
 Model = TypeVar("Model", bound=nn.Module)
 _OF_QUANTISERS = ("hf_quantizer", "is_quantized", "quantization_method")  # by which transformers knows how to save
@@ -125,6 +128,18 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch], entr
     own_config(model)
     model.eval()
     first = to_device(_checked_batch(next(batches, None)), input_device(model))
+    with continuous_quantisers():
+        _make_spiking(model, config, first)
+    calibrate(model, config, chain([first], batches))
+    if execution_of(model).operated is not None:
+        keep_verdict(model, first)
+    if isinstance(model, PreTrainedModel):
+        _keep_entry(model, entry or config)
+    set_execution(model, "temporal")
+
+
+def _make_spiking(model: nn.Module, config: LASConfig, first: dict[str, Any]) -> None:
+    """Give a model neurons that are not calibrated yet, and check that, without coding, it computes what it did."""
     by_operations = config.by_operations or not _by_family(model, config)
     if by_operations:
         keep_order_of_tokens(model)  # of the ANN too, which is compared module by module
@@ -133,7 +148,7 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch], entr
     _check_activations(expected)
     continuation = None
     if not by_operations and isinstance(model, PreTrainedModel):
-        swap_modules(model, config.factory(), config.keep_analog)
+        swap_modules(model, config.factory(), config.keep_analog, fed=_fed(model, probe))
     else:
         continuation = continuation_of(model, probe)
         continues = convert_operations(
@@ -152,12 +167,12 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch], entr
             f"the model does not run in time with {', '.join(config.keep_analog)} kept analog, probably because it "
             f"uses what lies inside: name the whole part, or single layers of it ({str(error).splitlines()[0]})"
         ) from error
-    calibrate(model, config, chain([first], batches))
-    if execution_of(model).operated is not None:
-        keep_verdict(model, first)
-    if isinstance(model, PreTrainedModel):
-        _keep_entry(model, entry or config)
-    set_execution(model, "temporal")
+
+
+def _fed(model: nn.Module, probe: dict[str, Any]) -> dict[str, str]:
+    """The linear layers that take nothing but the output of a quantised activation, by the activation's name."""
+    sites = [name for name, module in model.named_modules() if isinstance(module, QCFSQuantizer)]
+    return {name: layer for name, (layer, _) in consumers_of(model, sites, probe).items()} if sites else {}
 
 
 def _calls(probe: dict[str, Any], first: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from torch import nn
 from las_sj.conversion.continuation import find_operations
 from las_sj.conversion.in_single_precision import in_single_precision
 from las_sj.data.batches import is_large
-from las_sj.models import NeuronFactory, UnsupportedModelError, running
+from las_sj.models import NeuronFactory, UnsupportedModelError, named_sites, running
 from las_sj.models.few_steps import few_steps
 from las_sj.models.operations.model import begin, finish, populations_of
 
@@ -41,6 +41,8 @@ def convert_operations(
         UnsupportedModelError: a function that is called has no spiking form.
     """
     execution = begin(model, factory, keep_analog)
+    for _, site in named_sites(model):  # of quantised activations, which are known before any call
+        site.node.bypass = True
     with in_single_precision(model), few_steps(is_large(calls[0])):
         for named in calls:
             model(**named)

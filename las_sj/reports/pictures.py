@@ -15,7 +15,7 @@ from las_sj.analysis import (
     plot_membrane,
     plot_raster,
 )
-from las_sj.analysis.spikes.windows import choose_sites
+from las_sj.analysis.spikes.windows import WITH_THRESHOLDS, choose_sites
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import Batch, shortened, to_device
 from las_sj.models import named_sites
@@ -34,7 +34,7 @@ def figures(report: ModelReport, batch: Batch) -> Iterator[tuple[str, Figure]]:
     """
     model = report.monitor.model
     short = shortened(to_device(batch, input_device(model)), PICTURE_TOKENS)
-    first = choose_sites(model, None)[0]
+    first = choose_sites(model, None, WITH_THRESHOLDS)[0]
     makers: list[tuple[str, Callable[[], Figure]]] = [
         ("Energy by layer, ANN beside SNN (level-aware accounting)", lambda: plot_energy(report.energy.bars())),
         ("Spikes of the last token, at some sites", lambda: plot_raster(model, short)),

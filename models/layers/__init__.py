@@ -1,5 +1,5 @@
 """Spiking layers, one file for each. Importing the package registers what each of them is the spiking form of."""
 
-from las_sj.models.layers import activation, convolution, embedding, gated_mlp, linear, norm
+from las_sj.models.layers import activation, convolution, embedding, gated_mlp, linear, norm, quantised
 
-__all__ = ["activation", "convolution", "embedding", "gated_mlp", "linear", "norm"]
+__all__ = ["activation", "convolution", "embedding", "gated_mlp", "linear", "norm", "quantised"]

@@ -137,26 +137,40 @@ class RectifiedLinear(SpikingLinear):
         return self.execution.merge_time(train)
 
 
-class SpikingReadout(SpikingLinear):
-    """The output layer: its membrane accumulates over T and is read at the end.
+class FedReadout(FedLinear):
+    """The output layer, whose input is spikes already: its membrane accumulates over T and is read at the end.
 
-    Currents [T·B, ..., C] to values [B, ..., V], so that no [T·B, ..., V] exists.
+    Spikes [T·B, ..., C] to values [B, ..., V], so that no [T·B, ..., V] exists.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.execution.temporal:
-            return super().forward(x)
-        train = self.emit(self.input_node, self.execution.split_time(x))  # [T, B, ..., C]
+        return (
+            self._accumulated(self.execution.split_time(x)).to(x.dtype)
+            if self.execution.temporal
+            else self._synapses(x)
+        )
+
+    def _accumulated(self, train: Tensor) -> Tensor:
+        """What the weights make of a train [T, B, ..., C], summed over T: [B, ..., V]."""
         weight = self.weight.t() if isinstance(self, Conv1D) else self.weight
         membrane = single(train.new_zeros((*train.shape[1:-1], weight.shape[0])))  # [B, ..., V]
-        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        if torch.is_grad_enabled() and (train.requires_grad or weight.requires_grad):
             for spikes in train:
                 membrane = membrane + F.linear(spikes, weight)
         else:
             flat = membrane.view(-1, weight.shape[0])
             for spikes in train:
                 _add_matmul(flat, spikes.flatten(0, -2), weight.t())
-        return (membrane if self.bias is None else membrane + self.bias).to(x.dtype)
+        return membrane if self.bias is None else membrane + self.bias
+
+
+class SpikingReadout(SpikingLinear, FedReadout):
+    """The output layer with a population of coding neurons before it: currents [T·B, ..., C] to values [B, ..., V]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.execution.temporal:
+            return super().forward(x)
+        return self._accumulated(self.emit(self.input_node, self.execution.split_time(x))).to(x.dtype)
 
 
 def _add_matmul(out: Tensor, a: Tensor, b: Tensor) -> None:

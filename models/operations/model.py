@@ -23,11 +23,13 @@ from las_sj.models.operations.islands import REASON, RunsOutside, keep_islands
 from las_sj.models.operations.known_norms import KnownNorm, NormForm, norms_in
 from las_sj.models.operations.parallel import SharedByProcesses
 from las_sj.models.operations.populations import CHILD, Populations
+from las_sj.models.operations.quantisers import QuantiserOfOperations
 from las_sj.models.operations.scope import FULL_NAME, HasOperations, node_of, populations_at
 from las_sj.models.operations.seen_values import SeenValues
 from las_sj.models.operations.sequences import Sequence
 from las_sj.models.registry import Family, UnsupportedModelError
 from las_sj.models.swap import keep_coverage
+from las_sj.neurons.rate_coded import QCFSQuantizer
 
 _NO_FAMILY = Family(())
 
@@ -65,6 +67,10 @@ def begin(
         join(model, SharedByProcesses, execution)
     for name, module in list(model.named_modules()):
         if isinstance(module, KnowsCalls):
+            if isinstance(module, QCFSQuantizer) and not isinstance(module, AnalogIsland):
+                join(module, QuantiserOfOperations, execution)
+                assert isinstance(module, QuantiserOfOperations)
+                module.equip(factory)
             module.__dict__[FULL_NAME] = name
             join(module, RunsOutside if isinstance(module, AnalogIsland) else HasOperations, execution)
             if name in norms and not isinstance(module, AnalogIsland):
@@ -99,6 +105,7 @@ def finish(model: nn.Module, execution: Execution) -> Coverage:
     spiking = Counter(function for _, found in populations_of(model) for function in _functions_of(found))
     if not spiking:
         raise UnsupportedModelError(f"{type(model).__name__} has no operation that can be converted")
+    spiking.update(QCFSQuantizer.__name__ for module in model.modules() if isinstance(module, QuantiserOfOperations))
     decisions = {name: tuple(found) for name, found in operated.decisions.items()}
     analog = {name: REASON for name, module in model.named_modules() if isinstance(module, AnalogIsland)}
     return keep_coverage(model, Coverage(dict(spiking), analog, decisions))

@@ -51,7 +51,8 @@ def _some(names: Sequence[str]) -> str:
 def consumers_of(model: nn.Module, sites: Sequence[str], probe: dict[str, Any]) -> dict[str, tuple[str, Synapses]]:
     """The linear layer that the output of each site goes to, as it is, in a call of `model` on `probe`.
 
-    A site whose output goes elsewhere, such as into a product with a gate, is left out.
+    A site whose output goes elsewhere, such as into a product with a gate, is left out, and so are layers that take
+    other inputs too.
 
     Args:
         model: any model.
@@ -63,6 +64,7 @@ def consumers_of(model: nn.Module, sites: Sequence[str], probe: dict[str, Any]) 
     """
     emitted: dict[int, tuple[str, Tensor]] = {}  # by where values lie; the tensors are kept, so that it stays theirs
     found: dict[str, tuple[str, Synapses]] = {}
+    others: set[str] = set()  # layers that something else goes to
 
     def after(name: str) -> Callable[..., None]:
         def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -72,10 +74,12 @@ def consumers_of(model: nn.Module, sites: Sequence[str], probe: dict[str, Any]) 
 
     def before(layer: str) -> Callable[..., None]:
         def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-            given = args[0] if args else None
-            name, output = emitted.get(given.data_ptr(), ("", None)) if isinstance(given, Tensor) else ("", None)
-            if output is not None and output.shape == given.shape:
-                found.setdefault(name, (layer, synapses_of(module, "")))
+            given: Any = args[0] if args else None
+            known = emitted.get(given.data_ptr()) if isinstance(given, Tensor) else None
+            if known is not None and known[1].shape == given.shape:
+                found.setdefault(known[0], (layer, synapses_of(module, "")))
+            else:
+                others.add(layer)
 
         return look
 
@@ -86,7 +90,7 @@ def consumers_of(model: nn.Module, sites: Sequence[str], probe: dict[str, Any]) 
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return {name: consumer for name, consumer in found.items() if consumer[0] not in others}
 
 
 def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

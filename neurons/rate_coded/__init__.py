@@ -6,12 +6,14 @@ from las_sj.neurons.rate_coded.offset_calibrated import OffsetCalibratedIFNode
 from las_sj.neurons.rate_coded.qcfs import QCFSIFNode
 from las_sj.neurons.rate_coded.quantizer import QCFSQuantizer
 from las_sj.neurons.rate_coded.residual_potential import ResidualPotentialIFNode
+from las_sj.neurons.rate_coded.windowed import QCFSWindowNode
 
 __all__ = [
     "CalibratedIFNode",
     "OffsetCalibratedIFNode",
     "QCFSIFNode",
     "QCFSQuantizer",
+    "QCFSWindowNode",
     "RateCodedNode",
     "ResidualPotentialIFNode",
 ]

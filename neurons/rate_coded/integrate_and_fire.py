@@ -9,7 +9,7 @@ from spikingjelly.activation_based import base, functional, surrogate
 from torch import Tensor, nn
 
 from las_sj.neurons import watching
-from las_sj.neurons.precision import HALF
+from las_sj.neurons.precision import keeping_precision
 from las_sj.neurons.rate_coded.threshold import as_positive, least_threshold
 from las_sj.neurons.record import Recorder
 
@@ -200,6 +200,11 @@ class RateCodedNode(base.MemoryModule):
         """The most spikes that a neuron can emit in a window."""
         return self.time_steps
 
+    @property
+    def amplitudes_halve(self) -> bool:
+        """False: each spike carries the same."""
+        return False
+
     def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
         """As of `NeuronContract`: thresholds, and first potentials, that cannot be the neurons'."""
         for name, tensor in self.named_parameters(recurse=False):
@@ -213,12 +218,7 @@ class RateCodedNode(base.MemoryModule):
 
     def _apply(self, fn: Callable[[Tensor], Tensor]) -> "RateCodedNode":
         """Move thresholds and states, but keep them in their precision: `.half()` is for values."""
-
-        def keep_precision(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return tensor.to(moved.device) if moved.dtype in HALF else moved
-
-        result: RateCodedNode = super()._apply(keep_precision)
+        result: RateCodedNode = super()._apply(keeping_precision(fn))
         return result
 
     def extra_repr(self) -> str:

@@ -298,19 +298,19 @@ def _sum_over_time(output: Any, time_steps: int, batch: int | None, lanes: Lanes
 
 
 def _with_loss(output: Any, ended: Call) -> Any:
-    if ended.labels is None:
+    labels = ended.labels
+    if labels is None:
         return output
     if isinstance(output, tuple):
-        return (_loss_of(output[0], ended), *output)
-    return type(output)(**{**output, "loss": _loss_of(output.logits, ended)})
+        return (_loss_of(output[0], labels, ended.caller), *output)
+    return type(output)(**{**output, "loss": _loss_of(output.logits, labels, ended.caller)})
 
 
-def _loss_of(logits: Tensor, ended: Call) -> Tensor:
+def _loss_of(logits: Tensor, labels: Tensor, model: Any) -> Tensor:
     """The loss that modelling code would have computed, of an output whose logits are whole."""
-    model: Any = ended.caller
     if classifies_sequences(model):
-        loss: Tensor = ForSequenceClassificationLoss(ended.labels, logits, model.config)
+        loss: Tensor = ForSequenceClassificationLoss(labels, logits, model.config)
     else:
         kind = ForMaskedLMLoss if type(model).__name__.endswith("ForMaskedLM") else ForCausalLMLoss
-        loss = kind(logits, ended.labels, model.config.get_text_config().vocab_size)
+        loss = kind(logits, labels, model.config.get_text_config().vocab_size)
     return loss

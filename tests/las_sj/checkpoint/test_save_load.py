@@ -78,7 +78,7 @@ def test_settings_are_kept(settings: dict[str, Any], tmp_path: Path) -> None:
     snn.save_pretrained(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
     assert stored["quant_method"] == "las"
-    assert stored["format_version"] == 4
+    assert stored["format_version"] == 5
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.config.quantization_config.settings == LASConfig(**settings, power_of_two_units=False)
     assert_same(loaded, snn)
@@ -191,10 +191,10 @@ class TestBrokenCheckpoints:
         edit(tensors)
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
-    @pytest.mark.parametrize("version", [5, 99])
+    @pytest.mark.parametrize("version", [6, 99])
     def test_newer_format_version(self, folder: Path, version: int) -> None:
         self.edit_config(folder, lambda entry: entry.update(format_version=version))
-        with pytest.raises(ValueError, match=f"format version {version}, this las_sj reads 1…4: upgrade"):
+        with pytest.raises(ValueError, match=f"format version {version}, this las_sj reads 1…5: upgrade"):
             AutoModelForCausalLM.from_pretrained(folder)
 
     @pytest.mark.parametrize("version", [0, -1, "1", None, True])
@@ -342,7 +342,7 @@ def test_checkpoint_of_the_first_format(tmp_path: Path) -> None:
     loaded.save_pretrained(tmp_path / "again")
     again = json.loads((tmp_path / "again" / "config.json").read_text())
     assert again["_attn_implementation"] == "las_sj"
-    assert again["quantization_config"]["format_version"] == 4
+    assert again["quantization_config"]["format_version"] == 5
 
 
 def test_dense_checkpoint_stays_dense(tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.loss.loss_utils import ForCausalLMLoss, ForMaskedLMLoss, ForSequenceClassificationLoss
 from transformers.utils import ModelOutput
 
 from las_sj.models.adapters import is_adapter
@@ -38,6 +36,7 @@ from las_sj.models.lanes import Lanes
 from las_sj.models.layers.attention import NAME
 from las_sj.models.layers.linear import FedReadout
 from las_sj.models.layers.spiking_layer import KnowsCalls
+from las_sj.models.losses_at_end import has_token_loss, loss_at_end
 from las_sj.models.operations import attention as operations_attention
 from las_sj.models.operations.mode import intercepted
 from las_sj.models.operations.state import KeptState
@@ -173,7 +172,7 @@ def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]
     given = dict(named)
     labels = _put_targets_aside(model, named) if temporal else None
     if temporal:
-        _repeat_inputs(named, time_steps, values_of(model, named), share=1 if lanes else 1 / time_steps)
+        _repeat_inputs(named, time_steps, values_of(model, named), lanes)
     call = Call(execution.identity, model, temporal, time_steps, innermost(), padding_of(given), given, labels)
     values = values_of(model, named)
     with under_way(call), one_mask_a_window(model, time_steps, temporal), intercepted(execution, call, named, values):
@@ -194,20 +193,20 @@ def _check_call(model: OpensCalls, named: dict[str, Any]) -> None:
     """Raise where the model was changed after conversion, or is asked for what it does not have."""
     check_shared_call(model)
     config = getattr(model, "config", None)
-    if config is None or model.execution.lanes is not None:
+    if config is None:
         return
     implementation = getattr(config, "_attn_implementation", None)
-    if implementation not in (NAME, operations_attention.NAME, operations_attention.PACKED):
+    if model.execution.lanes is None and implementation not in (
+        NAME,
+        operations_attention.NAME,
+        operations_attention.PACKED,
+    ):
         raise RuntimeError(
             f"the attention implementation was changed to {implementation!r} after conversion, "
             f"which would run attention outside the spiking network; call model.set_attn_implementation({NAME!r})"
         )
     if named.get("output_attentions") or getattr(config, "output_attentions", False):
         raise ValueError("a spiking network has no attention weights to return: leave output_attentions out")
-
-
-def _writes_tokens(model: nn.Module) -> bool:
-    return isinstance(model, PreTrainedModel) and model.get_output_embeddings() is not None
 
 
 def _put_targets_aside(module: OpensCalls, named: dict[str, Any]) -> Tensor | None:
@@ -221,7 +220,7 @@ def _put_targets_aside(module: OpensCalls, named: dict[str, Any]) -> Tensor | No
     targets = [name for name in TARGETS if named.get(name) is not None]
     if not targets or any(isinstance(layer, FedReadout) for layer in module.modules()):
         return None
-    of_tokens = module.execution.lanes is not None and _writes_tokens(module)
+    of_tokens = module.execution.lanes is not None and has_token_loss(module)
     if targets != ["labels"] or not (classifies_sequences(module) or of_tokens):
         raise NotImplementedError(
             f"a temporal call of {type(module).__name__} cannot compute a loss from {', '.join(targets)}: compute "
@@ -231,7 +230,8 @@ def _put_targets_aside(module: OpensCalls, named: dict[str, Any]) -> Tensor | No
     return labels
 
 
-def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[str], share: float) -> None:
+def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[str], lanes: Lanes | None = None) -> None:
+    """Repeat inputs T times; float ones become shares of a current, but are whole in each lane."""
     source = source_of(named)
     source = named.get(next(iter(values), "")) if source is None else source
     batch = None if source is None else len(source)
@@ -241,7 +241,7 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[st
         if not isinstance(value, Tensor) or name in _NOT_REPEATED:
             continue
         if name in values:
-            named[name] = (value if share == 1 else value / time_steps).repeat(time_steps, *[1] * (value.dim() - 1))
+            named[name] = (value / time_steps if lanes is None else value).repeat(time_steps, *[1] * (value.dim() - 1))
         elif name == "position_ids" and value.dim() == 3:  # [3 or 4, B, S]: one row for each axis of an image
             named[name] = value.repeat(1, time_steps, 1) if value.shape[1] == batch else value
         elif name in OF_IMAGES or (_may_be_of_batch(value) and len(value) == batch):
@@ -282,8 +282,7 @@ def _sum_over_time(output: Any, time_steps: int, batch: int | None, lanes: Lanes
     """
     if isinstance(output, Tensor):
         if output.is_floating_point() and output.dim() > 0 and (batch is None or len(output) == batch):
-            steps = output.unflatten(0, (time_steps, -1))
-            return steps.sum(0) if lanes is None else steps[lanes.before :].mean(0)
+            return output.unflatten(0, (time_steps, -1)).sum(0) if lanes is None else lanes.mean(output)
         return output
     if isinstance(output, ModelOutput):
         for key, value in output.items():
@@ -302,15 +301,5 @@ def _with_loss(output: Any, ended: Call) -> Any:
     if labels is None:
         return output
     if isinstance(output, tuple):
-        return (_loss_of(output[0], labels, ended.caller), *output)
-    return type(output)(**{**output, "loss": _loss_of(output.logits, labels, ended.caller)})
-
-
-def _loss_of(logits: Tensor, labels: Tensor, model: Any) -> Tensor:
-    """The loss that modelling code would have computed, of an output whose logits are whole."""
-    if classifies_sequences(model):
-        loss: Tensor = ForSequenceClassificationLoss(labels, logits, model.config)
-    else:
-        kind = ForMaskedLMLoss if type(model).__name__.endswith("ForMaskedLM") else ForCausalLMLoss
-        loss = kind(logits, labels, model.config.get_text_config().vocab_size)
-    return loss
+        return (loss_at_end(output[0], labels, ended.caller), *output)
+    return type(output)(**{**output, "loss": loss_at_end(output.logits, labels, ended.caller)})

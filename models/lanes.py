@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Lanes:
@@ -26,3 +28,7 @@ class Lanes:
     def presented(self) -> int:
         """How often hardware would present the input: the lanes, and once more those that are looked ahead at."""
         return self.count + self.looked_ahead
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The value of what each lane holds: the mean of those that are read, [T·B, ...] to [B, ...]."""
+        return x.unflatten(0, (self.count, -1))[self.before :].mean(0)

@@ -20,7 +20,8 @@ from las_sj.data.output_folder import EVALUATION, check_output, whole_folder
 from las_sj.data.text import read_text, text_batches
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.errors import SourceError
-from las_sj.evaluation.journal import Journal, Processes, check_unfinished, has_finished
+from las_sj.evaluation.journal import EVALUATION as UNFINISHED
+from las_sj.evaluation.journal import Journal, Processes, has_finished
 from las_sj.evaluation.models import Source, load_pair
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.registry import Task, calibration_of, kind_of, prepare
@@ -100,7 +101,7 @@ def _check_folders(request: EvaluateRequest) -> None:
         raise OSError(f"--data-dir {request.data_dir} is no folder: give the one that holds the files of the tasks")
     check_output(request.output, request.overwrite, EVALUATION, request.inputs)
     if not request.restart:
-        check_unfinished(request.unfinished, _settings(request).to_dict())
+        UNFINISHED.check(request.unfinished, _settings(request).to_dict())
 
 
 def _check_source(request: EvaluateRequest, source: Source) -> None:

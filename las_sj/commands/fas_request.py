@@ -98,8 +98,9 @@ def parse_training(
         training = TrainingSettings(**defaults | part_of(TrainingSettings, given))
         settings = part_of(FASConfig, given) | {"seed": training.seed}
         data = DataRequest(**part_of(DataRequest, given))
-        rest = {name: value for name, value in given.items() if name in {f.name for f in fields(FasRequest)}}
-        return FasRequest(**rest | {"step": step, "data": data, "training": training, "settings": settings})
+        return FasRequest(
+            **part_of(FasRequest, given) | {"step": step, "data": data, "training": training, "settings": settings}
+        )
 
     return parser.request(arguments, make)
 

@@ -34,7 +34,8 @@ from las_sj.training.report import TrainingReport
 from las_sj.training.start import Start, read_start
 from las_sj.training.thresholds import set_thresholds, thresholds_in
 from las_sj.training.train import train
-from las_sj.training.unfinished import check_unfinished, last_checkpoint, unfinished_training
+from las_sj.training.unfinished import TRAINING as UNFINISHED
+from las_sj.training.unfinished import last_checkpoint, unfinished_training
 
 PICTURE = "losses.png"
 WRITTEN = f"{TRAINING.report}, {PICTURE}"
@@ -75,7 +76,7 @@ def run_step(request: FasRequest) -> None:
     require_extra("glue", "accelerate", "datasets", "scipy", "sklearn")
     check_output(request.output, request.overwrite, TRAINING, request.inputs)
     if not request.restart:
-        check_unfinished(request.unfinished, request.fingerprint)
+        UNFINISHED.check(request.unfinished, request.fingerprint)
     loaded = _load(request)
     report = _trained(request, loaded)
     print(f"{report.summary()}\nWritten to {request.output}: config.json, model.safetensors, tokenizer, {WRITTEN}")

@@ -15,13 +15,15 @@ from las_sj.conversion.own_config import own_config
 from las_sj.conversion.structure import StructureError, probe_of
 from las_sj.data.batches import Batch, to_device
 from las_sj.fas_config import FASConfig
+from las_sj.models import UnsupportedModelError
 from las_sj.models.execution import running
 from las_sj.models.rate_coded.activation import RateCodedActivation
 from las_sj.models.rate_coded.network import bypassed, insert, is_rate_coded, set_consumers, taken_back
 from las_sj.models.rate_coded.sites import activations_of, consumers_of
 from las_sj.neurons.rate_coded import QCFSQuantizer
+from las_sj.neurons.rate_coded.quantizer import continuous_quantisers
 
-_KEPT = 1 << 17  # largest positive inputs of a site that are kept, to find the percentile
+_KEPT = 1 << 17  # inputs of a site that are kept of each call, to find the percentile
 _TOLERANCE = 1e-3  # of relative differences between lanes and the ANN
 
 
@@ -36,12 +38,16 @@ def quantise(model: PreTrainedModel, config: FASConfig, batches: Iterable[Batch]
         batches: what thresholds follow from.
 
     Raises:
-        UnsupportedModelError: there is no activation module, or a pattern names none.
+        UnsupportedModelError: there is no activation module, a pattern names none, or the model has other levels.
         CalibrationError: the data is empty, or a site has no positive finite inputs.
     """
-    names = [
-        name for name in activations_of(model, config.sites) if not isinstance(model.get_submodule(name), QCFSQuantizer)
-    ]
+    sites = {name: model.get_submodule(name) for name in activations_of(model, config.sites)}
+    for name, site in sites.items():
+        if isinstance(site, QCFSQuantizer) and site.levels != config.levels:
+            raise UnsupportedModelError(
+                f"{name} is quantised to {site.levels} levels already, not to {config.levels}: set levels to that"
+            )
+    names = [name for name, site in sites.items() if not isinstance(site, QCFSQuantizer)]
     thresholds = thresholds_of(model, names, config.percentile, batches) if names else {}
     for name, theta in thresholds.items():
         quantizer = QCFSQuantizer(theta, config.levels, config.clip_first).to(theta.device)
@@ -61,7 +67,7 @@ def thresholds_of(model: nn.Module, sites: list[str], percentile: float, batches
     Raises:
         CalibrationError: there are no batches, or a site has no positive or no finite inputs.
     """
-    seen = {name: _Largest() for name in sites}
+    seen = {name: _Inputs() for name in sites}
     handles = [model.get_submodule(name).register_forward_pre_hook(seen[name]) for name in sites]
     try:
         for batch in tqdm(batches, desc="looking for thresholds", unit="batch", leave=False):
@@ -69,10 +75,10 @@ def thresholds_of(model: nn.Module, sites: list[str], percentile: float, batches
     finally:
         for handle in handles:
             handle.remove()
-    return {name: largest.percentile(name, percentile) for name, largest in seen.items()}
+    return {name: inputs.percentile(name, percentile) for name, inputs in seen.items()}
 
 
-class _Largest:
+class _Inputs:
     """Keeps a sample of the positive inputs of one site, those of each call in proportion."""
 
     def __init__(self) -> None:
@@ -113,7 +119,7 @@ def convert_to_rates(model: PreTrainedModel, config: FASConfig, batches: Iterato
     names = activations_of(model, config.sites)
     probe = probe_of(first)
     consumers = consumers_of(model, names, probe)
-    with torch.no_grad():
+    with torch.no_grad(), continuous_quantisers():  # levels are decided by less than rounding errors
         expected = _output_of(model(**probe))
     activations = {}
     for name in names:
@@ -142,7 +148,7 @@ def check_lanes(model: PreTrainedModel, probe: dict[str, Any], expected: Tensor)
         probe: keyword arguments of a call.
         expected: what the quantised ANN returns for it.
     """
-    with bypassed(model):
+    with bypassed(model), continuous_quantisers():
         for execution in ("accumulated", "temporal"):
             with running(model, execution):
                 found = _output_of(model(**probe))

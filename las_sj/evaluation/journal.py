@@ -19,16 +19,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from las_sj.data.paths import check_regular
+from las_sj.data.unfinished import LOCK, UnfinishedWork, write_whole
 from las_sj.data.writing import writing
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.errors import JournalError
 
 Record = dict[str, Any]
 
-FINGERPRINT = "evaluation_in_progress.json"
-PARTIAL = f".{FINGERPRINT}"
-LOCK = ".lock"
+EVALUATION = UnfinishedWork("an evaluation", "finished batches", "evaluation_in_progress.json", JournalError)
 LONGEST = 50  # characters of a task's name in that of a file, each of up to 4 of the 255 bytes that systems take
 RECORDS = "*.[0-9]*.jsonl"
 
@@ -90,8 +88,8 @@ class Journal:
         self.processes = processes or Processes()
         self._lock = FileLock(folder / LOCK)
         if self.processes.rank == 0:
-            if not (restart and (folder / FINGERPRINT).exists()):
-                check_unfinished(folder, fingerprint)
+            if not (restart and (folder / EVALUATION.fingerprint).exists()):
+                EVALUATION.check(folder, fingerprint)
             folder.mkdir(parents=True, exist_ok=True)
             self._take()
             if restart:
@@ -100,13 +98,11 @@ class Journal:
         self.processes.wait()
 
     def _begin(self, fingerprint: Record) -> None:
-        partial = self.folder / PARTIAL
         try:
             with writing(self.folder):
-                partial.write_text(json.dumps(fingerprint, sort_keys=True, indent=1), encoding="utf-8")
-                partial.replace(self.folder / FINGERPRINT)
+                write_whole(self.folder / EVALUATION.fingerprint, fingerprint)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            (self.folder / EVALUATION.partial).unlink(missing_ok=True)
             self.close()
             raise
 
@@ -129,7 +125,7 @@ class Journal:
     def remove(self) -> None:
         """Remove what was kept, and the folder if there is nothing else in it."""
         _empty(self.folder)
-        for name in (FINGERPRINT, PARTIAL, LOCK):
+        for name in (EVALUATION.fingerprint, EVALUATION.partial, LOCK):
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # somebody put something there
             self.folder.rmdir()
@@ -172,35 +168,6 @@ class Journal:
 def has_finished(folder: Path) -> bool:
     """Whether a folder holds finished batches."""
     return any(path.stat().st_size for path in folder.glob(RECORDS))
-
-
-def check_unfinished(folder: Path, fingerprint: Record) -> None:
-    """Make sure that a folder may hold the finished batches of an evaluation: it is new or empty, or is of the same.
-
-    Args:
-        folder: of finished batches.
-        fingerprint: of the evaluation, as far as it is known.
-
-    Raises:
-        JournalError: it is something else.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise JournalError(f"{folder} is a file, and finished batches go into a folder of that name: move it away")
-    if not folder.exists() or not any(path.name not in (LOCK, PARTIAL) for path in folder.iterdir()):
-        return
-    try:
-        check_regular(folder / FINGERPRINT)
-        found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        raise JournalError(f"{folder} does not hold an unfinished evaluation: move it away") from None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise JournalError(f"{folder} is of another evaluation: --restart begins anew")
-    names = [name for name, value in fingerprint.items() if found.get(name) != json.loads(json.dumps(value))]
-    if names:
-        other = ", ".join(names).replace("_", " ")
-        raise JournalError(f"{folder} is of an evaluation with other {other}: --restart begins anew")
 
 
 def _empty(folder: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from las_sj.models.execution import execution_of, running
 from las_sj.models.rate_coded.activation import RateCodedActivation
-from las_sj.models.rate_coded.network import named_activations, values_of_lanes
+from las_sj.models.rate_coded.network import named_activations
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def aligned(model: nn.Module, batch: Mapping[str, Any]) -> Aligned:
     assert lanes is not None
     with running(model, "temporal"), outputs_of(model) as trains:
         snn_output = first_float(model(**batch))
-    snn = {name: values_of_lanes(train, lanes) for name, train in trains.items()}
+    snn = {name: lanes.mean(train) for name, train in trains.items()}
     return Aligned(ann, snn, ann_output, snn_output)
 
 

@@ -105,8 +105,9 @@ def fine_calibrate(
     sites = dict(named_activations(model))
     with evaluating(model):
         _widen(model, sites, batches[0], settings)
-        parameters = [p for site in sites.values() for p in site.node.parameters(recurse=False)]
-        groups = [{"params": [p], "lr": settings.learning_rate * _unit(site, p)} for site, p in _with_sites(sites)]
+        units = {p: _unit(site, p) for site in sites.values() for p in site.node.parameters(recurse=False)}
+        parameters = [*units]
+        groups = [{"params": [p], "lr": settings.learning_rate * unit} for p, unit in units.items()]
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
         decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / max(1, settings.steps))
         order = torch.Generator().manual_seed(settings.seed)
@@ -133,13 +134,9 @@ def fine_calibrate(
     return FineResult(losses, checks, best_step)
 
 
-def _with_sites(sites: Mapping[str, RateCodedActivation]) -> list[tuple[RateCodedActivation, nn.Parameter]]:
-    return [(site, parameter) for site in sites.values() for parameter in site.node.parameters(recurse=False)]
-
-
 def _unit(site: RateCodedActivation, parameter: nn.Parameter) -> float:
     """What a step is a share of: θ for thresholds, 1 for first potentials, which are in thresholds already."""
-    return float(site.theta.detach().mean()) if parameter is site.node.theta else 1.0
+    return _threshold_of(site) if parameter is site.node.theta else 1.0
 
 
 def _copies(parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -151,14 +148,14 @@ def _loss(
 ) -> Tensor:
     mask = mask_of_tokens(batch)
     errors = seen.errors(mask)
-    alignment = sum(error / site_unit(sites[name]) ** 2 for name, error in errors.items())
+    alignment = sum(error / _threshold_of(sites[name]) ** 2 for name, error in errors.items())
     logits = divergence(seen.ann_output, seen.snn_output, mask, settings.per_token)
     loss = settings.alignment_weight * alignment + settings.kl_weight * logits
     assert isinstance(loss, Tensor)
     return loss
 
 
-def site_unit(site: RateCodedActivation) -> float:
+def _threshold_of(site: RateCodedActivation) -> float:
     """The mean threshold of a site's ANN."""
     return float(site.theta.detach().mean())
 

@@ -11,10 +11,11 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from las_sj.checkpoint.loading import load_converted
+from las_sj.data.unfinished import write_whole
 from las_sj.models.rate_coded.network import named_activations
 from las_sj.training.errors import TrainingError
 from las_sj.training.thresholds import check_thresholds
-from las_sj.training.unfinished import WHOLE, write_whole
+from las_sj.training.unfinished import WHOLE
 
 
 class RateCodeTrainer(Trainer):

@@ -1,7 +1,5 @@
 """Where a training keeps its checkpoints until its output is written, so that it goes on where it was cut off."""
 
-import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,13 +8,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from las_sj.data.paths import check_regular
+from las_sj.data.unfinished import LOCK, UnfinishedWork, write_whole
 from las_sj.data.writing import writing
 from las_sj.training.errors import TrainingError
 
-FINGERPRINT = "training_in_progress.json"
-PARTIAL = f".{FINGERPRINT}"
-LOCK = ".lock"
+TRAINING = UnfinishedWork("a training", "checkpoints", "training_in_progress.json", TrainingError)
 CHECKPOINTS = "checkpoint-*"
 WHOLE = "whole.json"  # what a checkpoint has once all of it is written
 
@@ -37,8 +33,8 @@ class UnfinishedTraining:
 
     def __init__(self, folder: Path, fingerprint: Fingerprint, restart: bool = False) -> None:
         self.folder = folder
-        if not (restart and (folder / FINGERPRINT).exists()):
-            check_unfinished(folder, fingerprint)
+        if not (restart and (folder / TRAINING.fingerprint).exists()):
+            TRAINING.check(folder, fingerprint)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / LOCK)
@@ -49,7 +45,7 @@ class UnfinishedTraining:
         if restart:
             self._empty()
         with writing(folder):
-            write_whole(folder / FINGERPRINT, fingerprint)
+            write_whole(folder / TRAINING.fingerprint, fingerprint)
 
     def checkpoint(self) -> Path | None:
         """The last checkpoint that was written to its end."""
@@ -64,7 +60,7 @@ class UnfinishedTraining:
     def remove(self) -> None:
         """Remove what was kept, and the folder if there is nothing else in it."""
         self._empty()
-        for name in (FINGERPRINT, PARTIAL, LOCK):
+        for name in (TRAINING.fingerprint, TRAINING.partial, LOCK):
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # somebody put something there
             self.folder.rmdir()
@@ -88,42 +84,3 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The last whole checkpoint in a folder; None where there is none."""
     whole = [path.parent for path in folder.glob(f"{CHECKPOINTS}/{WHOLE}")]
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that a file of that name is whole, whenever the process is killed."""
-    partial = path.with_name(f".{path.name}")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(content, file, sort_keys=True, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def check_unfinished(folder: Path, fingerprint: Fingerprint) -> None:
-    """Make sure that a folder may hold the checkpoints of a training: it is new or empty, or is of the same.
-
-    Args:
-        folder: of checkpoints.
-        fingerprint: of the training, as far as it is known.
-
-    Raises:
-        TrainingError: it is something else.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise TrainingError(f"{folder} is a file, and checkpoints go into a folder of that name: move it away")
-    if not folder.exists() or not any(path.name not in (LOCK, PARTIAL) for path in folder.iterdir()):
-        return
-    try:
-        check_regular(folder / FINGERPRINT)
-        found = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        raise TrainingError(f"{folder} does not hold an unfinished training: move it away") from None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise TrainingError(f"{folder} is of another training: --restart begins anew")
-    names = [name for name, value in fingerprint.items() if found.get(name) != json.loads(json.dumps(value))]
-    if names:
-        other = ", ".join(names).replace("_", " ")
-        raise TrainingError(f"{folder} is of a training with other {other}: --restart begins anew")

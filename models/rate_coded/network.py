@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from las_sj.models.calls import OpensCalls
@@ -93,26 +93,6 @@ def set_consumers(model: nn.Module, consumers: Mapping[str, tuple[str, Synapses]
     keep_coverage(model, Coverage(coverage.spiking, dict(_analog(model))))
 
 
-def set_lanes(model: nn.Module, lanes: Lanes) -> None:
-    """Have temporal calls of a network of rate codes run in other lanes; what was calibrated stays as it is.
-
-    Args:
-        model: a network of rate codes.
-        lanes: with the steps that its neurons look at beforehand.
-
-    Raises:
-        ValueError: neurons look at other numbers of steps.
-    """
-    execution = execution_of(model)
-    if execution.lanes is None:
-        raise ValueError(f"{type(model).__name__} is no network of rate codes: its time steps cannot be changed")
-    if (lanes.before, lanes.looked_ahead) != (execution.lanes.before, execution.lanes.looked_ahead):
-        raise ValueError("the neurons look at other numbers of steps beforehand: convert the model again")
-    execution.lanes, execution.time_steps = lanes, lanes.count
-    for _, activation in named_activations(model):
-        activation.node.time_steps = lanes.count
-
-
 def taken_back(model: PreTrainedModel) -> dict[str, QCFSQuantizer]:
     """Put quantisers in the place of rate-coded activations, and have calls run once: the ANN that is trained.
 
@@ -152,8 +132,3 @@ def bypassed(model: nn.Module) -> Iterator[None]:
     finally:
         for activation in activations:
             activation.bypass = False
-
-
-def values_of_lanes(x: Tensor, lanes: Lanes) -> Tensor:
-    """The mean of the lanes that are read, [T·B, ...] to [B, ...]."""
-    return x.unflatten(0, (lanes.count, -1))[lanes.before :].mean(0)

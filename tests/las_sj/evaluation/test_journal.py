@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.errors import JournalError
-from las_sj.evaluation.journal import FINGERPRINT, Journal, Record
+from las_sj.evaluation.journal import EVALUATION, Journal, Record
 
 SETTINGS: Record = {"limit": 3, "weights": "a1"}
 
@@ -88,7 +88,7 @@ def test_another_evaluation(other: Record, says: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b'{"limit": 3'])
 def test_a_fingerprint_that_is_none(content: bytes, tmp_path: Path) -> None:
     Journal(tmp_path / "work", SETTINGS).collect("task", [0], square)
-    (tmp_path / "work" / FINGERPRINT).write_bytes(content)
+    (tmp_path / "work" / EVALUATION.fingerprint).write_bytes(content)
     with pytest.raises(JournalError, match=r"another evaluation|does not hold"):
         Journal(tmp_path / "work", SETTINGS)
 

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from las_sj.data.unfinished import write_whole
 from las_sj.training.errors import TrainingError
 from las_sj.training.unfinished import (
-    FINGERPRINT,
+    TRAINING,
     WHOLE,
     UnfinishedTraining,
-    check_unfinished,
     last_checkpoint,
     unfinished_training,
-    write_whole,
 )
 
 ASKED = {"learning_rate": 1e-3, "steps": 4}
@@ -38,7 +37,7 @@ def test_last_whole_checkpoint(tmp_path: Path) -> None:
 def test_folder_without_a_checkpoint_goes(tmp_path: Path) -> None:
     folder = tmp_path / "out.unfinished"
     with unfinished_training(folder, ASKED, restart=False):
-        assert json.loads((folder / FINGERPRINT).read_text()) == ASKED
+        assert json.loads((folder / TRAINING.fingerprint).read_text()) == ASKED
     assert not folder.exists()
 
 
@@ -53,7 +52,7 @@ def test_only_what_is_its_own_is_removed(tmp_path: Path) -> None:
 def test_another_training_is_refused_unless_it_begins_anew(tmp_path: Path) -> None:
     with unfinished_training(tmp_path / "out", ASKED, restart=False) as unfinished:
         checkpoint(unfinished.folder, 1)
-    check_unfinished(tmp_path / "out", ASKED)
+    TRAINING.check(tmp_path / "out", ASKED)
     other = ASKED | {"steps": 5}
     with pytest.raises(TrainingError, match="out is of a training with other steps: --restart begins anew"):
         UnfinishedTraining(tmp_path / "out", other)
@@ -72,12 +71,12 @@ def test_running_training_is_left_alone(tmp_path: Path) -> None:
 def test_folders_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="file is a file"):
-        check_unfinished(tmp_path / "file", ASKED)
+        TRAINING.check(tmp_path / "file", ASKED)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").write_text("mine")
     for restart in (False, True):
         with pytest.raises(TrainingError, match="does not hold an unfinished training: move it away"):
             UnfinishedTraining(tmp_path / "folder", ASKED, restart)
-    (tmp_path / "folder" / FINGERPRINT).write_text("[]")
+    (tmp_path / "folder" / TRAINING.fingerprint).write_text("[]")
     with pytest.raises(TrainingError, match="is of another training: --restart begins anew"):
-        check_unfinished(tmp_path / "folder", ASKED)
+        TRAINING.check(tmp_path / "folder", ASKED)

@@ -12,6 +12,8 @@ from rate_coded_models import METHODS, convert_rates, simulated
 from tiny_models import Model, bert, calibration_batches, gpt2, llama, padding_mask, relative_error, run, token_ids
 from torch import Tensor, nn
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BertForMaskedLM,
     BertForSequenceClassification,
     GPT2LMHeadModel,
@@ -219,6 +221,35 @@ def test_the_loss_of_a_temporal_call_is_that_of_its_logits(kind: str) -> None:
         logits, labels = logits[:, :-1], labels[:, 1:]
     expected = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
     torch.testing.assert_close(output.loss, expected)
+
+
+def test_a_loss_that_is_not_of_the_logits_alone_is_refused() -> None:
+    """An encoder-decoder makes tokens of its labels, and does not shift them."""
+    torch.manual_seed(0)
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    dims = {"vocab_size": 512, "d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    ann = BartForConditionalGeneration(BartConfig(**sizes, **dims, max_position_embeddings=64)).eval()
+    batch = {"input_ids": token_ids(), "decoder_input_ids": token_ids(seed=2)}
+    snn = las_sj.convert(copy.deepcopy(ann), las_sj.FASConfig(time_steps=3), [batch])
+    expected = simulated(ann, snn, 3, 0, **batch)
+    torch.testing.assert_close(run(snn, "temporal", **batch)[0], expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(NotImplementedError, match="compute it from the logits"):
+        run(snn, "temporal", **batch, labels=token_ids(seed=3))
+
+
+def test_attention_weights_are_refused() -> None:
+    snn = convert_rates(gpt2(attn_implementation="eager"))
+    with pytest.raises(ValueError, match="leave output_attentions out"):
+        run(snn, "temporal", input_ids=token_ids(), output_attentions=True)
+
+
+def test_other_levels_than_the_network_has_are_refused() -> None:
+    snn = convert_rates(gpt2(), levels=4)
+    with pytest.raises(las_sj.UnsupportedModelError, match="4 levels already, not to 8"):
+        las_sj.convert(snn, las_sj.FASConfig(), calibration_batches())
+    assert snn.config.quantization_config.settings.levels == 4
+    las_sj.convert(snn, las_sj.FASConfig(levels=4, time_steps=2), calibration_batches())
+    assert execution_of(snn).time_steps == 2
 
 
 def test_threads_do_not_see_each_others_calls() -> None:

@@ -152,6 +152,7 @@ def _training_arguments(request: FinetuneRequest, scratch: Path) -> TrainingArgu
         per_device_eval_batch_size=request.batch_size,
         learning_rate=request.learning_rate,
         seed=request.seed,
+        train_sampling_strategy="group_by_length",  # little padding
         use_cpu=request.device == "cpu",
         dataloader_pin_memory=request.device != "cpu",
         save_strategy="no",

@@ -56,7 +56,7 @@ def glue_material(
         check_ids(torch.tensor(row["input_ids"]), known)
     collate: Any = DataCollatorWithPadding(tokenizer)
     counts = {"task": task.name, "rows": {"train": len(train), "dev": len(dev)}, "max_length": max_length}
-    return Material(train, collate, _Metrics(task, dev, collate, batch_size), None, facts | counts)
+    return Material(train, collate, _Metrics(task, dev, collate, batch_size), None, facts | counts, grouped=True)
 
 
 class _Metrics:

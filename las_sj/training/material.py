@@ -28,6 +28,7 @@ class Material:
         score: measures by name what a model does on held-out rows.
         change: what is done to a row each time that it is seen.
         facts: what the report says of it, which tells it from others.
+        grouped: whether a step's rows are to have about the same number of tokens.
     """
 
     rows: Sequence[Row]
@@ -35,6 +36,7 @@ class Material:
     score: Score
     change: Change | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    grouped: bool = False
 
     def first_batches(self, batch_size: int) -> list[Batch]:
         """Batches of the first rows, without labels: those that thresholds follow from."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 Row = dict[str, Any]
 Change = Callable[[Row, torch.Generator], Row]
@@ -21,18 +22,28 @@ class TrainingRows(Dataset[Row]):
         count: rows of the training, over all epochs.
         seed: of order and changes.
         change: what is done to a row each time that it is seen, such as masking.
+        grouped: rows that are seen together, and have about the same number of tokens in "input_ids", so that there
+            is little padding; None where all have the same.
 
     Raises:
         ValueError: there are no rows.
     """
 
-    def __init__(self, rows: Sequence[Row], count: int, seed: int, change: Change | None = None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        count: int,
+        seed: int,
+        change: Change | None = None,
+        grouped: int | None = None,
+    ) -> None:
         if not len(rows):
             raise ValueError("there is nothing to train on: give at least one row")
         self.rows = rows
         self.count = count
         self.seed = seed
         self.change = change
+        self.grouped = grouped
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=int))
 
     def __len__(self) -> int:
@@ -45,8 +56,14 @@ class TrainingRows(Dataset[Row]):
 
     def _order_of(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+            self._order = epoch, self._permutation(epoch)
         return self._order[1]
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self.grouped is None:
+            return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        lengths = [len(row["input_ids"]) for row in self.rows]
+        return np.array(get_length_grouped_indices(lengths, self.grouped, generator=generator_of(self.seed, epoch)))
 
 
 def generator_of(*seeds: int) -> torch.Generator:

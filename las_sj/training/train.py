@@ -54,7 +54,10 @@ def train(
         TrainingError: the loss or a threshold becomes useless, or the checkpoint cannot be read.
     """
     steps = settings.steps_for(len(material.rows))
-    rows = TrainingRows(material.rows, steps * settings.rows_of_step, settings.seed, material.change)
+    together = settings.rows_of_step
+    rows = TrainingRows(
+        material.rows, steps * together, settings.seed, material.change, together if material.grouped else None
+    )
     marks = MarksWhole(0.0 if checkpoint is None else seconds_of(checkpoint))
     progress = Progress()
     trainer = RateCodeTrainer(

@@ -39,6 +39,21 @@ def test_a_row_does_not_depend_on_those_before() -> None:
     assert len({row["drawn"] for row in whole}) == 15
 
 
+def test_rows_of_a_step_are_about_as_long() -> None:
+    lengths = torch.randint(1, 60, (200,), generator=generator_of(1)).tolist()
+    texts = [{"number": number, "input_ids": [0] * length} for number, length in enumerate(lengths)]
+    numbers = seen(TrainingRows(texts, 400, 1, grouped=8))
+    epochs = numbers[:200], numbers[200:]
+    assert [sorted(epoch) for epoch in epochs] == [[*range(200)]] * 2
+    assert epochs[0] != epochs[1]
+
+    def padding(order: list[int]) -> int:
+        steps = [[lengths[number] for number in order[start : start + 8]] for start in range(0, 200, 8)]
+        return sum(max(step) * len(step) - sum(step) for step in steps)
+
+    assert padding(epochs[0]) < padding(seen(TrainingRows(texts, 200, 1))) / 3
+
+
 def test_nothing_to_train_on() -> None:
     with pytest.raises(ValueError, match="there is nothing to train on"):
         TrainingRows([], 3, 0)

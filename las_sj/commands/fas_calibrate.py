@@ -90,7 +90,8 @@ def _calibrated(
     before = material.measure(model)
     count = max(1, len(batches) // HELD_OUT)
     train, held_out = batches[count:], batches[:count]
-    coarse = coarse_calibrate(model, train) if request.coarse else []
+    per_channel = request.search == "channel"
+    coarse = [] if request.search == "none" else coarse_calibrate(model, train, per_channel=per_channel)
     fine = fine_calibrate(model, train, held_out, request.fine) if request.fine.steps else None
     return CalibrationReport(
         model=start.name,
@@ -98,6 +99,7 @@ def _calibrated(
         config=config,
         data=material.facts | {"batches": len(batches), "batch_size": request.batch_size},
         settings=request.fine,
+        search=request.search,
         coarse=coarse,
         fine=fine,
         before=before,

@@ -1,6 +1,5 @@
 """What `las-sj fas calibrate` is asked for."""
 
-import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from las_sj.commands.fas_request import part_of, step_parser
 from las_sj.fas_config import GRANULARITIES, MOST_STEPS
 from las_sj.training.fine import FineSettings
 
+SEARCHES = ("channel", "site", "none")
+
 
 @dataclass(frozen=True)
 class CalibrateRequest:
@@ -22,7 +23,8 @@ class CalibrateRequest:
         output: folder to write.
         data: to calibrate and measure on.
         fine: settings of the fine calibration; no steps leave it out.
-        coarse: whether thresholds and first potentials are searched for, site by site, before.
+        search: whether thresholds and first potentials are searched for before, in the order of the sites: "channel"
+            has one for each channel, "site" one for each site, "none" leaves it out.
         time_steps: T; None is the checkpoint's.
         batches: to calibrate on, a fifth of them to choose the step by.
         batch_size: rows of each.
@@ -37,7 +39,7 @@ class CalibrateRequest:
     output: Path
     data: DataRequest
     fine: FineSettings = field(default_factory=FineSettings)
-    coarse: bool = True
+    search: str = "channel"
     time_steps: int | None = None
     batches: int = 20
     batch_size: int = 8
@@ -51,8 +53,12 @@ class CalibrateRequest:
         check_device_name(self.device)
         if self.data.text is None and self.data.task is None:
             raise ValueError("there is nothing to calibrate on: give --text, or --task")
-        if not self.coarse and self.fine.steps == 0:
-            raise ValueError("--no-coarse and --steps 0 leave nothing to do: leave out one of them")
+        if self.search not in SEARCHES:
+            raise ValueError(f"search must be one of {', '.join(SEARCHES)}, got {self.search!r}")
+        if self.search == "none" and self.fine.steps == 0:
+            raise ValueError("--search none and --steps 0 leave nothing to do: leave out one of them")
+        if self.search == "channel" and self.fine.granularity == "site" and self.fine.steps:
+            raise ValueError("--search channel is finer than --granularity site: give --search site")
 
     @property
     def inputs(self) -> list[Path]:
@@ -69,7 +75,7 @@ def parse_arguments(arguments: list[str] | None = None) -> CalibrateRequest:
     add_text(parser)
     parser.add_argument("--time-steps", type=int, metavar="T", help="that it is calibrated for (the checkpoint's)")
     parser.add_argument("--granularity", choices=GRANULARITIES, help="one threshold for each (channel)")
-    parser.add_argument("--coarse", action=argparse.BooleanOptionalAction, help="search site by site before (yes)")
+    parser.add_argument("--search", choices=SEARCHES, help="before, for each (channel)")
     parser.add_argument("--steps", type=int, metavar="N", help="of the fine calibration; 0 leaves it out (200)")
     parser.add_argument("--learning-rate", type=float, metavar="R", help="in thresholds; falls to zero (0.01)")
     parser.add_argument("--kl-weight", type=float, metavar="R", help="of the outputs' KL divergence (1)")

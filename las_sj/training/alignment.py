@@ -81,9 +81,14 @@ def outputs_of(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 def mean_square(difference: Tensor, mask: Tensor | None) -> Tensor:
     """The mean of squares, over all elements that are no padding; a mask is used where it fits [B, S, C]."""
-    if mask is not None and difference.dim() == 3 and mask.shape == difference.shape[:2]:
-        difference = difference[mask]
-    return difference.float().square().mean()
+    return unpadded(difference, mask).float().square().mean()
+
+
+def unpadded(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Values of tokens that are no padding, [N, C]; of [B, S, C] that a mask does not fit, or of [B, C], all."""
+    if mask is not None and values.dim() == 3 and mask.shape == values.shape[:2]:
+        return values[mask]
+    return values
 
 
 def mask_of_tokens(batch: Mapping[str, Any]) -> Tensor | None:

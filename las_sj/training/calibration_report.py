@@ -23,6 +23,7 @@ class CalibrationReport:
         config: settings of the network.
         data: what it was calibrated and measured on.
         settings: of the fine calibration.
+        search: "channel", "site" or "none": what the coarse calibration searched for.
         coarse: what was chosen for each site; empty where nothing was searched for.
         fine: what the fine calibration came to; None where it was left out.
         before, after: what ANN and network do on held-out rows.
@@ -35,6 +36,7 @@ class CalibrationReport:
     config: FASConfig
     data: dict[str, Any]
     settings: FineSettings
+    search: str
     coarse: Sequence[CoarseChoice]
     fine: FineResult | None
     before: Quality
@@ -51,6 +53,7 @@ class CalibrationReport:
             "data": self.data,
             "settings": self.config.to_dict(),
             "calibration": asdict(self.settings),
+            "search": self.search,
             "coarse": [asdict(choice) for choice in self.coarse],
             "fine": None if self.fine is None else asdict(self.fine),
             "quality": {"before": self.before, "after": self.after},

@@ -209,6 +209,8 @@ def test_bad_inputs(call: Call, given: Models, tmp_path: Path) -> None:
         (("calibrate", given["gpt"], *out, *text), "gpt is no checkpoint of rate codes: give the output of", 1),
         (("calibrate", tmp_path / "no", *out, *text), "there is no folder .*no: give the output of las-sj fas", 1),
         (("calibrate", given["gpt"], *out, *text, "--time-steps", 0), "--time-steps must be at least 1", 2),
+        (("calibrate", given["gpt"], *out, *text, "--granularity", "site"), "--search channel is finer than", 2),
+        (("calibrate", given["gpt"], *out, *text, "--search", "none", "--steps", 0), "leave nothing to do", 2),
         (("finetune", given["bert"], *out, "--task", "rte", "--data", GLUE), "RTE/train.tsv", 1),
         (("pretrain", given["gpt"], *text, "--output", tmp_path / "there"), "there exists: give another folder", 1),
         (("pretrain", tmp_path / "no", *out, *text), "there is no folder .*no", 1),

@@ -45,6 +45,21 @@ def test_the_coarse_search_never_makes_a_site_worse() -> None:
     assert after[last.site] == pytest.approx(last.after)
 
 
+def test_a_search_for_each_channel_is_at_least_as_good() -> None:
+    """On the first site, whose inputs are the same whatever is chosen."""
+    networks = [convert_rates(gpt2().double(), time_steps=3) for _ in range(2)]
+    first, of_channels = (
+        coarse_calibrate(snn, BATCHES[:2], *GRID, per_channel=per_channel)[0]
+        for snn, per_channel in zip(networks, (False, True), strict=True)
+    )
+    assert of_channels.before == pytest.approx(first.before)
+    assert of_channels.after < first.after
+    site = dict(named_activations(networks[1]))[first.site]
+    assert site.node.theta.shape == site.node.beta.shape == (128,)
+    assert errors_of(networks[1], BATCHES[:2])[first.site] == pytest.approx(of_channels.after)
+    assert len(site.node.theta.unique()) > 1
+
+
 def test_the_coarse_search_keeps_what_nothing_improves() -> None:
     """With T = L under a constant current the first site is exact already."""
     snn = convert_rates(gpt2().double(), levels=8, time_steps=8)

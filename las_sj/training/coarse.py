@@ -16,6 +16,7 @@ from las_sj.neurons.rate_coded import CalibratedIFNode
 from las_sj.training.alignment import aligned, currents_of, evaluating, mask_of_tokens, unpadded
 
 ALPHAS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
+CHANNEL_ALPHAS = (0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.5, *ALPHAS)  # most channels stay far below θ
 BETAS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 UNCHANGED = (1.0, 0.5)
 
@@ -41,7 +42,7 @@ class CoarseChoice:
 def coarse_calibrate(
     model: PreTrainedModel,
     batches: Sequence[Mapping[str, Any]],
-    alphas: Sequence[float] = ALPHAS,
+    alphas: Sequence[float] | None = None,
     betas: Sequence[float] = BETAS,
     *,
     per_channel: bool = False,
@@ -54,7 +55,8 @@ def coarse_calibrate(
     Args:
         model: a network of rate codes whose nodes are those of FAS or QCFS; calibrated in place.
         batches: keyword arguments of calls.
-        alphas, betas: what is tried.
+        alphas: what is tried; `ALPHAS`, or `CHANNEL_ALPHAS` for channels, if None.
+        betas: likewise.
         per_channel: whether each channel has a choice of its own.
 
     Returns:
@@ -65,66 +67,102 @@ def coarse_calibrate(
     """
     if not batches:
         raise ValueError("calibration needs at least one batch")
-    pairs = _pairs(alphas, betas)
+    grid = _Grid(alphas or (CHANNEL_ALPHAS if per_channel else ALPHAS), betas, per_channel)
     choices = []
     with evaluating(model), torch.no_grad():
         teachers = [aligned(model, batch).ann for batch in batches]
         for name, site in tqdm([*named_activations(model)], desc="coarse calibration", unit="site", leave=False):
-            given = [currents_of(model, site, batch) for batch in batches]
+            currents = [currents_of(model, site, batch) for batch in batches]
             masks = [mask_of_tokens(batch) for batch in batches]
-            wanted = [teacher[name] for teacher in teachers]
-            errors = torch.stack([_errors(model, site, pair, given, wanted, masks) for pair in pairs])
-            if not per_channel:
-                errors = errors.mean(1, keepdim=True)
-            best = errors.argmin(0)  # the first of equals, which is the one nearest to unchanged
-            alpha, beta = torch.tensor(pairs, dtype=torch.float64, device=best.device)[best].unbind(1)
-            calibrate_site(site, *_chosen(site, alpha, beta))
-            means = (float(value.mean()) for value in (alpha, beta, errors[0], errors.amin(0)))
+            case = _Case(model, site, currents, [teacher[name] for teacher in teachers], masks)
+            best = grid.best(case)
+            calibrate_site(site, *case.calibrated(best.alpha, best.beta))
+            means = (float(value.mean()) for value in (best.alpha, best.beta, best.before, best.error))
             choices.append(CoarseChoice(name, *means))
     return choices
 
 
-def _pairs(alphas: Sequence[float], betas: Sequence[float]) -> list[tuple[float, float]]:
-    """All choices, those nearest to unchanged first."""
-    if not all(0 < alpha < float("inf") for alpha in alphas):
-        raise ValueError(f"alphas must be finite and positive, got {[*alphas]}")
-    if not all(abs(beta) < float("inf") for beta in betas):
-        raise ValueError(f"betas must be finite, got {[*betas]}")
-    pairs = {UNCHANGED, *((float(alpha), float(beta)) for alpha in alphas for beta in betas)}
-    return sorted(pairs, key=lambda pair: (abs(pair[0] - 1) + abs(pair[1] - 0.5), pair))
+@dataclass
+class _Case:
+    """A site, what it is given, and what is wanted of it."""
+
+    model: PreTrainedModel
+    site: RateCodedActivation
+    currents: Sequence[Tensor]
+    wanted: Sequence[Tensor]
+    masks: Sequence[Tensor | None]
+
+    def calibrated(self, alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+        """Θ and β of choices, [] for the whole site or [C] for each channel."""
+        theta = self.site.theta.detach()
+        scaled = theta * alpha.to(theta.dtype)
+        return scaled, beta.to(theta.dtype).expand(scaled.shape)
+
+    def error(self, alpha: Tensor, beta: Tensor) -> Tensor:
+        """E of each channel over all batches, [C]."""
+        lanes = execution_of(self.model).lanes
+        assert lanes is not None
+        node = CalibratedIFNode(*self.calibrated(alpha, beta)).to(self.currents[0].device)
+        squares = []
+        for x_seq, teacher, mask in zip(self.currents, self.wanted, self.masks, strict=True):
+            value = node.window_of(x_seq)[lanes.before :].mean(0) * node.scale_at(x_seq[0])
+            squares.append(unpadded(value - teacher, mask).float().square().flatten(0, -2))
+        return torch.cat(squares).mean(0, dtype=torch.float64)
 
 
-def _chosen(site: RateCodedActivation, alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """Θ and β of choices [1] or [C], for the whole site or each channel."""
-    theta = site.theta.detach()
-    if len(alpha) == 1:
-        alpha, beta = alpha[0], beta[0]
-    scaled = theta * alpha.to(theta.dtype)
-    return scaled, beta.to(theta.dtype).expand(scaled.shape)
+@dataclass
+class _Best:
+    """The best choice so far, [] for the whole site or [C] for each channel, and its errors."""
+
+    alpha: Tensor
+    beta: Tensor
+    before: Tensor
+    error: Tensor
+
+    def challenge(self, alpha: Tensor, beta: Tensor, error: Tensor) -> None:
+        """Take another choice where it is better."""
+        is_better = error < self.error
+        self.alpha = torch.where(is_better, alpha, self.alpha)
+        self.beta = torch.where(is_better, beta, self.beta)
+        self.error = torch.where(is_better, error, self.error)
 
 
-def _errors(
-    model: PreTrainedModel,
-    site: RateCodedActivation,
-    pair: tuple[float, float],
-    given: Sequence[Tensor],
-    wanted: Sequence[Tensor],
-    masks: Sequence[Tensor | None],
-) -> Tensor:
-    """E of each channel of a site with a choice, over all batches: [C]."""
-    lanes = execution_of(model).lanes
-    assert lanes is not None
-    theta = site.theta.detach()
-    node = CalibratedIFNode(theta * pair[0], torch.full_like(theta, pair[1])).to(given[0].device)
-    total: Tensor | float = 0.0
-    weight = 0
-    for x_seq, teacher, mask in zip(given, wanted, masks, strict=True):
-        value = node.window_of(x_seq)[lanes.before :].mean(0) * node.scale_at(x_seq[0])
-        squares = unpadded(value - teacher, mask).float().square().flatten(0, -2)
-        total = total + squares.sum(0, dtype=torch.float64)
-        weight += len(squares)
-    assert isinstance(total, Tensor)
-    return total / weight
+class _Grid:
+    """What is tried: each α with β = ½, each β with the best of them, and each α again with the best β.
+
+    Args:
+        alphas, betas: the grid.
+        per_channel: whether each channel has a choice of its own.
+
+    Raises:
+        ValueError: a choice is not finite and positive.
+    """
+
+    def __init__(self, alphas: Sequence[float], betas: Sequence[float], per_channel: bool) -> None:
+        if not all(0 < alpha < float("inf") for alpha in alphas):
+            raise ValueError(f"alphas must be finite and positive, got {[*alphas]}")
+        if not all(abs(beta) < float("inf") for beta in betas):
+            raise ValueError(f"betas must be finite, got {[*betas]}")
+        self.alphas = sorted(alphas, key=lambda alpha: abs(alpha - UNCHANGED[0]))  # the first of equals is kept
+        self.betas = sorted(betas, key=lambda beta: abs(beta - UNCHANGED[1]))
+        self.per_channel = per_channel
+
+    def best(self, case: _Case) -> _Best:
+        """The choice whose error is least; no change where nothing is better."""
+        alpha, beta = torch.tensor(UNCHANGED, dtype=torch.float64, device=case.wanted[0].device)
+        error = self._error(case, alpha, beta)
+        best = _Best(alpha.expand(error.shape), beta.expand(error.shape), error, error)
+        for values, is_alpha in ((self.alphas, True), (self.betas, False), (self.alphas, True)):
+            alpha, beta = best.alpha, best.beta
+            for value in values:
+                tried = torch.full_like(alpha, value)
+                choice = (tried, beta) if is_alpha else (alpha, tried)
+                best.challenge(*choice, self._error(case, *choice))
+        return best
+
+    def _error(self, case: _Case, alpha: Tensor, beta: Tensor) -> Tensor:
+        errors = case.error(alpha, beta)
+        return errors if self.per_channel else errors.mean()
 
 
 def calibrate_site(site: RateCodedActivation, theta: Tensor, beta: Tensor) -> None:

@@ -1,14 +1,14 @@
 """The scripts of the papers' tables run on any model: here on tiny ones, whose figures mean nothing."""
 
 import json
+import runpy
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT
 from tiny_models import bert, save
 from transformers import BertForSequenceClassification
 
@@ -17,6 +17,7 @@ from las_sj.checkpoint.loading import default_model
 pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
 
 ROOT = Path(__file__).parents[2]
+TABLES = ROOT / "benchmarks" / "tables"
 GLUE = ROOT / "tests" / "data" / "glue"
 TEXT = default_model() / "evaluation.txt"
 
@@ -29,30 +30,40 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def rows_of(script: str, *arguments: object) -> list[list[str]]:
-    """The rows of the first table that a script prints."""
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "benchmarks")}
-    command = [sys.executable, str(ROOT / "benchmarks" / "tables" / script), *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = [*takewhile(lambda line: line.startswith("|"), done.stdout[done.stdout.index("|") :].splitlines())]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+Rows = Callable[..., list[list[str]]]
 
 
-def test_glue(classifier: Path) -> None:
+@pytest.fixture
+def rows_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Rows:
+    """Runs a script in this process, and returns the rows of the first table that it prints."""
+
+    def run(script: str, *arguments: object) -> list[list[str]]:
+        path = str(TABLES / script)
+        monkeypatch.syspath_prepend(str(TABLES))
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(path, run_name="__main__")
+        printed = capsys.readouterr().out
+        lines = [*takewhile(lambda line: line.startswith("|"), printed[printed.index("|") :].splitlines())]
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+    return run
+
+
+def test_glue(classifier: Path, rows_of: Rows) -> None:
     ((task, rows, metric, ann, snn, *_),) = rows_of("glue.py", classifier, "--data", GLUE)
     assert (task, rows, metric) == ("SST-2", "100", "accuracy")
     assert abs(float(ann) - float(snn)) <= 2
 
 
-def test_time_steps(classifier: Path) -> None:
+def test_time_steps(classifier: Path, rows_of: Rows) -> None:
     rows = rows_of("time_steps.py", classifier, "--data", GLUE, "--limit", 16, "--time-steps", 8, 16)
     assert [row[2] for row in rows] == ["16", "8"]
     spikes = [float(row[7]) for row in rows]
     assert spikes[0] > spikes[1]
 
 
-def test_levels(classifier: Path, tmp_path: Path) -> None:
+def test_levels(classifier: Path, tmp_path: Path, rows_of: Rows) -> None:
     """A task of pairs of sentences; its score is that of the script that evaluates as `las_sj.evaluate` does."""
     folder = shutil.copytree(classifier, tmp_path / "bert")
     (folder / "finetune.json").write_text(json.dumps({"task": "MRPC"}))
@@ -76,13 +87,13 @@ def _check_levels(rows: list[list[str]], score: float) -> None:
     assert all(float(row[3]) == pytest.approx(score, abs=1e-4) for row in rows)
 
 
-def test_ablation(classifier: Path) -> None:
+def test_ablation(classifier: Path, rows_of: Rows) -> None:
     rows = rows_of("ablation.py", classifier, "--data", GLUE, "--limit", 8, "--time-steps", 8)
     assert len(rows) == 5
     assert len({row[1] for row in rows}) == 5
 
 
-def test_language_modelling(tmp_path: Path) -> None:
+def test_language_modelling(tmp_path: Path, rows_of: Rows) -> None:
     options = ("--text", TEXT, "--calibration", TEXT, "--limit", 300, "--window", 64, "--stride", 64)
     call = ("language_modelling.py", "--model", default_model(), *options, "--settings", 16, "8:15:floor:2")
     first = rows_of(*call, "--work", tmp_path / "work")
@@ -93,7 +104,7 @@ def test_language_modelling(tmp_path: Path) -> None:
     assert again == first
 
 
-def test_zero_shot(tmp_path: Path) -> None:
+def test_zero_shot(tmp_path: Path, rows_of: Rows) -> None:
     rows = [{"text": "to be or not to be"}, {"text": "my kingdom for a horse"}]
     (tmp_path / "lambada").mkdir()
     (tmp_path / "lambada" / "lambada_test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

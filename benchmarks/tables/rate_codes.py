@@ -6,10 +6,10 @@
     PYTHONPATH=benchmarks python benchmarks/tables/rate_codes.py ann-sst2 fas2-sst2 [--work DIR]
     PYTHONPATH=benchmarks python benchmarks/tables/rate_codes.py ANN FAS2 --text FILE --calibration FILE
 
-Step 3 is made here, for each number of steps: a coarse search and a fine calibration on training rows, some of them
-held out. Metrics are × 100, of whole development splits; or losses in nats per token. Each difference is to the ANN or
-the quantised ANN on the same rows, with its 95 % interval by bootstrap. LAS codes the ANN itself, and the quantised ANN
-("LAS of FAS"). Energies are SNN/ANN in the three accountings. With --work, finished rows of the table are kept.
+Step 3 is made here, for each number of steps: a search for each channel and a fine calibration on training rows, some
+of them held out. Metrics are × 100, of whole development splits; or losses in nats per token. Each difference is to
+the ANN or the quantised ANN on the same rows, with its 95 % interval by bootstrap. LAS codes the ANN itself, and the
+quantised ANN ("LAS of FAS"). Energies are SNN/ANN in the three accountings. With --work, finished rows are kept.
 """
 
 import argparse
@@ -142,7 +142,7 @@ def rate_coded(subject: Subject, method: str, steps: int) -> PreTrainedModel:
 def calibrated(subject: Subject, steps: int, settings: FineSettings) -> PreTrainedModel:
     """Step 3 for so many time steps."""
     network = rate_coded(subject, "fas", steps)
-    coarse_calibrate(network, subject.training[:4])
+    coarse_calibrate(network, subject.training[:4], per_channel=True)
     result = fine_calibrate(network, subject.training, subject.held_out, settings)
     print(f"calibrated for T = {steps}: {result.held_out}, kept step {result.best_step}", flush=True, end="\n\n")
     return network
@@ -158,7 +158,7 @@ Maker = Callable[[], PreTrainedModel]
 
 def systems_of(subject: Subject, time_steps: Sequence[int], las_steps: Sequence[int]) -> dict[str, Maker]:
     """How each row of the table is made, by its name."""
-    settings = FineSettings(steps=160, learning_rate=2e-2, alignment_weight=0.1)
+    settings = FineSettings(steps=60)
     makers: dict[str, Maker] = {
         "ANN": lambda: subject.ann,
         "quantised ANN": lambda: accumulated(copy.deepcopy(subject.fas)),

@@ -33,7 +33,7 @@ from las_sj.training.progress import Progress
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SETTINGS = ("epochs", "batch_size", "learning_rate", "max_length", "device")
+SETTINGS = ("epochs", "batch_size", "learning_rate", "max_length", "group_by_length", "device")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _training_arguments(request: FinetuneRequest, scratch: Path) -> TrainingArgu
         per_device_eval_batch_size=request.batch_size,
         learning_rate=request.learning_rate,
         seed=request.seed,
-        train_sampling_strategy="group_by_length",  # little padding
+        train_sampling_strategy="group_by_length" if request.group_by_length else "random",
         use_cpu=request.device == "cpu",
         dataloader_pin_memory=request.device != "cpu",
         save_strategy="no",

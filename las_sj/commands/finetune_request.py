@@ -24,6 +24,7 @@ class FinetuneRequest:
         batch_size: rows.
         learning_rate: at the beginning, from which it falls to zero linearly.
         max_length: tokens; longer texts are cut.
+        group_by_length: whether rows of a batch have about the same length, which saves padding.
         seed: of the rows, the head and the training.
         device: "cpu" or "cuda".
 
@@ -41,6 +42,7 @@ class FinetuneRequest:
     batch_size: int = 32
     learning_rate: float = 5e-5
     max_length: int = 128
+    group_by_length: bool = False
     seed: int = 0
     device: str = "cpu"
 
@@ -73,6 +75,7 @@ def parse_arguments(arguments: list[str] | None = None) -> FinetuneRequest:
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--learning-rate", type=float, metavar="R", help="falls to zero linearly (5e-5)")
     parser.add_argument("--max-length", type=int, metavar="N", help="tokens; longer texts are cut (128)")
+    parser.add_argument("--group-by-length", action="store_true", help="rows of a batch are about as long: faster")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--device", choices=("cpu", "cuda"))
     return parser.request(arguments, lambda given: FinetuneRequest(**given))

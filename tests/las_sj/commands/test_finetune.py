@@ -58,7 +58,14 @@ def test_learns(call: Call, encoder: Path, tmp_path: Path) -> None:
         "metric": "accuracy",
         "rows": {"train": 64, "dev": 64},
         "seed": 3,
-        "settings": {"epochs": 30, "batch_size": 8, "learning_rate": 3e-3, "max_length": 48, "device": "cpu"},
+        "settings": {
+            "epochs": 30,
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "max_length": 48,
+            "group_by_length": False,
+            "device": "cpu",
+        },
     }
     assert f"SST-2 dev accuracy: {report['value']:.4f} (64 rows trained on, 64 scored)" in finished.out
     assert "loss=" in finished.err
@@ -69,10 +76,11 @@ def test_written_model_scores_the_same(call: Call, encoder: Path, tmp_path: Path
     """Loaded again, it has the names of the classes and gives the reported figure."""
     out = tmp_path / "out"
     arguments = ("--task", "SST-2", "--data", SHIPPED, "--rows", 64, "--learning-rate", 3e-3, "--output", out)
-    finished = call(encoder, *arguments)
+    finished = call(encoder, *arguments, "--group-by-length")
     assert finished.code == 0, finished.err
     report = json.loads((out / "finetune.json").read_text())
     assert report["rows"] == {"train": 64, "dev": 100}
+    assert report["settings"]["group_by_length"]
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     assert isinstance(model, BertForSequenceClassification)
     assert model.config.id2label == {0: "negative", 1: "positive"}

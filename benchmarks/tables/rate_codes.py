@@ -14,6 +14,7 @@ quantised ANN ("LAS of FAS"). Energies are SNN/ANN in the three accountings. Wit
 
 import argparse
 import copy
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Subject:
         training, held_out, evaluation: batches.
         rows_of: what a model makes of the evaluation batches.
         score: the metric of rows.
-        sign: 1 where more is better, else −1.
+        digest: of the weights of both.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Subject:
     evaluation: list[Batch]
     rows_of: Callable[[PreTrainedModel], Rows]
     score: Callable[[Rows], float]
-    sign: int
+    digest: str
 
 
 def classifier(ann: Path, fas: Path, data: Path, limit: int | None) -> Subject:
@@ -100,7 +101,18 @@ def classifier(ann: Path, fas: Path, data: Path, limit: int | None) -> Subject:
     def score(rows: Rows) -> float:
         return 100 * scores(task, rows[:, 0], rows[:, 1])[task.metrics[0]]
 
-    return Subject(task.name, task.metrics[0], original.ann, network, trained_on, held_out, batches, rows_of, score, 1)
+    return Subject(
+        task.name,
+        task.metrics[0],
+        original.ann,
+        network,
+        trained_on,
+        held_out,
+        batches,
+        rows_of,
+        score,
+        digest(ann, fas),
+    )
 
 
 def language_model(ann: Path, fas: Path, calibration: Path, text: Path, limit: int) -> Subject:
@@ -120,7 +132,17 @@ def language_model(ann: Path, fas: Path, calibration: Path, text: Path, limit: i
     def score(rows: Rows) -> float:
         return float(rows.mean())
 
-    return Subject("text", "nats per token", original, network, known[8:], known[:8], batches, rows_of, score, -1)
+    return Subject(
+        "text", "nats per token", original, network, known[8:], known[:8], batches, rows_of, score, digest(ann, fas)
+    )
+
+
+def digest(*folders: Path) -> str:
+    """A few letters that stand for the weights in some folders."""
+    found = hashlib.sha256()
+    for folder in folders:
+        found.update((folder / "model.safetensors").read_bytes())
+    return found.hexdigest()[:8]
 
 
 @torch.no_grad()
@@ -183,8 +205,8 @@ def energies_of(model: PreTrainedModel, batches: Sequence[Batch]) -> dict[str, f
 
 
 def found(subject: Subject, name: str, make: Maker, work: Path | None) -> dict[str, Any]:
-    """What a system makes of the rows, and what it costs; read where it was found before."""
-    file = None if work is None else work / f"{subject.name}-{name.replace(' ', '')}.json"
+    """What a system makes of the rows, and what it costs; read where it was found before, of the same weights."""
+    file = None if work is None else work / f"{subject.name}-{subject.digest}-{name.replace(' ', '')}.json"
     if file is not None and file.exists():
         kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return kept

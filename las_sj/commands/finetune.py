@@ -139,6 +139,7 @@ def _train(
         trainer.add_callback(progress)
         try:
             trainer.train()
+            options.train_sampling_strategy = "random"  # which a prediction takes as the order of rows, too
             return trainer.predict(dev).predictions
         finally:
             progress.close()

@@ -44,10 +44,12 @@ def sst2(folder: Path, rows: int) -> Path:
     return folder
 
 
-def test_learns(call: Call, encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_learns(grouped: bool, call: Call, encoder: Path, tmp_path: Path) -> None:
     data, out = sst2(tmp_path, 64), tmp_path / "out"
     options = ("--epochs", 30, "--batch-size", 8, "--learning-rate", 3e-3, "--max-length", 48, "--seed", 3)
-    finished = call(encoder, "--task", "SST-2", "--data", data, "--output", out, *options)
+    length = ["--group-by-length"] * grouped
+    finished = call(encoder, "--task", "SST-2", "--data", data, "--output", out, *options, *length)
     assert finished.code == 0, finished.err
     report = json.loads((out / "finetune.json").read_text())
     assert report["value"] > 0.9
@@ -63,7 +65,7 @@ def test_learns(call: Call, encoder: Path, tmp_path: Path) -> None:
             "batch_size": 8,
             "learning_rate": 3e-3,
             "max_length": 48,
-            "group_by_length": False,
+            "group_by_length": grouped,
             "device": "cpu",
         },
     }
@@ -76,11 +78,10 @@ def test_written_model_scores_the_same(call: Call, encoder: Path, tmp_path: Path
     """Loaded again, it has the names of the classes and gives the reported figure."""
     out = tmp_path / "out"
     arguments = ("--task", "SST-2", "--data", SHIPPED, "--rows", 64, "--learning-rate", 3e-3, "--output", out)
-    finished = call(encoder, *arguments, "--group-by-length")
+    finished = call(encoder, *arguments)
     assert finished.code == 0, finished.err
     report = json.loads((out / "finetune.json").read_text())
     assert report["rows"] == {"train": 64, "dev": 100}
-    assert report["settings"]["group_by_length"]
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     assert isinstance(model, BertForSequenceClassification)
     assert model.config.id2label == {0: "negative", 1: "positive"}

@@ -37,8 +37,8 @@ class FineSettings:
         ValueError: a setting is out of its range; the message names it.
     """
 
-    steps: int = 100
-    learning_rate: float = 5e-3
+    steps: int = 160
+    learning_rate: float = 1e-2
     alignment_weight: float = 10.0
     kl_weight: float = 1.0
     per_token: bool = True

@@ -51,7 +51,7 @@ def coarse_calibrate(
     """Choose Θ = α·θ and β of each site, in the order of the model, to bring its values to the ANN's.
 
     Each site is given what the network has there with all sites before it calibrated. α = 1 with β = ½ is among the
-    choices, so that E of the site that is being fitted never grows on these batches, nor that of a channel.
+    choices: on these batches E never grows at the site that is being fitted, nor at a channel of it.
 
     Args:
         model: a network of rate codes of FAS; calibrated in place. Its config says what was.

@@ -117,6 +117,7 @@ def fine_calibrate(
     sites = dict(named_activations(model))
     with evaluating(model):
         _widen(model, sites, batches[0], settings)
+        keep_granularity(model)
         units = {p: _unit(site, p) for site in sites.values() for p in site.node.parameters(recurse=False)}
         parameters = [*units]
         groups = [{"params": [p], "lr": settings.learning_rate * unit} for p, unit in units.items()]
@@ -142,7 +143,6 @@ def fine_calibrate(
             for parameter, value in zip(parameters, best, strict=True):
                 parameter.copy_(value)
                 parameter.grad = None
-    keep_granularity(model)
     return FineResult(losses, checks, best_step)
 
 

@@ -42,7 +42,7 @@ from las_sj.models.operations import attention as operations_attention
 from las_sj.models.operations.mode import intercepted
 from las_sj.models.operations.state import KeptState
 from las_sj.models.operations.sums import summed
-from las_sj.models.rate_coded.cache import fold, in_lanes, refuse_lanes
+from las_sj.models.rate_coded.cache import fold, in_lanes
 from las_sj.models.tensor_parallel import check_shared_call
 from las_sj.neurons import WindowNode, watching
 
@@ -177,32 +177,14 @@ def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]
         _repeat_inputs(named, time_steps, values_of(model, named), lanes)
     call = Call(execution.identity, model, temporal, time_steps, innermost(), padding_of(given), given, labels)
     values = values_of(model, named)
-    caches = _caches_of(execution, named, temporal)
+    caches: AbstractContextManager[None] = nullcontext()
+    if execution.lanes is not None:
+        caches = in_lanes(execution.lanes, named, temporal)
     state = intercepted(execution, call, named, values)
     with under_way(call), one_mask_a_window(model, time_steps, temporal), caches, state:
         output = forward(model, **named)
     execution.ranges.check()
     return _finish(output, call, execution, values) if temporal or execution.operated is not None else output
-
-
-def _caches_of(execution: Execution, named: dict[str, Any], temporal: bool) -> AbstractContextManager[None]:
-    """In which caches are what modelling code of lanes expects."""
-    if execution.lanes is not None:
-        if temporal:
-            _refuse_encoded(named)
-            return in_lanes(named, execution.lanes)
-        refuse_lanes(named)
-    return nullcontext()
-
-
-def _refuse_encoded(named: dict[str, Any]) -> None:
-    """Raise where an encoder has run in a call of its own: of its lanes only the mean is left."""
-    if named.get("encoder_outputs") is not None:
-        raise NotImplementedError(
-            "a temporal call takes no encoder_outputs, which are means over time steps, so that an encoder-decoder "
-            "cannot generate in it: give input_ids and decoder_input_ids together, or call "
-            'las_sj.set_execution(model, "accumulated")'
-        )
 
 
 def _calls_itself(outer: Call, module: nn.Module) -> bool:

@@ -4,7 +4,7 @@ Between temporal calls a cache holds [B, T·H, S, D], so that beams and other co
 reorder sequences with all of their lanes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,29 +16,25 @@ from las_sj.models.lanes import Lanes
 _LANES = "las_lanes"  # of a layer of a cache: how many lanes it holds; there between calls alone
 
 
-def refuse_lanes(named: Mapping[str, Any]) -> None:
-    """Raise a ValueError where an accumulated call is given what a temporal one has cached, in several lanes."""
-    for layer in _layers_of(named.values()):
-        if hasattr(layer, _LANES) and _tensors(layer):
-            raise ValueError(
-                "the cache is that of temporal calls, with keys for each time step: begin with a new one, or call "
-                'las_sj.set_execution(model, "temporal")'
-            )
-
-
 @contextmanager
-def in_lanes(named: Mapping[str, Any], lanes: Lanes) -> Iterator[None]:
-    """Within this context, a temporal call, the caches among its arguments are [T·B, H, S, D].
+def in_lanes(lanes: Lanes, named: Mapping[str, Any], temporal: bool) -> Iterator[None]:
+    """Within this context, a call, the caches among its arguments are what modelling code expects.
 
     Args:
-        named: arguments of the call.
         lanes: of the network.
+        named: arguments of the call.
+        temporal: whether it is temporal, and caches [T·B, H, S, D].
 
     Raises:
-        ValueError: a cache is that of accumulated calls, or of a network with another T.
-        NotImplementedError: a cache is quantised.
+        ValueError: a cache is that of the other execution, or of a network with another T.
+        NotImplementedError: a temporal call is given a quantised cache, or what an encoder has returned in another.
     """
     given = [*_layers_of(named.values())]
+    if not temporal:
+        _refuse_lanes(given)
+        yield
+        return
+    _refuse_encoded(named)
     for layer in given:
         _check(layer, lanes.count)
     for layer in given:
@@ -49,11 +45,11 @@ def in_lanes(named: Mapping[str, Any], lanes: Lanes) -> Iterator[None]:
         fold(named.values(), lanes)
 
 
-def fold(values: Any, lanes: Lanes) -> None:
+def fold(values: Iterable[Any], lanes: Lanes) -> None:
     """Bring caches among some values, such as a call's outputs, from [T·B, H, S, D] to [B, T·H, S, D].
 
     Args:
-        values: of any type; caches that are brought there already stay as they are.
+        values: of any kind; caches that are brought there already stay as they are.
         lanes: of the network.
     """
     for layer in _layers_of(values):
@@ -63,6 +59,24 @@ def fold(values: Any, lanes: Lanes) -> None:
                 by_row = tensor.unflatten(0, (lanes.count, -1)).transpose(0, 1)
                 setattr(layer, name, by_row.flatten(1, 2))
             setattr(layer, _LANES, lanes.count)
+
+
+def _refuse_lanes(layers: Iterable[Any]) -> None:
+    if any(hasattr(layer, _LANES) and _tensors(layer) for layer in layers):
+        raise ValueError(
+            "the cache is that of temporal calls, with keys for each time step: begin with a new one, or call "
+            'las_sj.set_execution(model, "temporal")'
+        )
+
+
+def _refuse_encoded(named: Mapping[str, Any]) -> None:
+    """Raise where an encoder has run in a call of its own: of its lanes only the mean is left."""
+    if named.get("encoder_outputs") is not None:
+        raise NotImplementedError(
+            "a temporal call takes no encoder_outputs, which are means over time steps, so that an encoder-decoder "
+            "cannot generate in it: give input_ids and decoder_input_ids together, or call "
+            'las_sj.set_execution(model, "accumulated")'
+        )
 
 
 def _unfold(layer: Any, count: int) -> None:
@@ -98,7 +112,7 @@ def _tensors(layer: Any) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor) and tensor.numel()}
 
 
-def _layers_of(values: Any) -> Iterator[Any]:
+def _layers_of(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
         if isinstance(value, EncoderDecoderCache):
             yield from value.self_attention_cache.layers

@@ -1,5 +1,6 @@
 """Settings of a conversion to rate codes: FAS, and the baselines QCFS, SRP and COS."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ class FASConfig:
         presimulation_steps: τ of SRP, or ρ ≤ T of COS. None: 4, or T if that is less.
         iterations: shifts of COS.
         granularity: of what FAS calibrates: one Θ and β for each "site", "channel", or "position" and channel (as
-            released; for inputs of `positions` tokens at most).
+            released; for inputs of `positions` tokens at most). Of a network that is calibrated it says what was.
         positions: tokens that thresholds are there for, with granularity "position".
         clip_first: gradient of the quantiser, as in `las_sj.neurons.rate_coded.QCFSQuantizer`.
         percentile: of the positive inputs of a site, at which its threshold begins, in percent.
@@ -63,10 +64,7 @@ class FASConfig:
         _whole("time_steps", self.time_steps, 1, MOST_STEPS)
         _whole("iterations", self.iterations, 0, MOST_STEPS)
         self._check_presimulation()
-        if self.granularity == "position":
-            _whole("positions", self.positions, 1, 1 << 20)
-        elif self.positions is not None:
-            raise ValueError("positions are for granularity 'position' alone: leave them out")
+        self._check_granularity()
         if isinstance(self.percentile, bool) or not isinstance(self.percentile, int | float):
             raise ValueError(f"percentile must be a number, got {self.percentile!r}")
         if not 0 < self.percentile <= 100:
@@ -96,6 +94,37 @@ class FASConfig:
         _whole("presimulation_steps", steps, 0 if self.method == "srp" else 1, MOST_STEPS)
         if self.method == "cos" and steps > self.time_steps:
             raise ValueError(f"presimulation_steps of cos must be at most time_steps ({self.time_steps}), got {steps}")
+
+    def _check_granularity(self) -> None:
+        if self.method != "cos" and self.iterations != 1:
+            raise ValueError(f"iterations are for method cos, not {self.method}: leave them out")
+        if self.method != "fas" and self.granularity != "channel":
+            raise ValueError(f"granularity is for method fas, not {self.method}: leave it out")
+        if self.granularity == "position":
+            _whole("positions", self.positions, 1, 1 << 20)
+        elif self.positions is not None:
+            raise ValueError("positions are for granularity 'position' alone: leave them out")
+
+    @property
+    def planned(self) -> tuple[str, int | None]:
+        """Granularity and positions that were asked for, where a coarse search has found less for now."""
+        plan: tuple[str, int | None] = vars(self).get("_planned", (self.granularity, self.positions))
+        return plan
+
+    def calibrated_as(self, shapes: Sequence[Sequence[int]]) -> "FASConfig":
+        """These settings with the granularity that calibrated thresholds have; what was planned is remembered.
+
+        Args:
+            shapes: of Θ at each site: [], [C] or [S, C]; without any, nothing changes.
+        """
+        if not shapes:
+            return self
+        finest = max(shapes, key=len)
+        positions = finest[0] if len(finest) == 2 else None
+        found = replace(self, granularity=GRANULARITIES[len(finest)], positions=positions)
+        is_less = GRANULARITIES.index(found.granularity) < GRANULARITIES.index(self.planned[0])
+        object.__setattr__(found, "_planned", self.planned if is_less else (found.granularity, positions))
+        return found
 
     @property
     def steps_beforehand(self) -> int:

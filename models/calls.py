@@ -5,7 +5,8 @@ in between works on [T·B, ...]; at its end the outputs are summed over T.
 """
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any
 
@@ -41,6 +42,7 @@ from las_sj.models.operations import attention as operations_attention
 from las_sj.models.operations.mode import intercepted
 from las_sj.models.operations.state import KeptState
 from las_sj.models.operations.sums import summed
+from las_sj.models.rate_coded.cache import fold, in_lanes
 from las_sj.models.tensor_parallel import check_shared_call
 from las_sj.neurons import WindowNode, watching
 
@@ -175,7 +177,11 @@ def _first(model: OpensCalls, forward: Callable[..., Any], named: dict[str, Any]
         _repeat_inputs(named, time_steps, values_of(model, named), lanes)
     call = Call(execution.identity, model, temporal, time_steps, innermost(), padding_of(given), given, labels)
     values = values_of(model, named)
-    with under_way(call), one_mask_a_window(model, time_steps, temporal), intercepted(execution, call, named, values):
+    caches: AbstractContextManager[None] = nullcontext()
+    if execution.lanes is not None:
+        caches = in_lanes(execution.lanes, named, temporal)
+    state = intercepted(execution, call, named, values)
+    with under_way(call), one_mask_a_window(model, time_steps, temporal), caches, state:
         output = forward(model, **named)
     execution.ranges.check()
     return _finish(output, call, execution, values) if temporal or execution.operated is not None else output
@@ -238,6 +244,9 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[st
     for name, value in named.items():
         if name == _ENCODED_IMAGES and value:
             named[name] = {kind: repeat_encoded(output, time_steps) for kind, output in value.items()}
+        if lanes is not None and name == "attention_mask":
+            named[name] = _repeated_mask(value, batch, time_steps)
+            continue
         if not isinstance(value, Tensor) or name in _NOT_REPEATED:
             continue
         if name in values:
@@ -246,6 +255,15 @@ def _repeat_inputs(named: dict[str, Any], time_steps: int, values: Collection[st
             named[name] = value.repeat(1, time_steps, 1) if value.shape[1] == batch else value
         elif name in OF_IMAGES or (_may_be_of_batch(value) and len(value) == batch):
             named[name] = value.repeat(time_steps, *[1] * (value.dim() - 1))
+
+
+def _repeated_mask(mask: Any, batch: int | None, time_steps: int) -> Any:
+    """A mask for all lanes: [B, S], [B, 1, Q, K] as for a static cache, or some of these by kinds of attention."""
+    if isinstance(mask, Mapping):
+        return {kind: _repeated_mask(each, batch, time_steps) for kind, each in mask.items()}
+    if not isinstance(mask, Tensor) or mask.dim() < 2 or len(mask) != batch:
+        return mask
+    return mask.repeat(time_steps, *[1] * (mask.dim() - 1))
 
 
 def _may_be_of_batch(value: Tensor) -> bool:
@@ -268,6 +286,8 @@ def _finish(output: Any, call: Call, execution: Execution, values: Collection[st
         if batch is None and isinstance(first, Tensor) and first.dim():
             batch = len(first)
         return summed(output, KeptState(None if batch is None else steps * batch, steps))
+    if execution.lanes is not None and isinstance(output, ModelOutput | tuple):  # which may have a new cache
+        fold(output.values() if isinstance(output, ModelOutput) else output, execution.lanes)
     if output is None or source_of(call.arguments) is None:
         return output
     # The vision tower of Qwen2-VL takes patches and merges some of them: all of its outputs are currents.

@@ -92,6 +92,15 @@ class Calibration:
         execution_of(self.model).ranges.start_again()
 
 
+def checked_batch(batch: Batch | None) -> Batch:
+    """A batch, or a CalibrationError where there is none, it is empty, or no mapping."""
+    if batch is not None and not isinstance(batch, Mapping):
+        raise CalibrationError(f"batches must be dicts of the model's keyword arguments, got {type(batch).__name__}")
+    if not batch or any(isinstance(value, Tensor) and value.numel() == 0 for value in batch.values()):
+        raise CalibrationError("the calibration data is empty: give at least one batch with a token")
+    return batch
+
+
 def calibrate(model: nn.Module, config: LASConfig, batches: Iterable[Batch]) -> int:
     """Calibrate a converted model.
 

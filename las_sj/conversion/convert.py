@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.quantization_config import QuantizationMethod
 
@@ -14,7 +14,7 @@ from las_sj.checkpoint.quantizer import mark, quantization_config_of
 from las_sj.checkpoint.weights import broken_weight
 from las_sj.config import LASConfig
 from las_sj.conversion.all_or_nothing import all_or_nothing
-from las_sj.conversion.calibration import CalibrationError, calibrate
+from las_sj.conversion.calibration import CalibrationError, calibrate, checked_batch
 from las_sj.conversion.calibration_data import generated_batches
 from las_sj.conversion.continuation import check_continuation, continuation_of
 from las_sj.conversion.in_single_precision import dtype_of
@@ -29,12 +29,12 @@ from las_sj.models import UnsupportedModelError, execution_of, named_sites, set_
 from las_sj.models.execution import is_converted
 from las_sj.models.heads import classifies_sequences
 from las_sj.models.operations.attention import keep_order_of_tokens
-from las_sj.models.rate_coded.network import is_rate_coded
+from las_sj.models.rate_coded.network import is_rate_coded, shapes_of_calibrated
 from las_sj.models.rate_coded.sites import consumers_of
 from las_sj.models.registry import is_of_known_family
 from las_sj.models.swap import knows_all_layers
 from las_sj.models.tensor_parallel import refuse_parts
-from las_sj.neurons.rate_coded import QCFSQuantizer
+from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSQuantizer
 from las_sj.neurons.rate_coded.quantizer import continuous_quantisers
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -53,7 +53,7 @@ def convert(
 
     With a `FASConfig` only activations become spiking, as rate codes, unless it is fully spiking: FAS, QCFS, SRP and
     COS. A model that was converted so may be given again, with a `FASConfig` or a `LASConfig`: what it was trained to
-    is kept.
+    is kept. So is what FAS has calibrated, Θ and β, where method "fas" is given again, for any T.
 
     Args:
         model: a Hugging Face model, or any module, whose float inputs are [B, ...].
@@ -79,29 +79,34 @@ def convert(
     _check_quantiser(model)
     check_weights(model)
     with all_or_nothing(model):
+        calibrated: dict[str, CalibratedIFNode] = {}
         if is_rate_coded(model):
             assert isinstance(model, PreTrainedModel)
-            back_to_quantised(model)
+            calibrated = back_to_quantised(model)
         batches = iter(_generated(model, config) if calibration is None else calibration)
         if isinstance(config, FASConfig):
-            _convert_to_rates(model, config, batches)
+            _convert_to_rates(model, config, batches, calibrated)
         else:
             _convert(model, config.settled(dtype_of(model)), batches)
     return model
 
 
-def _convert_to_rates(model: nn.Module, config: FASConfig, batches: Iterator[Batch]) -> None:
+def _convert_to_rates(
+    model: nn.Module, config: FASConfig, batches: Iterator[Batch], calibrated: Mapping[str, CalibratedIFNode]
+) -> None:
     if not isinstance(model, PreTrainedModel):
         raise UnsupportedModelError(f"{type(model).__name__} is no model of transformers, which rate codes are for")
     own_config(model)
     model.eval()
     if config.fully_spiking:
-        kept = list(batches)
+        kept = [checked_batch(next(batches, None)), *batches]
         quantise(model, config, kept)
         _convert(model, config.las.settled(dtype_of(model)), iter(kept), config)
         return
-    convert_to_rates(model, config, batches)
+    convert_to_rates(model, config, batches, calibrated)
     _keep_entry(model, config)
+    entry: Any = model.config.quantization_config
+    entry.settings = config.calibrated_as(shapes_of_calibrated(model))
     set_execution(model, "temporal")
 
 
@@ -127,7 +132,7 @@ def _by_family(model: nn.Module, config: LASConfig) -> bool:
 def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch], entry: FASConfig | None = None) -> None:
     own_config(model)
     model.eval()
-    first = to_device(_checked_batch(next(batches, None)), input_device(model))
+    first = to_device(checked_batch(next(batches, None)), input_device(model))
     with continuous_quantisers():
         _make_spiking(model, config, first)
     calibrate(model, config, chain([first], batches))
@@ -201,14 +206,6 @@ def place_neurons(model: nn.Module) -> None:
     """Thresholds and tables go where the layers around them compute."""
     for name, site in named_sites(model):
         site.node.to(neuron_device(model, name.rpartition(".")[0]))
-
-
-def _checked_batch(batch: Batch | None) -> Batch:
-    if batch is not None and not isinstance(batch, Mapping):
-        raise CalibrationError(f"batches must be dicts of the model's keyword arguments, got {type(batch).__name__}")
-    if batch is None or any(isinstance(value, Tensor) and value.numel() == 0 for value in batch.values()):
-        raise CalibrationError("the calibration data is empty: give at least one batch with a token")
-    return batch
 
 
 def _check_activations(outputs: Outputs) -> None:

@@ -1,6 +1,6 @@
 """Conversion of a model to rate codes: quantised activations, and neurons in their place in time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -10,7 +10,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from las_sj.checkpoint.placement import input_device
-from las_sj.conversion.calibration import CalibrationError
+from las_sj.conversion.calibration import CalibrationError, checked_batch
 from las_sj.conversion.own_config import own_config
 from las_sj.conversion.structure import StructureError, probe_of
 from las_sj.data.batches import Batch, to_device
@@ -18,9 +18,16 @@ from las_sj.fas_config import FASConfig
 from las_sj.models import UnsupportedModelError
 from las_sj.models.execution import running
 from las_sj.models.rate_coded.activation import RateCodedActivation
-from las_sj.models.rate_coded.network import bypassed, insert, is_rate_coded, set_consumers, taken_back
+from las_sj.models.rate_coded.network import (
+    bypassed,
+    calibrated_nodes,
+    insert,
+    is_rate_coded,
+    set_consumers,
+    taken_back,
+)
 from las_sj.models.rate_coded.sites import activations_of, consumers_of
-from las_sj.neurons.rate_coded import QCFSQuantizer
+from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSQuantizer
 from las_sj.neurons.rate_coded.quantizer import continuous_quantisers
 
 _KEPT = 1 << 17  # inputs of a site that are kept of each call, to find the percentile
@@ -102,19 +109,25 @@ class _Inputs:
         return positive.kthvalue(rank).values
 
 
-def convert_to_rates(model: PreTrainedModel, config: FASConfig, batches: Iterator[Batch]) -> None:
+def convert_to_rates(
+    model: PreTrainedModel,
+    config: FASConfig,
+    batches: Iterator[Batch],
+    calibrated: Mapping[str, CalibratedIFNode] | None = None,
+) -> None:
     """Make a model, quantised or plain, a network of rate codes.
 
     Args:
         model: the model, in evaluation mode.
         config: the settings.
         batches: calibration data.
+        calibrated: neurons that FAS has calibrated, by the names of sites; method "fas" keeps their Θ and β.
 
     Raises:
         UnsupportedModelError, CalibrationError: as `quantise`.
         StructureError: lanes see each other.
     """
-    first = to_device(_first_of(batches), input_device(model))
+    first = to_device(checked_batch(next(batches, None)), input_device(model))
     quantise(model, config, chain([first], batches))
     names = activations_of(model, config.sites)
     probe = probe_of(first)
@@ -125,18 +138,22 @@ def convert_to_rates(model: PreTrainedModel, config: FASConfig, batches: Iterato
     for name in names:
         quantizer = model.get_submodule(name)
         assert isinstance(quantizer, QCFSQuantizer)
-        activation = RateCodedActivation(config.node(quantizer.theta.detach()), quantizer.levels, quantizer.clip_first)
-        activations[name] = activation.to(quantizer.theta.device)
+        node = (calibrated or {}).get(name) if config.method == "fas" else None
+        activations[name] = _activation(quantizer, config, node)
     insert(model, activations, config.lanes)
     set_consumers(model, consumers)
     check_lanes(model, probe, expected)
 
 
-def _first_of(batches: Iterator[Batch]) -> Batch:
-    batch = next(batches, None)
-    if batch is None or any(isinstance(value, Tensor) and value.numel() == 0 for value in batch.values()):
-        raise CalibrationError("the calibration data is empty: give at least one batch with a token")
-    return batch
+def _activation(quantizer: QCFSQuantizer, config: FASConfig, node: CalibratedIFNode | None) -> RateCodedActivation:
+    """An activation with neurons of the method, or with copies of calibrated ones."""
+    if node is None:
+        fresh = config.node(quantizer.theta.detach())
+        return RateCodedActivation(fresh, quantizer.levels, quantizer.clip_first).to(quantizer.theta.device)
+    assert isinstance(node.beta, Tensor)
+    kept = CalibratedIFNode(node.theta.detach(), node.beta.detach(), step_mode=node.step_mode)
+    activation = RateCodedActivation(kept, quantizer.levels, quantizer.clip_first, quantizer)
+    return activation.to(quantizer.theta.device)
 
 
 @torch.no_grad()
@@ -170,11 +187,17 @@ def _output_of(output: Any) -> Tensor:
     return next(value for value in values if isinstance(value, Tensor) and value.is_floating_point())
 
 
-def back_to_quantised(model: PreTrainedModel) -> None:
-    """Make a network of rate codes the quantised ANN that it stands for; all others are left as they are."""
+def back_to_quantised(model: PreTrainedModel) -> dict[str, CalibratedIFNode]:
+    """Make a network of rate codes the quantised ANN that it stands for; all others are left as they are.
+
+    Returns:
+        The neurons that FAS has calibrated, by the names of sites.
+    """
+    calibrated = calibrated_nodes(model)
     if is_rate_coded(model):
         taken_back(model)
     own_config(model)
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
             vars(module.config).pop("quantization_config", None)
+    return calibrated

@@ -21,12 +21,14 @@ class Aligned:
         ann, snn: by site: activations of the ANN and values of spike trains, [B, ..., C]; the latter may have a
             gradient.
         ann_output, snn_output: first float tensor that the model returns, [B, ...].
+        of_logits: whether these are logits; a model without a head returns hidden states.
     """
 
     ann: dict[str, Tensor]
     snn: dict[str, Tensor]
     ann_output: Tensor
     snn_output: Tensor
+    of_logits: bool = True
 
     def errors(self, mask: Tensor | None = None) -> dict[str, Tensor]:
         """E of each site: the mean squared difference between its value and the ANN's, over all that is no padding.
@@ -44,20 +46,55 @@ def aligned(model: nn.Module, batch: Mapping[str, Any]) -> Aligned:
         model: a network of rate codes, in evaluation mode.
         batch: its keyword arguments.
     """
-    with torch.no_grad(), running(model, "accumulated"), outputs_of(model) as ann:
-        ann_output = first_float(model(**batch))
+    ann, ann_output = _of_ann(model, batch)
     lanes = execution_of(model).lanes
     assert lanes is not None
     with running(model, "temporal"), outputs_of(model) as trains:
         snn_output = first_float(model(**batch))
     snn = {name: lanes.mean(train) for name, train in trains.items()}
-    return Aligned(ann, snn, ann_output, snn_output)
+    return Aligned(ann, snn, first_float(ann_output), snn_output, _has_logits(ann_output))
+
+
+def activations_of_ann(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What the activations of the ANN are, [B, ..., C] by site: of the accumulated execution alone.
+
+    Args:
+        model: a network of rate codes, in evaluation mode.
+        batch: its keyword arguments.
+    """
+    return _of_ann(model, batch)[0]
+
+
+@torch.no_grad()
+def _of_ann(model: nn.Module, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
+    with running(model, "accumulated"), outputs_of(model) as ann:
+        output = model(**batch)
+    return ann, output
 
 
 def first_float(output: Any) -> Tensor:
     """The first float tensor of an output that is no loss."""
-    values = output.values() if isinstance(output, dict) else output if isinstance(output, tuple) else (output,)
-    return next(value for value in values if isinstance(value, Tensor) and value.is_floating_point() and value.dim())
+    return _first_float(output)[1]
+
+
+def _first_float(output: Any) -> tuple[str, Tensor]:
+    """It, and its name where the output has names."""
+    items = output.items() if isinstance(output, dict) else (("", value) for value in _listed(output))
+    return next(
+        (name, value)
+        for name, value in items
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim()
+    )
+
+
+def _listed(output: Any) -> tuple[Any, ...]:
+    return output if isinstance(output, tuple) else (output,)
+
+
+def _has_logits(output: Any) -> bool:
+    """Whether the first float tensor is one of logits, as far as its name tells."""
+    name, _ = _first_float(output)
+    return not name or "logits" in name
 
 
 @contextmanager
@@ -80,14 +117,18 @@ def outputs_of(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def mean_square(difference: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean of squares, over all elements that are no padding; a mask is used where it fits [B, S, C]."""
+    """The mean of squares, over all elements that are no padding; a mask is used where it fits."""
     return unpadded(difference, mask).float().square().mean()
 
 
 def unpadded(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Values of tokens that are no padding, [N, C]; of [B, S, C] that a mask does not fit, or of [B, C], all."""
-    if mask is not None and values.dim() == 3 and mask.shape == values.shape[:2]:
+    """Values of tokens that are no padding, [N, C] of [B, S, C], or of [B·S, C]; all where a mask does not fit."""
+    if mask is None:
+        return values
+    if values.dim() == 3 and mask.shape == values.shape[:2]:
         return values[mask]
+    if values.dim() == 2 and len(values) == mask.numel():  # OPT has all tokens in one row
+        return values[mask.reshape(-1)]
     return values
 
 

@@ -13,7 +13,8 @@ from las_sj.models.execution import execution_of
 from las_sj.models.rate_coded.activation import RateCodedActivation
 from las_sj.models.rate_coded.network import named_activations
 from las_sj.neurons.rate_coded import CalibratedIFNode
-from las_sj.training.alignment import aligned, currents_of, evaluating, mask_of_tokens, unpadded
+from las_sj.training.alignment import activations_of_ann, currents_of, evaluating, mask_of_tokens, unpadded
+from las_sj.training.granularity import keep_granularity, settings_of
 
 ALPHAS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
 CHANNEL_ALPHAS = (0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.5, *ALPHAS)  # most channels stay far below θ
@@ -50,10 +51,10 @@ def coarse_calibrate(
     """Choose Θ = α·θ and β of each site, in the order of the model, to bring its values to the ANN's.
 
     Each site is given what the network has there with all sites before it calibrated. α = 1 with β = ½ is among the
-    choices, so that E of the site that is being fitted never grows on these batches, nor that of a channel.
+    choices: on these batches E never grows at the site that is being fitted, nor at a channel of it.
 
     Args:
-        model: a network of rate codes whose nodes are those of FAS or QCFS; calibrated in place.
+        model: a network of rate codes of FAS; calibrated in place. Its config says what was.
         batches: keyword arguments of calls.
         alphas: what is tried; `ALPHAS`, or `CHANNEL_ALPHAS` for channels, if None.
         betas: likewise.
@@ -63,14 +64,15 @@ def coarse_calibrate(
         A choice for each site.
 
     Raises:
-        ValueError: there are no batches, or a choice is not finite and positive.
+        ValueError: there are no batches, a choice is not finite and positive, or the network is of another method.
     """
+    settings_of(model)  # raises where there is nothing to calibrate
     if not batches:
         raise ValueError("calibration needs at least one batch")
     grid = _Grid(alphas or (CHANNEL_ALPHAS if per_channel else ALPHAS), betas, per_channel)
     choices = []
     with evaluating(model), torch.no_grad():
-        teachers = [aligned(model, batch).ann for batch in batches]
+        teachers = [activations_of_ann(model, batch) for batch in batches]
         for name, site in tqdm([*named_activations(model)], desc="coarse calibration", unit="site", leave=False):
             currents = [currents_of(model, site, batch) for batch in batches]
             masks = [mask_of_tokens(batch) for batch in batches]
@@ -79,6 +81,7 @@ def coarse_calibrate(
             calibrate_site(site, *case.calibrated(best.alpha, best.beta))
             means = (float(value.mean()) for value in (best.alpha, best.beta, best.before, best.error))
             choices.append(CoarseChoice(name, *means))
+    keep_granularity(model)
     return choices
 
 

@@ -11,11 +11,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from las_sj.fas_config import GRANULARITIES, FASConfig
+from las_sj.fas_config import GRANULARITIES
+from las_sj.models.inputs import source_of
 from las_sj.models.rate_coded.activation import RateCodedActivation
 from las_sj.models.rate_coded.network import named_activations
-from las_sj.training.alignment import Aligned, aligned, evaluating, mask_of_tokens
+from las_sj.training.alignment import (
+    Aligned,
+    activations_of_ann,
+    aligned,
+    evaluating,
+    mask_of_tokens,
+    mean_square,
+)
 from las_sj.training.coarse import calibrate_site
+from las_sj.training.granularity import keep_granularity, settings_of
 
 
 @dataclass(frozen=True)
@@ -26,9 +35,9 @@ class FineSettings:
         steps: of the optimiser, each on one batch.
         learning_rate: of Θ and β; both are scaled by θ, so that it is a share of the threshold a step.
         alignment_weight: of the sum of all sites' errors, each in units of θ².
-        kl_weight: of KL(ANN ‖ SNN) of the outputs.
+        kl_weight: of KL(ANN ‖ SNN) of the outputs; of their mean squared difference where they are no logits.
         per_token: whether KL is a mean over tokens; False sums over the tokens of a row, as released.
-        granularity: "site", "channel" or "position".
+        granularity: "site", "channel" or "position"; that of the network's `FASConfig` if None.
         positions: tokens that thresholds are there for, with granularity "position".
         check_every: steps between evaluations on what was held out.
         seed: of the order of batches.
@@ -42,21 +51,23 @@ class FineSettings:
     alignment_weight: float = 10.0
     kl_weight: float = 1.0
     per_token: bool = True
-    granularity: str = "channel"
+    granularity: str | None = None
     positions: int | None = None
     check_every: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "check_every"):
+        for name, least in (("steps", 0), ("check_every", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < (0 if name == "steps" else 1):
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
         for name in ("learning_rate", "alignment_weight", "kl_weight"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {value!r}")
-        if self.granularity not in GRANULARITIES:
+        if not self.alignment_weight and not self.kl_weight:
+            raise ValueError("alignment_weight and kl_weight are both 0: there is nothing to calibrate for")
+        if self.granularity not in (None, *GRANULARITIES):
             raise ValueError(f"granularity must be one of {', '.join(GRANULARITIES)}, got {self.granularity!r}")
         if (self.granularity == "position") != (self.positions is not None):
             raise ValueError("positions go with granularity 'position', and with no other")
@@ -88,7 +99,7 @@ def fine_calibrate(
         loss = Σ_l E_l/θ_l² + λ · KL(softmax(ANN) ‖ softmax(SNN))
 
     Weights and θ stay as they are, the model is in evaluation mode, and labels are not used. Thresholds are kept of the
-    step that is best on what was held out; the beginning is one.
+    step that is best on what was held out; the beginning is one. The model's config says what was calibrated.
 
     Args:
         model: a network of rate codes, calibrated coarsely or not at all; changed in place.
@@ -97,14 +108,16 @@ def fine_calibrate(
         settings: the defaults if None.
 
     Raises:
-        ValueError: there are no batches, or none held out.
+        ValueError: there are no batches, or none held out; the network is of another method, or is calibrated more
+            finely.
     """
-    settings = settings or FineSettings()
+    settings = _settled(settings or FineSettings(), model)
     if not batches or not held_out:
         raise ValueError("fine calibration needs batches to train on, and others to choose by")
     sites = dict(named_activations(model))
     with evaluating(model):
         _widen(model, sites, batches[0], settings)
+        keep_granularity(model)
         units = {p: _unit(site, p) for site in sites.values() for p in site.node.parameters(recurse=False)}
         parameters = [*units]
         groups = [{"params": [p], "lr": settings.learning_rate * unit} for p, unit in units.items()]
@@ -130,8 +143,13 @@ def fine_calibrate(
             for parameter, value in zip(parameters, best, strict=True):
                 parameter.copy_(value)
                 parameter.grad = None
-    _keep_settings(model, settings)
     return FineResult(losses, checks, best_step)
+
+
+def _settled(settings: FineSettings, model: PreTrainedModel) -> FineSettings:
+    """Settings with the granularity of the network's config, where they leave it open."""
+    granularity, positions = settings_of(model).planned
+    return settings if settings.granularity else replace(settings, granularity=granularity, positions=positions)
 
 
 def _unit(site: RateCodedActivation, parameter: nn.Parameter) -> float:
@@ -149,8 +167,11 @@ def _loss(
     mask = mask_of_tokens(batch)
     errors = seen.errors(mask)
     alignment = sum(error / _threshold_of(sites[name]) ** 2 for name, error in errors.items())
-    logits = divergence(seen.ann_output, seen.snn_output, mask, settings.per_token)
-    loss = settings.alignment_weight * alignment + settings.kl_weight * logits
+    if seen.of_logits:
+        outputs = divergence(seen.ann_output, seen.snn_output, mask, settings.per_token)
+    else:
+        outputs = mean_square(seen.snn_output - seen.ann_output, mask)
+    loss = settings.alignment_weight * alignment + settings.kl_weight * outputs
     assert isinstance(loss, Tensor)
     return loss
 
@@ -198,7 +219,8 @@ def _widen(
     settings: FineSettings,
 ) -> None:
     """Give each site thresholds in the shape that is trained, with the values that they have."""
-    shapes = {name: _shape(value, settings) for name, value in aligned(model, batch).ann.items()}
+    tokens = source_of(dict(batch))
+    shapes = {name: _shape(value, tokens, settings) for name, value in activations_of_ann(model, batch).items()}
     for name, site in sites.items():
         theta = site.node.theta
         beta = site.node.beta if isinstance(site.node.beta, Tensor) else torch.full_like(theta, site.node.beta)
@@ -208,17 +230,11 @@ def _widen(
         calibrate_site(site, theta.expand(shape), beta.expand(shape))
 
 
-def _shape(value: Tensor, settings: FineSettings) -> tuple[int, ...]:
-    """Of the thresholds of a site with these values, [B, S, C], or [B, C] where it sees no positions."""
+def _shape(value: Tensor, tokens: Tensor | None, settings: FineSettings) -> tuple[int, ...]:
+    """Of the thresholds of a site with these values, [B, S, C] or [B·S, C], or [B, C] where it sees no positions."""
     if settings.granularity == "site":
         return ()
-    if settings.positions is None or value.dim() < 3:
+    in_one_row = tokens is not None and tokens.dim() > 1 and len(tokens) < len(value) == tokens.shape[:2].numel()
+    if settings.positions is None or (value.dim() < 3 and not in_one_row):
         return (value.shape[-1],)
     return (settings.positions, value.shape[-1])
-
-
-def _keep_settings(model: PreTrainedModel, settings: FineSettings) -> None:
-    """Have the model's config say what was calibrated."""
-    entry: Any = getattr(model.config, "quantization_config", None)
-    if entry is not None and isinstance(entry.settings, FASConfig):
-        entry.settings = replace(entry.settings, granularity=settings.granularity, positions=settings.positions)

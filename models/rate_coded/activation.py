@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from las_sj.models.execution import Execution
+from las_sj.models.inputs import source_of
 from las_sj.models.layers.site import Site, Synapses
 from las_sj.models.layers.spiking_layer import SpikingLayer
 from las_sj.neurons import FanOut, WindowCounts, WindowRecord
@@ -77,13 +78,13 @@ class RateCodedActivation(SpikingLayer):
     def forward(self, input: Tensor) -> Tensor:
         if not self.execution.temporal or self.bypass:
             return self.quantized(input)
-        x_seq = self.execution.split_time(input)
-        position = self._first_position(input)
+        x_seq = self._by_position(self.execution.split_time(input))
+        position = self._first_position(x_seq.shape[-2])
         spikes = self.node(x_seq, position)
         scale = self.node.scale_at(x_seq[0], position)
         if self.node.recorder is not None:
             self._record(x_seq, spikes, scale.detach())
-        return self.execution.merge_time(spikes * scale.to(spikes.dtype))
+        return (spikes * scale.to(spikes.dtype)).reshape(input.shape)
 
     def _record(self, x_seq: Tensor, spikes: Tensor, scale: Tensor) -> None:
         assert self.node.recorder is not None
@@ -93,16 +94,36 @@ class RateCodedActivation(SpikingLayer):
         record = WindowRecord(x_seq.detach().mean(0), spikes, counts, FanOut(live), spikes, scale)
         self.node.recorder(self.node, record)
 
-    def _first_position(self, input: Tensor) -> int:
-        """The position of the first token, where thresholds depend on it: how many tokens a cache holds before it."""
+    def _by_position(self, x_seq: Tensor) -> Tensor:
+        """Tokens that lie in one row, [T, B·S, C], as [T, B, S, C] where thresholds depend on positions.
+
+        Raises:
+            ValueError: nothing tells which token is which.
+        """
+        if self.node.theta.dim() < 2 or x_seq.dim() > 3:
+            return x_seq
+        tokens = source_of(self._given())
+        if tokens is None or tokens.dim() < 2 or tokens.shape[:2].numel() != x_seq.shape[1]:
+            raise ValueError(
+                f"an activation with thresholds of positions is given {list(x_seq.shape[1:])}, which does not tell the "
+                "positions of its tokens: calibrate the network by channel"
+            )
+        return x_seq.unflatten(1, tuple(tokens.shape[:2]))
+
+    def _first_position(self, tokens: int) -> int:
+        """The position of the first of some tokens, where thresholds depend on it: after those that a cache holds."""
+        given = self._given()
+        cache = given.get("cache", given.get("past_key_values"))  # its name in older versions of transformers
+        if self.node.theta.dim() < 2 or cache is None:
+            return 0
+        return max(0, int(cache.get_seq_length()) - tokens)  # attention has added these tokens by now
+
+    def _given(self) -> dict[str, Any]:
+        """The arguments of the call that is under way."""
         call = self.execution.call
         while call is not None and not call.is_entry:
             call = call.outer
-        given = {} if call is None else call.arguments
-        cache = given.get("cache", given.get("past_key_values"))  # its name in older versions of transformers
-        if self.node.theta.dim() < 2 or cache is None or input.dim() < 3:
-            return 0
-        return max(0, int(cache.get_seq_length()) - input.shape[-2])  # attention has added these tokens by now
+        return {} if call is None else call.arguments
 
     def register_forward_pre_hook(self, hook: Callable[..., Any], **options: Any) -> Any:
         """As of `nn.Module`: hooks see lanes."""

@@ -14,7 +14,7 @@ from las_sj.models.layers.site import Synapses
 from las_sj.models.layers.spiking_layer import join
 from las_sj.models.rate_coded.activation import RateCodedActivation
 from las_sj.models.swap import keep_coverage
-from las_sj.neurons.rate_coded import QCFSQuantizer
+from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSQuantizer
 
 
 def named_activations(model: nn.Module) -> Iterator[tuple[str, RateCodedActivation]]:
@@ -22,6 +22,17 @@ def named_activations(model: nn.Module) -> Iterator[tuple[str, RateCodedActivati
     for name, module in model.named_modules():
         if isinstance(module, RateCodedActivation):
             yield name, module
+
+
+def calibrated_nodes(model: nn.Module) -> dict[str, CalibratedIFNode]:
+    """The neurons of a network of rate codes that FAS has calibrated, by the name of their activation."""
+    nodes = ((name, activation.node) for name, activation in named_activations(model) if activation.quantizer)
+    return {name: node for name, node in nodes if isinstance(node, CalibratedIFNode)}
+
+
+def shapes_of_calibrated(model: nn.Module) -> list[list[int]]:
+    """The shapes of their thresholds Θ: [], [C] or [S, C]."""
+    return [[*node.theta.shape] for node in calibrated_nodes(model).values()]
 
 
 def is_rate_coded(model: nn.Module) -> bool:

@@ -1,17 +1,28 @@
 """Networks of rate codes, and a plain simulation that they are held to."""
 
 import copy
+import inspect
 from typing import Any
 
 import torch
 from tiny_models import Model, calibration_batches
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GPT2LMHeadModel, OPTConfig, OPTForCausalLM, PreTrainedModel
 
 import las_sj
 from las_sj.models.rate_coded.network import named_activations
 
 METHODS = ("fas", "qcfs", "srp", "cos")
+CACHE = next(  # the argument's name in this version of transformers
+    name for name in ("cache", "past_key_values") if name in inspect.signature(GPT2LMHeadModel.forward).parameters
+)
+
+
+def opt() -> Model:
+    """An OPT model; its activations see all tokens of a batch in one row."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 512, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64}
+    return OPTForCausalLM(OPTConfig(**sizes, word_embed_proj_dim=32, max_position_embeddings=64)).eval()
 
 
 def convert_rates(ann: PreTrainedModel, **settings: Any) -> Model:

@@ -1,15 +1,19 @@
 """Step 3 of FAS: what is calibrated comes nearer to the ANN, and nothing else changes."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rate_coded_models import convert_rates
+from rate_coded_models import CACHE, convert_rates, opt
 from tiny_models import VOCABULARY, Model, bert, gpt2, padding_mask, run, token_ids
 from torch import Tensor
-from transformers import AutoModelForCausalLM, BertForSequenceClassification
+from transformers import (
+    AutoModelForCausalLM,
+    BertForSequenceClassification,
+)
 
 import las_sj
 from las_sj.models.rate_coded.network import named_activations
@@ -147,6 +151,102 @@ def test_a_calibrated_network_is_saved_loaded_and_converted_again(tmp_path: Path
         assert not isinstance(site.node, CalibratedIFNode)
 
 
+@pytest.mark.parametrize("granularity", ["site", "channel", "position"])
+def test_converting_again_keeps_what_fas_has_calibrated(granularity: str, tmp_path: Path) -> None:
+    """Property 23: Θ, β and θ bit for bit, at any T; the config says what there is, not what is asked for."""
+    positions = 16 if granularity == "position" else None
+    snn = convert_rates(gpt2(n_layer=1), time_steps=4, granularity=granularity, positions=positions)
+    fine_calibrate(snn, BATCHES, BATCHES, FineSettings(steps=2, check_every=1))
+    settings = snn.config.quantization_config.settings
+    assert (settings.granularity, settings.positions) == (granularity, positions)
+    wanted = {name: value.clone() for name, value in snn.state_dict().items()}
+    assert any(name.endswith("node.beta") for name in wanted)
+    expected = run(snn, "temporal", **BATCHES[0])[0]
+    las_sj.convert(snn, settings, BATCHES)
+    assert torch.equal(run(snn, "temporal", **BATCHES[0])[0], expected)
+    snn.save_pretrained(tmp_path)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
+    las_sj.convert(loaded, las_sj.FASConfig(time_steps=8), BATCHES)
+    assert loaded.state_dict().keys() == wanted.keys()
+    assert all(torch.equal(value, wanted[name]) for name, value in loaded.state_dict().items())
+    kept = loaded.config.quantization_config.settings
+    assert (kept.time_steps, kept.granularity, kept.positions) == (8, granularity, positions)
+    las_sj.convert(loaded, las_sj.FASConfig(), BATCHES)
+    assert torch.equal(run(loaded, "temporal", **BATCHES[0])[0], expected)
+
+
+def test_a_failed_conversion_leaves_a_calibrated_network_as_it_was() -> None:
+    snn = convert_rates(gpt2(n_layer=1), time_steps=4)
+    coarse_calibrate(snn, BATCHES[:1], *GRID, per_channel=True)
+    expected = run(snn, "temporal", **BATCHES[0])[0]
+    with pytest.raises(las_sj.CalibrationError, match="empty"):
+        las_sj.convert(snn, las_sj.FASConfig(), [{}])
+    assert torch.equal(run(snn, "temporal", **BATCHES[0])[0], expected)
+
+
+def test_the_config_says_what_a_coarse_search_was_for(tmp_path: Path) -> None:
+    """And what was asked for at conversion is calibrated finely all the same."""
+    snn = convert_rates(gpt2(n_layer=1), time_steps=4, granularity="position", positions=16)
+    for per_channel, granularity in ((False, "site"), (True, "channel")):
+        coarse_calibrate(snn, BATCHES[:1], *GRID, per_channel=per_channel)
+        snn.save_pretrained(tmp_path)
+        stored = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["quantization_config"]
+        assert (stored["granularity"], stored["positions"]) == (granularity, None)
+    fine_calibrate(snn, BATCHES, BATCHES, FineSettings(steps=0))
+    assert all(site.node.theta.shape == (16, 128) for _, site in named_activations(snn))
+    assert snn.config.quantization_config.settings.positions == 16
+    with pytest.raises(ValueError, match="calibrated more finely already"):
+        fine_calibrate(snn, BATCHES, BATCHES, FineSettings(steps=0, granularity="channel"))
+
+
+@pytest.mark.parametrize("method", ["qcfs", "srp", "cos"])
+def test_other_methods_have_no_calibration(method: str) -> None:
+    snn = convert_rates(gpt2(n_layer=1), method=method)
+    with pytest.raises(ValueError, match=f"one of {method}, which has no calibration"):
+        coarse_calibrate(snn, BATCHES)
+    with pytest.raises(ValueError, match=f"one of {method}, which has no calibration"):
+        fine_calibrate(snn, BATCHES, BATCHES)
+
+
+def test_without_a_head_hidden_states_are_compared_as_they_are() -> None:
+    """They are no logits, of which a softmax would be a distribution."""
+    snn = convert_rates(bert(n_layer=1), time_steps=3)
+    settings = FineSettings(steps=1, alignment_weight=0.0, check_every=1)
+    start = fine_calibrate(snn, BATCHES[:1], BATCHES[:1], settings).held_out[0][1]
+    snn = convert_rates(bert(n_layer=1), time_steps=3)
+    spiking, ann = (run(snn, execution, **BATCHES[0])[0] for execution in ("temporal", "accumulated"))
+    assert start == pytest.approx(float((spiking - ann).square().mean()), rel=1e-5)
+
+
+def test_tokens_of_opt_have_padding_and_positions() -> None:
+    """Its activations see all tokens in one row, [B·S, C]."""
+    snn = convert_rates(opt().double(), time_steps=3)
+    mask = padding_mask("right").bool()
+    ids = token_ids()
+    errors = []
+    for tokens in (ids, torch.where(mask, ids, ids.new_full((), VOCABULARY - 1))):
+        seen = aligned(snn, {"input_ids": tokens, "attention_mask": mask.long()})
+        errors.append({name: float(error.detach()) for name, error in seen.errors(mask).items()})
+    first = next(iter(errors[0]))
+    assert errors[0] == pytest.approx(errors[1])
+    assert errors[0][first] != pytest.approx(float(seen.errors()[first].detach()))
+    settings = FineSettings(steps=2, granularity="position", positions=32, check_every=1)
+    fine_calibrate(snn, PADDED, PADDED, settings)
+    generator = torch.Generator().manual_seed(0)
+    for _, site in named_activations(snn):
+        assert site.node.theta.shape == (32, 64)
+        with torch.no_grad():
+            site.node.theta.mul_(0.5 + torch.rand(32, 64, generator=generator))
+    whole = run(snn, "temporal", input_ids=ids)[0]
+    for row in range(len(ids)):
+        torch.testing.assert_close(run(snn, "temporal", input_ids=ids[row : row + 1])[0], whole[row : row + 1])
+    found = run(snn, "temporal", input_ids=ids[:, :6], use_cache=True)
+    rest = run(snn, "temporal", input_ids=ids[:, 6:], **{CACHE: found[CACHE]})
+    torch.testing.assert_close(torch.cat([found.logits, rest.logits], 1), whole)
+    with pytest.raises(ValueError, match="thresholds for 32 positions"):
+        run(snn, "temporal", input_ids=token_ids(2, 40))
+
+
 def test_padding_takes_no_part_in_errors() -> None:
     snn = convert_rates(bert(BertForSequenceClassification, num_labels=3), time_steps=3)
     mask = padding_mask("right").bool()
@@ -171,7 +271,9 @@ def test_kl_is_a_mean_over_tokens_or_a_sum() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": -1}, "steps"),
+        ({"steps": -1}, "steps must be an integer >= 0"),
+        ({"check_every": 0}, "check_every must be an integer >= 1"),
+        ({"alignment_weight": 0.0, "kl_weight": 0.0}, "both 0"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"kl_weight": -1.0}, "kl_weight"),
         ({"granularity": "token"}, "granularity"),

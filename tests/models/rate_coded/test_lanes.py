@@ -1,14 +1,13 @@
 """Networks of rate codes: their temporal calls are a plain simulation, step by step; accumulated ones the ANN."""
 
 import copy
-import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from rate_coded_models import METHODS, convert_rates, simulated
+from rate_coded_models import CACHE, METHODS, convert_rates, opt, simulated
 from tiny_models import Model, bert, calibration_batches, gpt2, llama, padding_mask, relative_error, run, token_ids
 from torch import Tensor, nn
 from transformers import (
@@ -16,9 +15,6 @@ from transformers import (
     BartForConditionalGeneration,
     BertForMaskedLM,
     BertForSequenceClassification,
-    GPT2LMHeadModel,
-    OPTConfig,
-    OPTForCausalLM,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -28,13 +24,6 @@ from las_sj.models import execution_of
 from las_sj.models.rate_coded.network import named_activations
 from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSQuantizer
 
-
-def opt() -> Model:
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 512, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64}
-    return OPTForCausalLM(OPTConfig(**sizes, word_embed_proj_dim=32, max_position_embeddings=64)).eval()
-
-
 KINDS: dict[str, Callable[[], Model]] = {
     "gpt2": gpt2,
     "bert": lambda: bert(BertForSequenceClassification, num_labels=3),
@@ -42,9 +31,6 @@ KINDS: dict[str, Callable[[], Model]] = {
     "llama": llama,
     "opt": opt,
 }
-CACHE = next(
-    name for name in ("cache", "past_key_values") if name in inspect.signature(GPT2LMHeadModel.forward).parameters
-)
 SITES = {
     "gpt2": ["transformer.h.0.mlp.act", "transformer.h.1.mlp.act"],
     "bert": [*(f"bert.encoder.layer.{i}.intermediate.intermediate_act_fn" for i in range(2)), "bert.pooler.activation"],
@@ -160,6 +146,13 @@ def test_a_linear_layer_after_a_site_sees_the_mean() -> None:
     run(snn, "temporal", input_ids=token_ids())
     phi, out = (execution_of(snn).split_time(output).mean(0) for output in kept)
     torch.testing.assert_close(out, phi @ mlp.c_proj.weight + mlp.c_proj.bias)
+
+
+@pytest.mark.parametrize(("method", "count", "presented"), [("fas", 4, 4), ("srp", 7, 7), ("cos", 4, 7)])
+def test_steps_that_come_before_or_are_looked_ahead_at_are_counted(method: str, count: int, presented: int) -> None:
+    steps = {} if method == "fas" else {"presimulation_steps": 3}
+    lanes = execution_of(convert_rates(gpt2(n_layer=1), method=method, time_steps=4, **steps)).lanes
+    assert (lanes.count, lanes.presented) == (count, presented)
 
 
 def test_half_a_threshold_and_theta_are_the_neurons_of_qcfs() -> None:

@@ -169,6 +169,15 @@ def test_srp_silences_and_adds_nothing() -> None:
     assert torch.equal(run(ResidualPotentialIFNode(1.0, 0), x_seq)[0], run(QCFSIFNode(1.0), x_seq)[0])
 
 
+def test_srp_silences_who_is_left_with_little() -> None:
+    """At most ε·θ, also where that is above zero; all of them have fired once."""
+    left = torch.tensor([0.0, 0.0625, 0.125, 0.25], dtype=torch.float64)
+    x_seq = torch.stack([0.5 + left, *[torch.ones(4, dtype=torch.float64)] * 3]).unsqueeze(1)
+    spikes, _ = run(ResidualPotentialIFNode(1.0, 1, epsilon=0.125), x_seq)
+    assert spikes[0, 0].tolist() == [1, 1, 1, 1]
+    assert spikes[1:, 0].sum(0).tolist() == [0, 0, 0, 3]
+
+
 # COS
 
 
@@ -201,3 +210,12 @@ def test_cos_runs_on_after_the_steps_it_has_seen() -> None:
     assert spikes.shape == x_seq.shape
     shifted = (spikes.sum(0) + v - x_seq.sum(0) - 0.5).abs()
     assert bool(((shifted < 1e-9) | (shifted >= 1 - 1e-9)).all())
+
+
+def test_cos_leaves_who_cannot_fire_more_where_it_is() -> None:
+    """A neuron that fires in all ρ steps, with much left, and is not driven afterwards."""
+    x_seq = torch.tensor([5.0, 5.0, -10.0, 0.0, 0.0, 0.0], dtype=torch.float64).view(6, 1, 1)
+    node = OffsetCalibratedIFNode(1.0, 2)
+    spikes, v = run(node, x_seq)
+    assert spikes.flatten().tolist() == [1, 1, 0, 0, 0, 0]
+    assert v.item() == -1.5

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.placement import input_device
+from las_sj.checkpoint.sample import save_sample
 from las_sj.commands.devices import check_device
 from las_sj.commands.fas_calibrate_request import CalibrateRequest, parse_arguments
 from las_sj.commands.fas_data import DataRead, read_data
@@ -47,6 +48,7 @@ def calibrate(argument_list: list[str] | None = None) -> None:
     with whole_folder(request.output, request.overwrite, TRAINING, request.inputs) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        save_sample(material.held_out, folder)
         content = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         (folder / TRAINING.report).write_text(content, encoding="utf-8")
         if report.fine is not None:

@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -15,6 +16,7 @@ from transformers import (
 )
 
 from las_sj.checkpoint.loading import default_model
+from las_sj.checkpoint.sample import save_sample
 from las_sj.checkpoint.tokenizer import load_tokenizer
 from las_sj.commands.command_line import Unfinished
 from las_sj.commands.devices import check_device
@@ -27,7 +29,7 @@ from las_sj.extras import require_extra
 from las_sj.fas_config import FASConfig
 from las_sj.training.classification import head_options
 from las_sj.training.curve import plot_losses
-from las_sj.training.errors import TrainingError
+from las_sj.training.errors import CheckpointError, TrainingError
 from las_sj.training.language import class_for
 from las_sj.training.material import Material
 from las_sj.training.report import TrainingReport
@@ -46,6 +48,7 @@ class _Loaded:
     """What a step begins with, all of it read."""
 
     start: Start
+    thresholds: Mapping[str, Tensor]
     config: FASConfig
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -90,6 +93,7 @@ def _load(request: FasRequest) -> _Loaded:
     training = request.training
     config = start.settings_with(request.settings)
     data = read_data(request.data, start.config, start.name, training.seed)
+    thresholds = start.thresholds()
     tokenizer = load_tokenizer(start.name)
     set_seed(training.seed)  # a new head is random
     if data.objective is None:
@@ -97,15 +101,17 @@ def _load(request: FasRequest) -> _Loaded:
         model = start.load(AutoModelForSequenceClassification, training.device, **options)
     else:
         model = start.load(class_for(start.config, data.objective), training.device)
-    return _Loaded(start, config, model, tokenizer, data.material(model, tokenizer, training.batch_size))
+    return _Loaded(start, thresholds, config, model, tokenizer, data.material(model, tokenizer, training.batch_size))
 
 
 def _trained(request: FasRequest, loaded: _Loaded) -> TrainingReport:
     """Convert, train and write; what is cut off meanwhile can be gone on with."""
     start, model, material = loaded.start, loaded.model, loaded.material
     config, architecture, is_new_head = loaded.config, loaded.architecture, loaded.is_new_head
-    before = {} if is_new_head else material.measure(model)  # a random head has nothing to tell
-    taken = start.convert(model, config, material.first_batches(request.training.batch_size))
+    # A random head has nothing to tell, and weights of quantised activations tell nothing with others.
+    before = {} if is_new_head or start.settings is not None else material.measure(model)
+    first = material.first_batches(request.training.batch_size)
+    taken = start.convert(model, config, first, loaded.thresholds)
     if request.thresholds is not None:
         set_thresholds(model, request.thresholds)
     thresholds = thresholds_in(model)
@@ -140,11 +146,15 @@ def _kept(folder: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         checkpoint = last_checkpoint(folder)
-        if checkpoint is not None:
-            kept = f"{checkpoint.name} is kept in {folder}, the same command goes on"
-            if isinstance(error, KeyboardInterrupt):
-                raise Unfinished(kept) from None
-            error.add_note(kept)
+        if checkpoint is None or isinstance(error, CheckpointError):
+            raise
+        if isinstance(error, TrainingError):  # the same command would end there again
+            error.add_note(f"{checkpoint.name} is kept in {folder}: other settings need --restart too")
+            raise
+        kept = f"{checkpoint.name} is kept in {folder}, the same command goes on"
+        if isinstance(error, KeyboardInterrupt):
+            raise Unfinished(kept) from None
+        error.add_note(kept)
         raise
 
 
@@ -153,6 +163,7 @@ def _write(request: FasRequest, loaded: _Loaded, report: TrainingReport) -> None
     with whole_folder(request.output, request.overwrite, TRAINING, request.inputs) as folder:
         loaded.model.save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)
+        save_sample(loaded.material.held_out, folder)
         (folder / TRAINING.report).write_text(content, encoding="utf-8")
         title = f"{report.step} of {report.architecture}"
         plot_losses(report.course.losses, title).savefig(folder / PICTURE, dpi=130)

@@ -18,6 +18,8 @@ from las_sj.training.rows import Row
 if TYPE_CHECKING:
     from datasets import Dataset
 
+SHOWN = 8  # rows of the development split to look at a network with
+
 
 def head_options(task: GlueTask) -> dict[str, Any]:
     """What a model is loaded with to have a head for a task."""
@@ -56,7 +58,14 @@ def glue_material(
         check_ids(torch.tensor(row["input_ids"]), known)
     collate: Any = DataCollatorWithPadding(tokenizer)
     counts = {"task": task.name, "rows": {"train": len(train), "dev": len(dev)}, "max_length": max_length}
-    return Material(train, collate, _Metrics(task, dev, collate, batch_size), None, facts | counts, grouped=True)
+    return Material(
+        train,
+        collate,
+        _Metrics(task, dev, collate, batch_size),
+        facts=facts | counts,
+        grouped=True,
+        held_out=[without_labels(dict(collate(dev[:SHOWN])))],
+    )
 
 
 class _Metrics:

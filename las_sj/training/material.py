@@ -29,6 +29,7 @@ class Material:
         change: what is done to a row each time that it is seen.
         facts: what the report says of it, which tells it from others.
         grouped: whether a step's rows are to have about the same number of tokens.
+        held_out: batches of rows that are measured, without labels, to look at the network with.
     """
 
     rows: Sequence[Row]
@@ -37,6 +38,7 @@ class Material:
     change: Change | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     grouped: bool = False
+    held_out: Sequence[Batch] = ()
 
     def first_batches(self, batch_size: int) -> list[Batch]:
         """Batches of the first rows, without labels: those that thresholds follow from."""

@@ -30,7 +30,8 @@ pytest.importorskip("sklearn", reason="the extra glue is not installed")
 
 GLUE = Path(__file__).parents[2] / "data" / "glue"
 TEXT = "First Citizen: You are all resolved rather to die than to famish? All: Resolved, resolved.\n" * 40
-FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "fas.json", "losses.png"}
+WEIGHTS = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+FILES = {*WEIGHTS, "fas.json", "las_sample.safetensors", "losses.png"}
 OF_DECODER = {*FILES, "generation_config.json"}
 SHORT = ("--window", 16, "--batch-size", 2, "--evaluation-tokens", 64)
 Models = dict[str, Path]

@@ -130,7 +130,9 @@ def _parser() -> OneLineParser:
     parser = OneLineParser(
         "convert", "Turn a pre-trained transformer into a fully spike-driven network, or one of rate codes."
     )
-    parser.add_argument("model", nargs="?", help="hub name or folder, of rate codes too (a small GPT-2 of this package)")
+    parser.add_argument(
+        "model", nargs="?", help="hub name or folder, of rate codes too (a small GPT-2 of this package)"
+    )
     add_trust(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")

@@ -27,7 +27,7 @@ from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.glue import TASKS
 from las_sj.extras import require_extra
 from las_sj.fas_config import FASConfig
-from las_sj.training.classification import head_options
+from las_sj.training.classification import classes_of_another_task, head_options
 from las_sj.training.curve import plot_losses
 from las_sj.training.errors import CheckpointError, TrainingError
 from las_sj.training.language import class_for
@@ -53,6 +53,7 @@ class _Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     material: Material
+    head_of: list[str]
 
     @property
     def architecture(self) -> str:
@@ -62,6 +63,11 @@ class _Loaded:
     def is_new_head(self) -> bool:
         """Whether the checkpoint is of another class, so that what it lacks is random."""
         return self.start.architecture != self.architecture
+
+    @property
+    def has_its_head(self) -> bool:
+        """Whether the checkpoint has a head for the data, whose quality at the beginning tells something."""
+        return not self.is_new_head and not self.head_of
 
 
 def run_step(request: FasRequest) -> None:
@@ -97,33 +103,38 @@ def _load(request: FasRequest) -> _Loaded:
     tokenizer = load_tokenizer(start.name)
     set_seed(training.seed)  # a new head is random
     if data.objective is None:
-        options = head_options(TASKS[str(request.data.task)])
+        task = TASKS[str(request.data.task)]
+        options, head_of = head_options(task, tokenizer), classes_of_another_task(start.config, task)
+        head_of = head_of if start.is_classifier else []
         model = start.load(AutoModelForSequenceClassification, training.device, **options)
     else:
+        head_of = []
         model = start.load(class_for(start.config, data.objective), training.device)
-    return _Loaded(start, thresholds, config, model, tokenizer, data.material(model, tokenizer, training.batch_size))
+    material = data.material(model, tokenizer, training.batch_size)
+    return _Loaded(start, thresholds, config, model, tokenizer, material, head_of)
 
 
 def _trained(request: FasRequest, loaded: _Loaded) -> TrainingReport:
     """Convert, train and write; what is cut off meanwhile can be gone on with."""
     start, model, material = loaded.start, loaded.model, loaded.material
-    config, architecture, is_new_head = loaded.config, loaded.architecture, loaded.is_new_head
-    # A random head has nothing to tell, and weights of quantised activations tell nothing with others.
-    before = {} if is_new_head or start.settings is not None else material.measure(model)
+    config = loaded.config
+    # Weights that were trained with quantised activations are nobody's with others.
+    before = material.measure(model) if loaded.has_its_head and start.settings is None else {}
     first = material.first_batches(request.training.batch_size)
     taken = start.convert(model, config, first, loaded.thresholds)
     if request.thresholds is not None:
         set_thresholds(model, request.thresholds)
     thresholds = thresholds_in(model)
-    before |= {} if is_new_head else material.measure(model)
+    before |= material.measure(model) if loaded.has_its_head else {}
     known = request.fingerprint | {"model": digest_of(model.state_dict()), "data": material.digest()}
     with unfinished_training(request.unfinished, known, request.restart) as kept, _kept(kept.folder):
         course = train(model, material, request.training, kept.folder, kept.checkpoint())
         report = TrainingReport(
             step=request.step,
             model=start.name,
-            architecture=architecture,
-            new_head=is_new_head,
+            architecture=loaded.architecture,
+            new_head=loaded.is_new_head,
+            head_of=loaded.head_of,
             config=config,
             training=request.training,
             data=material.facts,

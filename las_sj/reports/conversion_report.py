@@ -17,7 +17,9 @@ from las_sj.models import Coverage, execution_of
 from las_sj.reports.site_report import SiteReport, site_report
 
 KINDS = {"token": "next-token", "class": "class", "token of a frame": "frame"}
-UNTRAINED = "The model was never trained with quantised activations, for which these methods are: las-sj fas finetune does."
+UNTRAINED = (
+    "The model was never trained with quantised activations, for which these methods are: las-sj fas finetune does."
+)
 SITE_COLUMNS = ("site", "feeds", "spikes per neuron", "thresholds or function", "outside")
 
 

@@ -63,6 +63,12 @@ class Material:
         """A digest of all rows, by which the data is known again."""
         return digest_of([dict(self.rows[number]) for number in range(len(self.rows))])
 
+    @property
+    def length(self) -> int:
+        """Tokens of the longest row that may be seen."""
+        found: int = self.facts["window"] if "window" in self.facts else self.facts["max_length"]
+        return found
+
     @torch.no_grad()
     def measure(self, model: PreTrainedModel) -> dict[str, dict[str, float]]:
         """What a model does on held-out rows: "ann" of a plain model, else "quantised" and "spiking"."""

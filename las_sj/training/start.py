@@ -37,6 +37,11 @@ class Start:
     settings: FASConfig | None
     architecture: str | None
 
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the checkpoint has a head that classifies sequences."""
+        return str(self.architecture).endswith("ForSequenceClassification")
+
     def load(self, model_class: Any, device: str, **options: Any) -> PreTrainedModel:
         """The plain model of a class, fp32, with a new head where the checkpoint has none.
 

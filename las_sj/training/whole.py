@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,13 @@ def read_whole(checkpoint: Path) -> Whole:
         CheckpointError: a file is missing or another, or the mark is broken.
     """
     content = _read(checkpoint)
-    files, step, seconds = (content.get(name) for name in ("files", "step", "seconds"))
-    if not isinstance(files, dict) or type(step) is not int or type(seconds) not in (int, float):
+    files, step, seconds = content.get("files"), content.get("step"), content.get("seconds")
+    if (
+        not isinstance(files, dict)
+        or not isinstance(step, int)
+        or not isinstance(seconds, float)
+        or not isfinite(seconds)
+    ):
         raise _broken(checkpoint, f"its {WHOLE} is broken")
     if checkpoint.name != f"checkpoint-{step}":
         raise _broken(checkpoint, f"by its {WHOLE} it is that of step {step}")
@@ -58,7 +64,7 @@ def read_whole(checkpoint: Path) -> Whole:
             raise _broken(checkpoint, f"its {path.name} is missing")
         if _digest(path) != digest:
             raise _broken(checkpoint, f"its {path.name} is not the one that was saved")
-    return Whole(step, float(seconds))
+    return Whole(step, seconds)
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class TrainingReport:
         if self.new_head:
             lines.append("the checkpoint has no head for this, so that it began with random weights")
         if self.head_of:
-            lines.append(f"the head began as that of another task, which tells {', '.join(self.head_of)} apart")
+            lines.append(began_with(self.head_of))
         new = [name for name in self.thresholds_after if name not in self.taken]
         if self.taken:
             lines.append(f"thresholds of {len(self.taken)} sites come from {self.model}, of {len(new)} from data")
@@ -85,6 +85,11 @@ class TrainingReport:
     def _name(self, kind: str) -> str:
         names = {"ann": "ANN", "quantised": f"quantised ANN (L = {self.config.levels})"}
         return names.get(kind, f"SNN, uncalibrated (T = {self.config.time_steps})")
+
+
+def began_with(classes: list[str]) -> str:
+    """What is said where a head was trained for other classes before, for a terminal."""
+    return f"the head began as that of another task, which tells {', '.join(classes)} apart"
 
 
 def words_of(found: dict[str, float]) -> str:

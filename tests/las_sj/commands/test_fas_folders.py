@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 
 import las_sj
 from las_sj.commands.fas import main as fas_main
+from las_sj.commands.finetune import main as finetune_main
 from las_sj.commands.inspect import main as inspect_main
 from las_sj.commands.report import main as report_main
 
@@ -23,7 +24,7 @@ pytest.importorskip("sklearn", reason="the extra glue is not installed")
 
 GLUE = Path(__file__).parents[2] / "data" / "glue"
 TEXT = "First Citizen: You are all resolved rather to die than to famish? All: Resolved, resolved.\n" * 40
-SST2 = ("--task", "sst2", "--data", GLUE, "--rows", 24, "--max-length", 16, "--batch-size", 4)
+SST2 = ("--task", "SST-2", "--data", GLUE, "--rows", 24, "--max-length", 16, "--batch-size", 4)
 SITE = "transformer.h.0.mlp.act"
 Run = Callable[..., Finished]
 
@@ -121,6 +122,15 @@ def test_heads_of_another_task(run: Run, tmp_path: Path) -> None:
     assert written(tmp_path / "out", "fas.json")["head_of"] == ["not_equivalent", "equivalent"]
     assert written(tmp_path / "out", "config.json")["label2id"] == {"negative": 0, "positive": 1}
     assert "before" not in finished.out
+
+
+def test_plain_fine_tuning_says_so_too(run: Run, tmp_path: Path) -> None:
+    names = {0: "not_equivalent", 1: "equivalent"}
+    other = save(bert(BertForSequenceClassification, vocab_size=512, id2label=names), tmp_path / "other")
+    finished = run(finetune_main, other, *SST2[:-2], "--output", tmp_path / "out")
+    assert finished.code == 0, finished.err
+    assert "the head began as that of another task, which tells not_equivalent, equivalent apart" in finished.out
+    assert written(tmp_path / "out", "finetune.json")["head_of"] == ["not_equivalent", "equivalent"]
 
 
 def test_classes_without_names_and_their_own(run: Run, tmp_path: Path) -> None:

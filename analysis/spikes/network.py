@@ -8,7 +8,7 @@ from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
 from las_sj.models.lanes import Lanes
 from las_sj.neurons import HGNode, OATNode
-from las_sj.neurons.rate_coded import QCFSWindowNode, RateCodedNode
+from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSWindowNode, RateCodedNode
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,12 @@ class Population:
 
     Attributes:
         name: full name of their node.
-        neuron: "OAT", "MT", "HG", or "IF" of quantised activations.
+        neuron: "OAT", "MT", "HG", or "IF" and "calibrated IF" of quantised activations.
         feeds: what their spikes go into.
         neurons: how many one sequence has, on average over those that were run.
         sub_neurons: of each neuron.
-        thresholds: base thresholds of neurons that code, by name; empty for HG neurons.
+        thresholds: base thresholds of neurons that code, by name; empty for HG neurons. Calibrated ones have the means
+            of thresholds and of first potentials in thresholds too.
         function: of HG neurons, else "".
         low, high: the range of inputs.
         table_entries, table_bytes: size of the tables of HG neurons.
@@ -118,12 +119,16 @@ class Network:
             f"- {len(self.populations)} populations; for a sequence of {self.tokens:.0f} tokens, {self.neurons:,.0f} "
             f"neurons with {self.sub_neurons:,.0f} sub-neurons",
             self._latency_text(),
-            f"- tables of HG neurons: {sum(population.table_entries for population in self.populations):,} numbers, "
-            f"{self.table_bytes / 1024:,.0f} KiB",
+            *self._tables_text(),
             "",
             *markdown_table(*self.table()),
         ]
         return "\n".join(lines) + "\n"
+
+    def _tables_text(self) -> list[str]:
+        entries = sum(population.table_entries for population in self.populations)
+        size = f"{self.table_bytes / 1024:,.0f} KiB"
+        return [f"- tables of HG neurons: {entries:,} numbers, {size}"] if entries else []
 
     def _latency_text(self) -> str:
         stages = f"{self.stages} stages of neurons on the longest path"
@@ -184,8 +189,11 @@ def _population(name: str, site: Site, neurons: float) -> Population:
         low, high, function = node.low, node.high, node.function.name
         return Population(name, "HG", site.feeds, neurons, node.sub_neurons, {}, function, low, high, entries, size)
     if isinstance(node, RateCodedNode):
-        highest = float(node.scale.detach().max())
-        return Population(name, "IF", site.feeds, neurons, 1, {"theta": highest}, "", 0.0, highest, 0, 0)
+        highest, kind, means = float(node.scale.detach().max()), "IF", {}
+        if isinstance(node, CalibratedIFNode):
+            kind = "calibrated IF"
+            means = {f"mean {name}": float(value.detach().mean()) for name, value in node.named_parameters()}
+        return Population(name, kind, site.feeds, neurons, 1, {"theta": highest} | means, "", 0.0, highest, 0, 0)
     thresholds = {key: float(value.detach().max()) for key, value in node.named_parameters()}
     largest = max(thresholds.values())
     if isinstance(node, QCFSWindowNode):

@@ -1,14 +1,17 @@
 """What config.json says of the quantised activations of a model, and how they are made anew from it."""
 
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.fas_config import FASConfig
+from las_sj.models.layers.linear import synapses_of
 from las_sj.models.layers.quantised import SpikingQuantiser
 from las_sj.models.layers.site import Synapses
 from las_sj.models.rate_coded.activation import RateCodedActivation
@@ -87,20 +90,58 @@ def put_activations(
     lost = [name for name in known if name not in names]
     if len(lost) == len(known) and known:
         raise BrokenCheckpointError(f"the model has no module {lost[0]}, of which config.json has thresholds")
+    if isinstance(config, FASConfig):
+        _check_levels(entries, config)
     known = {name: entry for name, entry in known.items() if name in names}
     if not isinstance(config, FASConfig) or config.fully_spiking:
         for name, entry in known.items():
             model.set_submodule(name, _quantizer(entry))
         fed = {name: _there(entry["fed"], names, prefix) for name, entry in known.items() if entry.get("fed")}
         return {name: layer for name, layer in fed.items() if layer in names}
-    insert(model, {name: _activation(entry, config) for name, entry in known.items()}, config.lanes)
+    rates = {name: entry for name, entry in known.items() if "fan_out" in entry}
+    for name in known.keys() - rates.keys():
+        model.set_submodule(name, _quantizer(known[name]))
     consumers = {
         name: (_there(entry["fed"], names, prefix), Synapses("", entry["fan_out"], True, entry.get("bias", False)))
-        for name, entry in known.items()
+        for name, entry in rates.items()
         if entry.get("fed")
     }
+    is_whole = entries.keys() <= names
+    for name, (layer, synapses) in consumers.items():
+        if is_whole or layer in names:
+            _check_consumer(model, name, layer, synapses, rates[name].get("calibrated", rates[name]["shape"]))
+    insert(model, {name: _activation(entry, config) for name, entry in rates.items()}, config.lanes)
     set_consumers(model, {name: found for name, found in consumers.items() if found[0] in names})
     return {}
+
+
+def _check_levels(entries: Mapping[str, dict[str, Any]], config: FASConfig) -> None:
+    """Raise a BrokenCheckpointError where an activation has other levels than the settings say."""
+    for name, entry in entries.items():
+        is_site = any(fnmatch(name, pattern) for pattern in config.sites)
+        if is_site and entry["levels"] != config.levels:
+            raise BrokenCheckpointError(
+                f"{name} has {entry['levels']} levels in config.json, whose settings say {config.levels}: the "
+                "checkpoint is broken"
+            )
+
+
+def _check_consumer(model: nn.Module, name: str, layer: str, synapses: Synapses, shape: list[int]) -> None:
+    """Raise a BrokenCheckpointError where spikes cannot go where they are said to, or find other synapses there."""
+    module = dict(model.named_modules()).get(layer)
+    if not isinstance(module, nn.Linear | Conv1D):
+        raise BrokenCheckpointError(
+            f"config.json says that {name} feeds {layer!r:.60}, which is no linear layer of the model: the checkpoint "
+            "is broken"
+        )
+    inputs = module.nx if isinstance(module, Conv1D) else module.in_features
+    found = synapses_of(module, "")
+    if synapses != found or (shape and shape[-1] != inputs):
+        raise BrokenCheckpointError(
+            f"config.json says that {name} feeds {layer} with a fan-out of {synapses.fan_out}, but that has "
+            f"{found.fan_out} outputs of {inputs} inputs {'with' if found.bias else 'without'} a bias: the checkpoint "
+            "is broken"
+        )
 
 
 def check_fed(model: PreTrainedModel, fed: dict[str, str], digests: Mapping[str, str], prefix: str) -> None:

@@ -14,12 +14,13 @@ from transformers import (
 )
 
 from las_sj.checkpoint.architecture import class_of
-from las_sj.checkpoint.quantizer import METHOD
+from las_sj.checkpoint.entry import METHOD, LASQuantizationConfig
 from las_sj.checkpoint.source import NEEDS_CODE, check_source
 from las_sj.checkpoint.tokenizer import has_tokenizer, load_tokenizer
 from las_sj.checkpoint.weights import check_depth, check_finite, load_weights
 from las_sj.data.modalities import ModalityError, modalities_of
 from las_sj.extras import require_extra
+from las_sj.fas_config import FASConfig
 from las_sj.models import UnsupportedModelError
 from las_sj.reasons import reason_of
 
@@ -88,13 +89,14 @@ def _of_gguf(gguf_file: str | None) -> dict[str, Any]:
     return {} if gguf_file is None else {"gguf_file": gguf_file}
 
 
-def class_to_convert(name: str, gguf_file: str | None = None, trust: bool = False) -> Any:
+def class_to_convert(name: str, gguf_file: str | None = None, trust: bool = False, rate_coded: bool = False) -> Any:
     """The class of a model to convert, found before any weights are loaded.
 
     Args:
         name: a hub name or a folder.
         gguf_file: file name within it, for GGUF checkpoints.
         trust: whether code that comes with the model may run.
+        rate_coded: whether it may be a network of rate codes, whose ANN is the quantised one.
 
     Raises:
         UnsupportedModelError: the model cannot be converted.
@@ -102,10 +104,25 @@ def class_to_convert(name: str, gguf_file: str | None = None, trust: bool = Fals
         MissingExtraError: what reads GGUF is not installed.
     """
     config = read_config(name, gguf_file, trust)
-    if getattr(config, "quantization_config", None) is not None and gguf_file is None:
+    may_be = rate_coded and gguf_file is None and rate_codes_of(config) is not None
+    if getattr(config, "quantization_config", None) is not None and gguf_file is None and not may_be:
         method = dict(config.quantization_config).get("quant_method")
         raise UnsupportedModelError(f"{name} is quantised already ({method}): give the original model")
     return class_of(config, name, trust) if gguf_file is None else _language_model(config, name)
+
+
+def rate_codes_of(config: PretrainedConfig) -> FASConfig | None:
+    """The settings of a network of rate codes whose other parts are as they were; None of every other model.
+
+    Args:
+        config: as `read_config` returns.
+
+    Raises:
+        ValueError: what config.json says of the conversion is broken.
+    """
+    entry = dict(getattr(config, "quantization_config", None) or {})
+    settings = LASQuantizationConfig(**entry).settings if entry.get("quant_method") == METHOD else None
+    return settings if isinstance(settings, FASConfig) and not settings.fully_spiking else None
 
 
 def _language_model(config: PretrainedConfig, name: str) -> Any:

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from las_sj.analysis import plot_raster
-from las_sj.checkpoint.loading import class_to_convert, default_model, load_ann
+from las_sj.checkpoint.loading import class_to_convert, default_model, load_ann, rate_codes_of, read_config
 from las_sj.checkpoint.model_card import model_card
 from las_sj.checkpoint.placement import input_device, places_of
 from las_sj.checkpoint.processors import load_processors
@@ -50,32 +50,37 @@ def main(argument_list: list[str] | None = None) -> None:
 
 
 def _convert(request: ConvertRequest, given: Given | None, places: dict[str, Any]) -> None:
-    model_class = class_to_convert(_name(request), request.gguf_file, request.trust)
+    model_class = class_to_convert(_name(request), request.gguf_file, request.trust, rate_coded=True)
+    trained = rate_codes_of(read_config(_name(request), request.gguf_file, request.trust))
+    config = request.config_for(trained)
     takes = modalities_of(model_class)
     check_takes(_name(request), takes, request.data_option, [] if given is None else given.examples)
     processors = load_processors(_name(request), takes, request.trust, request.gguf_file)
     ann = _load(request, model_class, places)
     check_finite(ann, _name(request))
+    if trained is not None:
+        set_execution(ann, "accumulated")
     data = prepare_data(request, given, takes, ann, processors)
     start = time.perf_counter()
     # Parts on other devices cannot be copied.
     snn = _load(request, model_class, places) if places else copy.deepcopy(ann)
-    with analog_by_option(request.config):
-        snn = convert(snn, request.config, data.calibration)
+    with analog_by_option(config):
+        snn = convert(snn, config, data.calibration)
     converted = time.perf_counter()
     if given is None and request.model is not None:
         print(f"no data given: {in_words(takes)} instead; give some with {takes.option}", file=sys.stderr)
     with running(snn, request.execution or execution_of(snn).counted_in):
         quality, monitor = compare(ann, snn, data.evaluation)
     quantised = None
-    if execution_of(snn).lanes is not None:
+    if execution_of(snn).lanes is not None and trained is None:
         with running(snn, "accumulated"):
             quantised, _ = compare(ann, snn, data.evaluation)
     gap = executions_gap(snn, data.evaluation[0])
     seconds = {"convert": converted - start, "compare": time.perf_counter() - converted}
     source = request.model or "the default model (GPT-2, Tiny Shakespeare)"
     settings = snn.config.quantization_config.settings
-    report = conversion_report(snn, source, settings, data.source, quality, monitor, gap, seconds, quantised)
+    reference = "ANN" if trained is None else "quantised ANN"
+    report = conversion_report(snn, source, settings, data.source, quality, monitor, gap, seconds, quantised, reference)
     _write(request, snn, processors, data, report)
     print(f"{report.summary()}\n\n{_written(request)}")
 

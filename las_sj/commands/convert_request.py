@@ -1,6 +1,6 @@
 """What `las-sj convert` is asked for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class ConvertRequest:
         output: folder to write.
         model: hub name or folder; None is the default model of this package.
         config: settings of the network.
+        asked: names of those that were given; the others are defaults.
         overwrite: whether the folder may be that of an earlier conversion.
         gguf_file: within the model, for GGUF checkpoints.
         device, dtype: of the weights.
@@ -45,6 +46,7 @@ class ConvertRequest:
     output: Path
     model: str | None = None
     config: LASConfig | FASConfig = field(default_factory=LASConfig)
+    asked: frozenset[str] = frozenset()
     overwrite: bool = False
     gguf_file: str | None = None
     device: str = "cpu"
@@ -84,6 +86,24 @@ class ConvertRequest:
         if self.model is None and option not in (None, "calibration"):
             raise ValueError(f"{option_of(option)} needs a model that takes it: name one")
 
+    def config_for(self, trained: FASConfig | None) -> LASConfig | FASConfig:
+        """The settings of the network, of which a network of rate codes has those that were not given.
+
+        Args:
+            trained: its settings; None of a plain model.
+
+        Raises:
+            ValueError: it has other levels than those that were given, or settings do not go together.
+        """
+        if trained is None or isinstance(self.config, LASConfig):
+            return self.config
+        given = {name: getattr(self.config, name) for name in self.asked}
+        if given.get("levels", trained.levels) != trained.levels:
+            raise ValueError(f"{self.model} is trained with {trained.levels} levels: leave out --levels")
+        if self.config.method != "fas" or self.config.fully_spiking:  # whose neurons are not calibrated
+            trained = replace(trained, granularity="channel", positions=None)
+        return replace(trained, **{"presimulation_steps": None} | given)
+
     @property
     def data_option(self) -> str | None:
         """The field that names what is calibrated on; None where the model generates it."""
@@ -103,14 +123,16 @@ def parse_arguments(arguments: list[str] | None = None) -> ConvertRequest:
 
 def _request(given: dict[str, Any]) -> ConvertRequest:
     settings, others = split_settings(given)
-    return ConvertRequest(config=config_of(settings), **others)
+    return ConvertRequest(config=config_of(settings), asked=frozenset(settings), **others)
 
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(
         "convert", "Turn a pre-trained transformer into a fully spike-driven network, or one of rate codes."
     )
-    parser.add_argument("model", nargs="?", help="hub name or folder; a small GPT-2 of this package if left out")
+    parser.add_argument(
+        "model", nargs="?", help="hub name or folder, of rate codes too (a small GPT-2 of this package)"
+    )
     add_trust(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.placement import input_device
+from las_sj.checkpoint.sample import save_sample
 from las_sj.commands.devices import check_device
 from las_sj.commands.fas_calibrate_request import CalibrateRequest, parse_arguments
 from las_sj.commands.fas_data import DataRead, read_data
@@ -18,6 +19,7 @@ from las_sj.evaluation.glue import TASKS
 from las_sj.extras import require_extra
 from las_sj.fas_config import FASConfig
 from las_sj.training.calibration_report import CalibrationReport, sites_of
+from las_sj.training.classification import classes_of_another_task
 from las_sj.training.coarse import coarse_calibrate
 from las_sj.training.curve import plot_losses
 from las_sj.training.errors import TrainingError
@@ -47,6 +49,7 @@ def calibrate(argument_list: list[str] | None = None) -> None:
     with whole_folder(request.output, request.overwrite, TRAINING, request.inputs) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        save_sample(material.held_out, folder)
         content = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         (folder / TRAINING.report).write_text(content, encoding="utf-8")
         if report.fine is not None:
@@ -68,10 +71,13 @@ def _check_head(request: CalibrateRequest, start: Start, data: DataRead) -> None
     """Raise where the model has another head than the data is for."""
     if data.objective is None:
         task = TASKS[str(request.data.task)]
-        if not str(start.architecture).endswith("ForSequenceClassification"):
+        if not start.is_classifier:
             raise TrainingError(f"{start.name} is a {start.architecture}, no classifier: give --text")
         if start.config.num_labels != (len(task.labels) or 1):
             raise TrainingError(f"{start.name} tells {start.config.num_labels} classes apart: give its own --task")
+        others = classes_of_another_task(start.config, task)
+        if others:
+            raise TrainingError(f"{start.name} tells {', '.join(others)} apart, not {task.name}: give its own --task")
     elif start.architecture != class_for(start.config, data.objective).__name__:
         raise TrainingError(f"{start.name} is a {start.architecture}, no model of language: give --task")
 
@@ -92,13 +98,16 @@ def _calibrated(
     train, held_out = batches[count:], batches[:count]
     per_channel = request.search == "channel"
     coarse = [] if request.search == "none" else coarse_calibrate(model, train, per_channel=per_channel)
-    fine = fine_calibrate(model, train, held_out, request.fine) if request.fine.steps else None
+    settings = request.fine
+    if settings.granularity == "position":
+        settings = replace(settings, positions=material.length)
+    fine = fine_calibrate(model, train, held_out, settings) if settings.steps else None
     return CalibrationReport(
         model=start.name,
         architecture=str(start.architecture),
-        config=config,
+        config=model.config.quantization_config.settings,
         data=material.facts | {"batches": len(batches), "batch_size": request.batch_size},
-        settings=request.fine,
+        settings=settings,
         search=request.search,
         coarse=coarse,
         fine=fine,
@@ -111,5 +120,5 @@ def _calibrated(
 
 def _settings(request: CalibrateRequest, start: Start) -> FASConfig:
     assert start.settings is not None
-    own = replace(start.settings, method="fas", presimulation_steps=None)
+    own = replace(start.settings, method="fas", presimulation_steps=None, iterations=1)
     return own if request.time_steps is None else own.at(request.time_steps)

@@ -75,7 +75,7 @@ def parse_arguments(arguments: list[str] | None = None) -> CalibrateRequest:
     add_text(parser)
     parser.add_argument("--time-steps", type=int, metavar="T", help="that it is calibrated for (the checkpoint's)")
     parser.add_argument("--granularity", choices=GRANULARITIES, help="one threshold for each (channel)")
-    parser.add_argument("--search", choices=SEARCHES, help="before, for each (channel)")
+    parser.add_argument("--search", choices=SEARCHES, help="before, for each (channel, or as --granularity)")
     parser.add_argument("--steps", type=int, metavar="N", help="of the fine calibration; 0 leaves it out (160)")
     parser.add_argument("--learning-rate", type=float, metavar="R", help="in thresholds; falls to zero (0.01)")
     parser.add_argument("--kl-weight", type=float, metavar="R", help="of the outputs' KL divergence (1)")
@@ -89,10 +89,11 @@ def parse_arguments(arguments: list[str] | None = None) -> CalibrateRequest:
 
 def _request(given: dict[str, Any]) -> CalibrateRequest:
     data = DataRequest(**part_of(DataRequest, given))
-    fine = part_of(FineSettings, given)
+    fine = {"granularity": "channel"} | part_of(FineSettings, given)
     if fine.get("granularity") == "position":
-        fine["positions"] = data.window if data.task is None else data.max_length
+        fine["positions"] = data.window if data.task is None else data.max_length  # at most: of the model, fewer
     if not 0 <= fine.get("seed", 0) < 2**32:
         raise ValueError(f"seed must lie in 0…{2**32 - 1}, got {fine['seed']}")
-    own = part_of(CalibrateRequest, given) | {"data": data, "fine": FineSettings(**fine)}
+    search = "site" if fine.get("granularity") == "site" else "channel"
+    own = {"search": search} | part_of(CalibrateRequest, given) | {"data": data, "fine": FineSettings(**fine)}
     return CalibrateRequest(**own)

@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -15,6 +16,7 @@ from transformers import (
 )
 
 from las_sj.checkpoint.loading import default_model
+from las_sj.checkpoint.sample import save_sample
 from las_sj.checkpoint.tokenizer import load_tokenizer
 from las_sj.commands.command_line import Unfinished
 from las_sj.commands.devices import check_device
@@ -25,9 +27,9 @@ from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.glue import TASKS
 from las_sj.extras import require_extra
 from las_sj.fas_config import FASConfig
-from las_sj.training.classification import head_options
+from las_sj.training.classification import classes_of_another_task, head_options
 from las_sj.training.curve import plot_losses
-from las_sj.training.errors import TrainingError
+from las_sj.training.errors import CheckpointError, TrainingError
 from las_sj.training.language import class_for
 from las_sj.training.material import Material
 from las_sj.training.report import TrainingReport
@@ -46,10 +48,12 @@ class _Loaded:
     """What a step begins with, all of it read."""
 
     start: Start
+    thresholds: Mapping[str, Tensor]
     config: FASConfig
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     material: Material
+    head_of: list[str]
 
     @property
     def architecture(self) -> str:
@@ -59,6 +63,11 @@ class _Loaded:
     def is_new_head(self) -> bool:
         """Whether the checkpoint is of another class, so that what it lacks is random."""
         return self.start.architecture != self.architecture
+
+    @property
+    def has_its_head(self) -> bool:
+        """Whether the checkpoint has a head for the data, whose quality at the beginning tells something."""
+        return not self.is_new_head and not self.head_of
 
 
 def run_step(request: FasRequest) -> None:
@@ -90,34 +99,42 @@ def _load(request: FasRequest) -> _Loaded:
     training = request.training
     config = start.settings_with(request.settings)
     data = read_data(request.data, start.config, start.name, training.seed)
+    thresholds = start.thresholds()
     tokenizer = load_tokenizer(start.name)
     set_seed(training.seed)  # a new head is random
     if data.objective is None:
-        options = head_options(TASKS[str(request.data.task)])
+        task = TASKS[str(request.data.task)]
+        options, head_of = head_options(task, tokenizer), classes_of_another_task(start.config, task)
+        head_of = head_of if start.is_classifier else []
         model = start.load(AutoModelForSequenceClassification, training.device, **options)
     else:
+        head_of = []
         model = start.load(class_for(start.config, data.objective), training.device)
-    return _Loaded(start, config, model, tokenizer, data.material(model, tokenizer, training.batch_size))
+    material = data.material(model, tokenizer, training.batch_size)
+    return _Loaded(start, thresholds, config, model, tokenizer, material, head_of)
 
 
 def _trained(request: FasRequest, loaded: _Loaded) -> TrainingReport:
     """Convert, train and write; what is cut off meanwhile can be gone on with."""
     start, model, material = loaded.start, loaded.model, loaded.material
-    config, architecture, is_new_head = loaded.config, loaded.architecture, loaded.is_new_head
-    before = {} if is_new_head else material.measure(model)  # a random head has nothing to tell
-    taken = start.convert(model, config, material.first_batches(request.training.batch_size))
+    config = loaded.config
+    # Weights that were trained with quantised activations are nobody's with others.
+    before = material.measure(model) if loaded.has_its_head and start.settings is None else {}
+    first = material.first_batches(request.training.batch_size)
+    taken = start.convert(model, config, first, loaded.thresholds)
     if request.thresholds is not None:
         set_thresholds(model, request.thresholds)
     thresholds = thresholds_in(model)
-    before |= {} if is_new_head else material.measure(model)
+    before |= material.measure(model) if loaded.has_its_head else {}
     known = request.fingerprint | {"model": digest_of(model.state_dict()), "data": material.digest()}
     with unfinished_training(request.unfinished, known, request.restart) as kept, _kept(kept.folder):
         course = train(model, material, request.training, kept.folder, kept.checkpoint())
         report = TrainingReport(
             step=request.step,
             model=start.name,
-            architecture=architecture,
-            new_head=is_new_head,
+            architecture=loaded.architecture,
+            new_head=loaded.is_new_head,
+            head_of=loaded.head_of,
             config=config,
             training=request.training,
             data=material.facts,
@@ -140,11 +157,15 @@ def _kept(folder: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         checkpoint = last_checkpoint(folder)
-        if checkpoint is not None:
-            kept = f"{checkpoint.name} is kept in {folder}, the same command goes on"
-            if isinstance(error, KeyboardInterrupt):
-                raise Unfinished(kept) from None
-            error.add_note(kept)
+        if checkpoint is None or isinstance(error, CheckpointError):
+            raise
+        if isinstance(error, TrainingError):  # the same command would end there again
+            error.add_note(f"{checkpoint.name} is kept in {folder}: other settings need --restart too")
+            raise
+        kept = f"{checkpoint.name} is kept in {folder}, the same command goes on"
+        if isinstance(error, KeyboardInterrupt):
+            raise Unfinished(kept) from None
+        error.add_note(kept)
         raise
 
 
@@ -153,6 +174,7 @@ def _write(request: FasRequest, loaded: _Loaded, report: TrainingReport) -> None
     with whole_folder(request.output, request.overwrite, TRAINING, request.inputs) as folder:
         loaded.model.save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)
+        save_sample(loaded.material.held_out, folder)
         (folder / TRAINING.report).write_text(content, encoding="utf-8")
         title = f"{report.step} of {report.architecture}"
         plot_losses(report.course.losses, title).savefig(folder / PICTURE, dpi=130)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,9 @@ from las_sj.data.owned_folder import owned_folder
 from las_sj.data.text import check_ids, longest_sequence, tokens_known
 from las_sj.evaluation.glue import TASKS, GlueTask, encode, predictions_of, read_glue, score
 from las_sj.extras import require_extra
+from las_sj.training.classification import classes_of_another_task, head_options
 from las_sj.training.progress import Progress
+from las_sj.training.report import began_with
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,6 +48,7 @@ class FinetuneReport:
         value: the task's metric on the development split.
         rows: by split.
         seconds: that it took.
+        head_of: names of the classes of another task, whose head it began with; empty otherwise.
     """
 
     request: FinetuneRequest
@@ -53,6 +56,7 @@ class FinetuneReport:
     value: float
     rows: dict[str, int]
     seconds: float
+    head_of: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of finetune.json."""
@@ -64,13 +68,15 @@ class FinetuneReport:
             "rows": self.rows,
             "seed": self.request.seed,
             "settings": {name: getattr(self.request, name) for name in SETTINGS},
+            "head_of": self.head_of,
             "seconds": self.seconds,
         }
 
     def summary(self) -> str:
-        """A line for the terminal."""
+        """Lines for the terminal."""
+        begun = f"{began_with(self.head_of)}\n" if self.head_of else ""
         rows = f"{self.rows['train']} rows trained on, {self.rows['dev']} scored"
-        return f"{self.task.name} dev {self.task.metric}: {self.value:.4f} ({rows})"
+        return f"{begun}{self.task.name} dev {self.task.metric}: {self.value:.4f} ({rows})"
 
 
 def main(argument_list: list[str] | None = None) -> None:
@@ -84,29 +90,28 @@ def main(argument_list: list[str] | None = None) -> None:
     train, dev = (read_glue(task, split, request.data) for split in ("train", "dev"))
     train = train.shuffle(request.seed).select(range(min(request.rows, len(train))))
     set_seed(request.seed)  # the head is random
-    model, tokenizer = _load(request.model, task)
+    model, tokenizer, head_of = _load(request.model, task)
     encoded_train, encoded_dev = (_encoded(request, task, rows, model, tokenizer) for rows in (train, dev))
     logits = _train(request, model, tokenizer, encoded_train, encoded_dev)
     value = score(task, predictions_of(task, logits), dev["label"])
     rows = {"train": len(train), "dev": len(dev)}
-    report = FinetuneReport(request, task, value, rows, time.perf_counter() - start)
+    report = FinetuneReport(request, task, value, rows, time.perf_counter() - start, head_of)
     _write(model, tokenizer, report)
     print(f"{report.summary()}\nWritten to {request.output}: config.json, model.safetensors, tokenizer, finetune.json")
 
 
-def _load(name: str, task: GlueTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model with a head for the task, in fp32, and its tokenizer."""
-    quantisation = getattr(read_config(name), "quantization_config", None)
+def _load(name: str, task: GlueTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
+    """The model with a head for the task, in fp32, its tokenizer, and the classes whose head it had, if of others."""
+    config = read_config(name)
+    quantisation = getattr(config, "quantization_config", None)
     if quantisation is not None:
         raise ValueError(f"{name} is quantised ({dict(quantisation).get('quant_method')}): give the original model")
     tokenizer = load_tokenizer(name)
-    options: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
-    if task.labels:
-        names = dict(enumerate(task.labels))
-        options = {"id2label": names, "label2id": {label: index for index, label in names.items()}}
+    options = head_options(task, tokenizer)
     model = load_weights(AutoModelForSequenceClassification, name, new_head=True, dtype=torch.float32, **options)
     check_finite(model, name)
-    return model, tokenizer
+    is_classifier = type(model).__name__ in (config.architectures or [])
+    return model, tokenizer, classes_of_another_task(config, task) if is_classifier else []
 
 
 def _encoded(

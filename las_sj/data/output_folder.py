@@ -82,7 +82,7 @@ TRAINING = Output(
     "fas.json",
     "a training of rate codes",
     frozenset({"step", "model", "settings", "thresholds"}),
-    (*MODEL, *TOKENIZER, "fas.json", "losses.png"),
+    (*MODEL, *TOKENIZER, "fas.json", "las_sample.safetensors", "losses.png"),
     later=REPORTS,
     marks=dict.fromkeys(REPORTS, MADE_BY),
 )

@@ -17,6 +17,9 @@ from las_sj.models import Coverage, execution_of
 from las_sj.reports.site_report import SiteReport, site_report
 
 KINDS = {"token": "next-token", "class": "class", "token of a frame": "frame"}
+UNTRAINED = (
+    "The model was never trained with quantised activations, for which these methods are: las-sj fas finetune does."
+)
 SITE_COLUMNS = ("site", "feeds", "spikes per neuron", "thresholds or function", "outside")
 
 
@@ -39,6 +42,7 @@ class ConversionReport:
         sites: all populations of neurons.
         seconds: duration of each part.
         quantised: of rate codes, the quantised ANN against the ANN.
+        reference: what the network is compared with: "ANN", or "quantised ANN" of a model that was trained as one.
     """
 
     model: str
@@ -54,6 +58,12 @@ class ConversionReport:
     sites: list[SiteReport]
     seconds: dict[str, float]
     quantised: Quality | None = None
+    reference: str = "ANN"
+
+    @property
+    def was_trained(self) -> bool:
+        """Whether quantised activations, where the network has any, are those that the model was trained with."""
+        return self.reference != "ANN" or isinstance(self.settings, LASConfig)
 
     @property
     def out_of_range(self) -> int:
@@ -70,7 +80,7 @@ class ConversionReport:
             "settings": self.settings.to_dict(),
             "data": self.data,
             "coverage": asdict(self.coverage),
-            "quality": self.quality.to_dict() | quantised,
+            "quality": self.quality.to_dict() | quantised | {"reference": self.reference},
             "temporal_vs_accumulated": self.temporal_gap,
             "spikes_per_neuron": self.spikes_per_neuron,
             "out_of_range": self.out_of_range,
@@ -100,6 +110,7 @@ class ConversionReport:
         analog = [f"- {name}: {reason}" for name, reason in self.coverage.analog.items()]
         return [
             markdown_table(("", self.architecture), self._results()),
+            *([] if self.was_trained else [[UNTRAINED]]),
             ["## Energy, SNN / ANN"],
             markdown_table(("accounting", "ratio"), energy),
             [f"{name}: {formula}  " for name, formula in self.energy.formulas().items()],
@@ -125,13 +136,13 @@ class ConversionReport:
     def _results(self) -> list[tuple[str, str]]:
         """What is asked for first, by name."""
         return [
-            *_quality_rows(self.quality, self.quantised),
+            *_quality_rows(self.quality, self.quantised, self.reference),
             ("spikes per neuron (sites that feed weights)", f"{self.spikes_per_neuron:.3f}"),
             *self._rows_of_executions(),
         ]
 
     def _rows_of_executions(self) -> list[tuple[str, str]]:
-        if self.quantised is not None:
+        if isinstance(self.settings, FASConfig) and not self.settings.fully_spiking:
             return [("temporal error: SNN against the quantised ANN, one batch", f"{self.temporal_gap:.1e}")]
         return [
             ("temporal against accumulated run", f"{self.temporal_gap:.1e}"),
@@ -156,6 +167,7 @@ def conversion_report(
     temporal_gap: float,
     seconds: dict[str, float],
     quantised: Quality | None = None,
+    reference: str = "ANN",
 ) -> ConversionReport:
     """The report of a conversion.
 
@@ -167,7 +179,7 @@ def conversion_report(
         quality, monitor: as `las_sj.conversion.quality.compare` returns.
         temporal_gap: relative difference of the two executions on one batch.
         seconds: duration of each part.
-        quantised: as `ConversionReport` has it.
+        quantised, reference: as `ConversionReport` has them.
     """
     versions = {"las_sj": version("las_sj"), "torch": torch.__version__, "transformers": transformers.__version__}
     return ConversionReport(
@@ -184,6 +196,7 @@ def conversion_report(
         sites=[site_report(name, counts) for name, counts in monitor.sites.items()],
         seconds=seconds,
         quantised=quantised,
+        reference=reference,
     )
 
 
@@ -192,19 +205,19 @@ def _of_quantised(quality: Quality) -> dict[str, Any]:
     return entry.pop("snn") | {name: entry[name] for name in ("kl", "top1_agreement", "relative_error")}
 
 
-def _quality_rows(quality: Quality, quantised: Quality | None) -> list[tuple[str, str]]:
+def _quality_rows(quality: Quality, quantised: Quality | None, reference: str) -> list[tuple[str, str]]:
     ann, snn, kl, agreement = quality.ann_perplexity, quality.snn_perplexity, quality.kl, quality.top1_agreement
     if kl is None or agreement is None:
         return [("relative error of the output", f"{quality.relative_error:.2e}")]
     rows = [
-        (f"mean KL(ANN ‖ SNN) of {KINDS[quality.predicts]} distributions", f"{kl:.2e} nats"),
+        (f"mean KL({reference} ‖ SNN) of {KINDS[quality.predicts]} distributions", f"{kl:.2e} nats"),
         (f"same most likely {quality.predicts}", f"{100 * agreement:.2f} %"),
         ("relative error of the logits", f"{quality.relative_error:.2e}"),
     ]
     if ann is None or snn is None:
         return rows
     perplexities = [
-        ("perplexity, ANN", f"{ann:.4f}"),
+        (f"perplexity, {reference}", f"{ann:.4f}"),
         ("perplexity, SNN", f"{snn:.4f} ({100 * (snn / ann - 1):+.4f} %)"),
     ]
     between = None if quantised is None else quantised.snn_perplexity

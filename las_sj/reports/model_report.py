@@ -174,7 +174,9 @@ def quality_rows(quality: dict[str, Any] | None) -> list[tuple[str, str]]:
     rows = [("relative error of the output (conversion)", f"{quality['relative_error']:.2e}")]
     if quality["ann"]["perplexity"] is not None:
         rows.insert(0, ("perplexity, SNN (conversion)", f"{quality['snn']['perplexity']:.4f}"))
-        rows.insert(0, ("perplexity, ANN (conversion)", f"{quality['ann']['perplexity']:.4f}"))
+        rows.insert(
+            0, (f"perplexity, {quality.get('reference', 'ANN')} (conversion)", f"{quality['ann']['perplexity']:.4f}")
+        )
     elif quality.get("top1_agreement") is not None:
         name = f"same most likely {quality.get('predicts', 'token')} (conversion)"
         rows.insert(0, (name, f"{100 * quality['top1_agreement']:.2f} %"))

@@ -6,25 +6,55 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DataCollatorWithPadding, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import to_device
 from las_sj.data.text import check_ids
 from las_sj.evaluation.glue import GlueTask, encode, predictions_of, scores
+from las_sj.training.errors import TrainingError
 from las_sj.training.material import Material, without_labels
 from las_sj.training.rows import Row
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+SHOWN = 8  # rows of the development split to look at a network with
 
-def head_options(task: GlueTask) -> dict[str, Any]:
-    """What a model is loaded with to have a head for a task."""
+
+def head_options(task: GlueTask, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What a model is loaded with to have a head for a task, and to know padding where it sees it.
+
+    Args:
+        task: the task.
+        tokenizer: of the model.
+
+    Raises:
+        TrainingError: the tokenizer has no padding token, so that rows of different lengths make no batch.
+    """
+    if tokenizer.pad_token_id is None:
+        raise TrainingError(
+            f"the tokenizer of {tokenizer.name_or_path} has no padding token, which --task needs: set "
+            "tokenizer.pad_token, to its eos_token for example, and save it there"
+        )
+    padding = {"pad_token_id": tokenizer.pad_token_id}
     if not task.labels:
-        return {"num_labels": 1, "problem_type": "regression"}
+        return padding | {"num_labels": 1, "problem_type": "regression"}
     names = dict(enumerate(task.labels))
-    return {"id2label": names, "label2id": {label: index for index, label in names.items()}}
+    return padding | {"id2label": names, "label2id": {label: index for index, label in names.items()}}
+
+
+def classes_of_another_task(config: PretrainedConfig, task: GlueTask) -> list[str]:
+    """The names of the classes that a classifier tells apart, where they are not a task's; [] where they have none.
+
+    Args:
+        config: of the classifier.
+        task: the task.
+    """
+    names = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    known = [name.lower() for name in names]
+    unnamed = all(name.startswith("label_") for name in known)
+    return [] if unnamed or known == [name.lower() for name in task.labels] else names
 
 
 def glue_material(
@@ -56,7 +86,14 @@ def glue_material(
         check_ids(torch.tensor(row["input_ids"]), known)
     collate: Any = DataCollatorWithPadding(tokenizer)
     counts = {"task": task.name, "rows": {"train": len(train), "dev": len(dev)}, "max_length": max_length}
-    return Material(train, collate, _Metrics(task, dev, collate, batch_size), None, facts | counts, grouped=True)
+    return Material(
+        train,
+        collate,
+        _Metrics(task, dev, collate, batch_size),
+        facts=facts | counts,
+        grouped=True,
+        held_out=[without_labels(dict(collate(dev[:SHOWN])))],
+    )
 
 
 class _Metrics:

@@ -161,7 +161,8 @@ def language_material(
     parts = range(0, len(held_out), batch_size)
     batches = [stacked([measured[n] for n in range(start, min(start + batch_size, len(held_out)))]) for start in parts]
     counts = {"windows": len(rows), "held_out_windows": len(held_out), "window": window, "objective": objective}
-    return Material(rows, stacked, _Loss(batches, objective), change, facts | counts)
+    shown = [without_labels(batch) for batch in batches]
+    return Material(rows, stacked, _Loss(batches, objective), change, facts | counts, held_out=shown)
 
 
 class _Loss:

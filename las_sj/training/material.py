@@ -29,6 +29,7 @@ class Material:
         change: what is done to a row each time that it is seen.
         facts: what the report says of it, which tells it from others.
         grouped: whether a step's rows are to have about the same number of tokens.
+        held_out: batches of rows that are measured, without labels, to look at the network with.
     """
 
     rows: Sequence[Row]
@@ -37,6 +38,7 @@ class Material:
     change: Change | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     grouped: bool = False
+    held_out: Sequence[Batch] = ()
 
     def first_batches(self, batch_size: int) -> list[Batch]:
         """Batches of the first rows, without labels: those that thresholds follow from."""
@@ -60,6 +62,12 @@ class Material:
     def digest(self) -> str:
         """A digest of all rows, by which the data is known again."""
         return digest_of([dict(self.rows[number]) for number in range(len(self.rows))])
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest row that may be seen."""
+        found: int = self.facts["window"] if "window" in self.facts else self.facts["max_length"]
+        return found
 
     @torch.no_grad()
     def measure(self, model: PreTrainedModel) -> dict[str, dict[str, float]]:

@@ -19,6 +19,7 @@ class TrainingReport:
         model: what it began with.
         architecture: class of the model.
         new_head: whether the head was random at the beginning.
+        head_of: names of the classes of another task, whose head it began with; empty otherwise.
         config: settings of the network.
         training: settings of the training.
         data: what it was trained and measured on.
@@ -32,6 +33,7 @@ class TrainingReport:
     model: str
     architecture: str
     new_head: bool
+    head_of: list[str]
     config: FASConfig
     training: TrainingSettings
     data: dict[str, Any]
@@ -53,6 +55,7 @@ class TrainingReport:
             "model": self.model,
             "architecture": self.architecture,
             "new_head": self.new_head,
+            "head_of": self.head_of,
             "data": self.data,
             "settings": self.config.to_dict(),
             "training": self.training.to_dict(),
@@ -70,6 +73,8 @@ class TrainingReport:
         lines = [f"{self.step} of {self.architecture}: {self.course.steps} steps in {self.course.seconds:.1f} s"]
         if self.new_head:
             lines.append("the checkpoint has no head for this, so that it began with random weights")
+        if self.head_of:
+            lines.append(began_with(self.head_of))
         new = [name for name in self.thresholds_after if name not in self.taken]
         if self.taken:
             lines.append(f"thresholds of {len(self.taken)} sites come from {self.model}, of {len(new)} from data")
@@ -80,6 +85,11 @@ class TrainingReport:
     def _name(self, kind: str) -> str:
         names = {"ann": "ANN", "quantised": f"quantised ANN (L = {self.config.levels})"}
         return names.get(kind, f"SNN, uncalibrated (T = {self.config.time_steps})")
+
+
+def began_with(classes: list[str]) -> str:
+    """What is said where a head was trained for other classes before, for a terminal."""
+    return f"the head began as that of another task, which tells {', '.join(classes)} apart"
 
 
 def words_of(found: dict[str, float]) -> str:

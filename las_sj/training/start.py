@@ -1,20 +1,22 @@
 """What a training begins with: a plain model, or the rate-coded checkpoint of the step before."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from las_sj.checkpoint.entry import METHOD, LASQuantizationConfig
-from las_sj.checkpoint.loading import read_config
+from las_sj.checkpoint.loading import load_converted, read_config
 from las_sj.checkpoint.weights import check_finite, load_weights
 from las_sj.conversion.convert import convert
 from las_sj.data.batches import Batch
 from las_sj.fas_config import FASConfig
+from las_sj.models.rate_coded.network import named_activations
 from las_sj.training.errors import TrainingError
 from las_sj.training.thresholds import take_thresholds
 
@@ -34,6 +36,11 @@ class Start:
     config: PretrainedConfig
     settings: FASConfig | None
     architecture: str | None
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the checkpoint has a head that classifies sequences."""
+        return str(self.architecture).endswith("ForSequenceClassification")
 
     def load(self, model_class: Any, device: str, **options: Any) -> PreTrainedModel:
         """The plain model of a class, fp32, with a new head where the checkpoint has none.
@@ -72,7 +79,20 @@ class Start:
         asked = {name: given[name] for name in ("percentile", "seed") if name in given}
         return replace(own.at(given.get("time_steps", own.time_steps)), **asked)
 
-    def convert(self, model: PreTrainedModel, config: FASConfig, batches: Iterable[Batch]) -> list[str]:
+    def thresholds(self) -> dict[str, Tensor]:
+        """Thresholds of a rate-coded checkpoint by site, all of which is checked as where it is loaded; {} of others.
+
+        Raises:
+            OSError, ValueError: weights, thresholds and config.json do not belong together, or are broken.
+        """
+        if self.settings is None:
+            return {}
+        model, _ = load_converted(Path(self.name))
+        return {name: activation.theta.detach() for name, activation in named_activations(model)}
+
+    def convert(
+        self, model: PreTrainedModel, config: FASConfig, batches: Iterable[Batch], thresholds: Mapping[str, Tensor]
+    ) -> list[str]:
         """Make a plain model a network of rate codes.
 
         Thresholds are percentiles of the data. A checkpoint's replace those of sites that it has, once, here.
@@ -81,12 +101,13 @@ class Start:
             model: as `load` returns.
             config: the settings.
             batches: what thresholds follow from.
+            thresholds: as `thresholds` returns.
 
         Returns:
             Names of the sites that have thresholds of the checkpoint.
         """
         convert(model, config, batches)
-        return [] if self.settings is None else take_thresholds(model, Path(self.name))
+        return take_thresholds(model, thresholds, self.name) if thresholds else []
 
 
 def read_start(name: str) -> Start:

@@ -1,9 +1,8 @@
 """Thresholds of a network of rate codes: what they are, and where they come from."""
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -24,44 +23,35 @@ def set_thresholds(model: PreTrainedModel, value: float) -> None:
 
 
 @torch.no_grad()
-def take_thresholds(model: PreTrainedModel, folder: Path) -> list[str]:
-    """Copy thresholds of a rate-coded checkpoint to the sites of the same names.
+def take_thresholds(model: PreTrainedModel, stored: Mapping[str, Tensor], source: str) -> list[str]:
+    """Copy thresholds of another network of rate codes to the sites of the same names.
 
     Args:
         model: a network of rate codes.
-        folder: of the checkpoint.
+        stored: thresholds by site.
+        source: where they come from, for messages.
 
     Returns:
         The names of these sites; others keep what they have.
 
     Raises:
-        TrainingError: no site has the name of one of the checkpoint, or a threshold has another shape.
+        TrainingError: no site has one of the names, or a threshold has another shape.
     """
-    stored = _stored_in(folder)
     taken = []
     for name, activation in named_activations(model):
-        theta = stored.get(f"{name}.node.theta")
+        theta = stored.get(name)
         if theta is None:
             continue
         if theta.shape != activation.theta.shape:
             raise TrainingError(
-                f"{name} has thresholds {[*theta.shape]} in {folder}, {[*activation.theta.shape]} here: give a "
+                f"{name} has thresholds {[*theta.shape]} in {source}, {[*activation.theta.shape]} here: give a "
                 "checkpoint of the same conversion"
             )
         activation.theta.copy_(theta)
         taken.append(name)
     if not taken:
-        raise TrainingError(f"{folder} has thresholds of other sites than the model: give the output of its step 1")
+        raise TrainingError(f"{source} has thresholds of other sites than the model: give the output of its step 1")
     return taken
-
-
-def _stored_in(folder: Path) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("model*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            names = [*file.keys()]
-            found |= {name: file.get_tensor(name) for name in names if name.endswith(".node.theta")}
-    return found
 
 
 def check_thresholds(model: PreTrainedModel) -> None:

@@ -9,12 +9,13 @@ from transformers import PreTrainedModel, ProgressCallback, TrainingArguments, s
 
 from las_sj.models.execution import running
 from las_sj.reasons import reason_of
-from las_sj.training.errors import TrainingError
+from las_sj.training.errors import CheckpointError
 from las_sj.training.material import Material
 from las_sj.training.progress import Progress
 from las_sj.training.rows import TrainingRows
 from las_sj.training.settings import TrainingSettings
-from las_sj.training.trainer import MarksWhole, RateCodeTrainer, StaysSound, seconds_of
+from las_sj.training.trainer import MarksWhole, RateCodeTrainer, StaysSound
+from las_sj.training.whole import read_whole
 
 LOGGED = 200  # points of a curve of losses
 
@@ -51,14 +52,16 @@ def train(
         checkpoint: to go on from; None begins.
 
     Raises:
-        TrainingError: the loss or a threshold becomes useless, or the checkpoint cannot be read.
+        TrainingError: the loss or a threshold becomes useless.
+        CheckpointError: the checkpoint is not as it was saved, or cannot be read.
     """
+    whole = None if checkpoint is None else read_whole(checkpoint)
     steps = settings.steps_for(len(material.rows))
     together = settings.rows_of_step
     rows = TrainingRows(
         material.rows, steps * together, settings.seed, material.change, together if material.grouped else None
     )
-    marks = MarksWhole(0.0 if checkpoint is None else seconds_of(checkpoint))
+    marks = MarksWhole(0.0 if whole is None else whole.seconds)
     progress = Progress()
     trainer = RateCodeTrainer(
         model,
@@ -78,7 +81,7 @@ def train(
         progress.close()
     model.eval()
     losses = tuple((int(entry["step"]), entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
-    return Course(steps, losses, marks.seconds, None if checkpoint is None else _step_of(checkpoint))
+    return Course(steps, losses, marks.seconds, None if whole is None else whole.step)
 
 
 def _run(trainer: RateCodeTrainer, marks: MarksWhole, checkpoint: Path | None) -> None:
@@ -91,11 +94,7 @@ def _run(trainer: RateCodeTrainer, marks: MarksWhole, checkpoint: Path | None) -
         if marks.has_begun:
             raise
         reason = "its states are no plain tensors" if isinstance(error, UnpicklingError) else reason_of(error)
-        raise TrainingError(f"{checkpoint} cannot be gone on from ({reason}): --restart begins anew") from error
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
+        raise CheckpointError(f"{checkpoint} cannot be gone on from ({reason}): --restart begins anew") from error
 
 
 def _arguments(settings: TrainingSettings, steps: int, folder: Path) -> TrainingArguments:

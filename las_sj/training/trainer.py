@@ -1,6 +1,5 @@
 """The Trainer of transformers, for networks of rate codes."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -11,11 +10,10 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from las_sj.checkpoint.loading import load_converted
-from las_sj.data.unfinished import write_whole
 from las_sj.models.rate_coded.network import named_activations
 from las_sj.training.errors import TrainingError
 from las_sj.training.thresholds import check_thresholds
-from las_sj.training.unfinished import WHOLE
+from las_sj.training.whole import Whole, mark_whole
 
 
 class RateCodeTrainer(Trainer):
@@ -95,7 +93,7 @@ class MarksWhole(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Mark the checkpoint of this step."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_whole(folder / WHOLE, {"step": state.global_step, "seconds": self.seconds})
+        mark_whole(folder, Whole(state.global_step, self.seconds))
 
 
 class StaysSound(TrainerCallback):
@@ -112,9 +110,3 @@ class StaysSound(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
         """Look at thresholds."""
         check_thresholds(model)
-
-
-def seconds_of(checkpoint: Path) -> float:
-    """How many seconds a training took until a whole checkpoint."""
-    seconds: float = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))["seconds"]
-    return seconds

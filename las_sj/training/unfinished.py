@@ -1,5 +1,6 @@
 """Where a training keeps its checkpoints until its output is written, so that it goes on where it was cut off."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,10 +12,11 @@ from filelock import FileLock, Timeout
 from las_sj.data.unfinished import LOCK, UnfinishedWork, write_whole
 from las_sj.data.writing import writing
 from las_sj.training.errors import TrainingError
+from las_sj.training.whole import WHOLE
 
 TRAINING = UnfinishedWork("a training", "checkpoints", "training_in_progress.json", TrainingError)
-CHECKPOINTS = "checkpoint-*"
-WHOLE = "whole.json"  # what a checkpoint has once all of it is written
+CHECKPOINT = "checkpoint-"
+_NUMBER = re.compile(r"[0-9]{1,12}")
 
 Fingerprint = dict[str, Any]
 
@@ -66,7 +68,7 @@ class UnfinishedTraining:
             self.folder.rmdir()
 
     def _empty(self) -> None:
-        for path in self.folder.glob(CHECKPOINTS):
+        for path in _numbered(self.folder).values():
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -82,5 +84,11 @@ def unfinished_training(folder: Path, fingerprint: Fingerprint, restart: bool) -
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The last whole checkpoint in a folder; None where there is none."""
-    whole = [path.parent for path in folder.glob(f"{CHECKPOINTS}/{WHOLE}")]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    whole = {step: path for step, path in _numbered(folder).items() if (path / WHOLE).exists()}
+    return whole[max(whole)] if whole else None
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    """The checkpoints in a folder, by step; what has another name is somebody else's."""
+    named = {path.name.removeprefix(CHECKPOINT): path for path in folder.glob(f"{CHECKPOINT}*")}
+    return {int(number): path for number, path in named.items() if _NUMBER.fullmatch(number)}

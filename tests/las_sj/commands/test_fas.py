@@ -24,13 +24,15 @@ from transformers import (
 from las_sj.commands import fas_pretrain
 from las_sj.commands.fas import main
 from las_sj.models import execution_of
+from las_sj.training.unfinished import last_checkpoint
 
 pytest.importorskip("datasets", reason="the extra glue is not installed")
 pytest.importorskip("sklearn", reason="the extra glue is not installed")
 
 GLUE = Path(__file__).parents[2] / "data" / "glue"
 TEXT = "First Citizen: You are all resolved rather to die than to famish? All: Resolved, resolved.\n" * 40
-FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "fas.json", "losses.png"}
+WEIGHTS = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+FILES = {*WEIGHTS, "fas.json", "las_sample.safetensors", "losses.png"}
 OF_DECODER = {*FILES, "generation_config.json"}
 SHORT = ("--window", 16, "--batch-size", 2, "--evaluation-tokens", 64)
 Models = dict[str, Path]
@@ -95,6 +97,7 @@ def test_three_steps_of_an_encoder(call: Call, given: Models, tmp_path: Path) ->
     trained, tuned = report_of(first)["thresholds"], report_of(second)["thresholds"]
     assert [site for site in tuned if not tuned[site]["of_checkpoint"]] == ["bert.pooler.activation"]
     assert "cls.predictions.transform.transform_act_fn" in trained
+    assert "before  ANN" not in finished.out
     taken = [site for site in tuned if tuned[site]["of_checkpoint"]]
     assert len(taken) == 2
     assert [tuned[site]["before"] for site in taken] == [trained[site]["after"] for site in taken]
@@ -123,6 +126,14 @@ def test_killed_and_repeated(call: Call, given: Models, tmp_path: Path) -> None:
     assert not out.exists()
     other = call(*arguments, "--output", out, "--learning-rate", 1e-3)
     assert_one_line(other, "out.unfinished is of a training with other learning rate: --restart begins anew")
+    last = last_checkpoint(unfinished)
+    assert last is not None
+    state = (last / "optimizer.pt").rename(tmp_path / "kept")
+    damaged = call(*arguments, "--output", out)
+    assert_one_line(
+        damaged, rf"{last.name} cannot be gone on from .its optimizer.pt is missing.: --restart begins anew$"
+    )
+    state.rename(last / "optimizer.pt")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the process that was killed
     try:
@@ -209,7 +220,7 @@ def test_bad_inputs(call: Call, given: Models, tmp_path: Path) -> None:
         (("calibrate", given["gpt"], *out, *text), "gpt is no checkpoint of rate codes: give the output of", 1),
         (("calibrate", tmp_path / "no", *out, *text), "there is no folder .*no: give the output of las-sj fas", 1),
         (("calibrate", given["gpt"], *out, *text, "--time-steps", 0), "--time-steps must be at least 1", 2),
-        (("calibrate", given["gpt"], *out, *text, "--granularity", "site"), "--search channel is finer than", 2),
+        (("calibrate", given["gpt"], *out, *text, "--granularity", "site", "--search", "channel"), "finer than", 2),
         (("calibrate", given["gpt"], *out, *text, "--search", "none", "--steps", 0), "leave nothing to do", 2),
         (("finetune", given["bert"], *out, "--task", "rte", "--data", GLUE), "RTE/train.tsv", 1),
         (("pretrain", given["gpt"], *text, "--output", tmp_path / "there"), "there exists: give another folder", 1),

@@ -1,6 +1,7 @@
 """The commands on networks of rate codes: converted to, reported, inspected, evaluated; and what is refused."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,69 @@ def test_evaluate_a_plain_model(files: Path, tmp_path: Path, run: Callable[..., 
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (found["execution"], found["ann"]) == ("temporal", "the original")
     assert (found["settings"]["method"], found["settings"]["levels"]) == ("qcfs", 8)
+
+
+@pytest.fixture(scope="module")
+def trained(files: Path) -> Path:
+    """Of 4 levels and with a T of its own, as a training step leaves it."""
+    model = las_sj.convert(gpt2(vocab_size=512), las_sj.FASConfig(4, 3), [{"input_ids": token_ids(2, 16)}])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("theta"):
+                parameter.fill_(2.5)
+    return save(model, files / "trained")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--method", "qcfs", "--levels", 4), las_sj.FASConfig(4, 3, "qcfs")),
+        (("--method", "srp", "--time-steps", 2, "--presimulation-steps", 1), las_sj.FASConfig(4, 2, "srp", 1)),
+        (("--method", "fas", "--fully-spiking"), las_sj.FASConfig(4, 3, fully_spiking=True)),
+        (("--time-steps", 4), las_sj.LASConfig(time_steps=4, power_of_two_units=False)),
+    ],
+)
+def test_convert_a_trained_network(
+    options: tuple[object, ...],
+    expected: las_sj.FASConfig | las_sj.LASConfig,
+    trained: Path,
+    files: Path,
+    tmp_path: Path,
+    run: Callable[..., Finished],
+) -> None:
+    """Thresholds are those of the training, and the quantised ANN is what the network is compared with."""
+    data = ("--calibration", files / "text.txt", *OF_TEXT)
+    finished = run(convert_main, trained, "--output", tmp_path / "out", *options, *data)
+    assert finished.code == 0, finished.err
+    assert re.search(r"perplexity, quantised ANN +\| \d", finished.out)
+    assert "perplexity, ANN" not in finished.out
+    assert "never trained" not in finished.out
+    report = json.loads((tmp_path / "out" / "las_report.json").read_text())
+    assert report["quality"]["reference"] == "quantised ANN"
+    assert "quantised_ann" not in report["quality"]
+    model, _ = load_converted(tmp_path / "out")
+    assert model.config.quantization_config.settings.to_dict() == expected.to_dict()
+    thetas = [p for name, p in model.named_parameters() if re.search(r"mlp\.act\.(.*\.)?theta$", name)]
+    assert [float(theta.detach()) for theta in thetas] == [2.5, 2.5]
+
+
+def test_trained_networks_that_cannot_be_converted(
+    trained: Path, files: Path, tmp_path: Path, run: Callable[..., Finished]
+) -> None:
+    arguments = ("--output", tmp_path / "out", "--calibration", files / "text.txt", *OF_TEXT)
+    refused = run(convert_main, trained, *arguments, "--method", "cos", "--levels", 8)
+    assert_one_line(refused, "trained is trained with 4 levels: leave out --levels")
+    las = save(las_sj.convert(gpt2(vocab_size=512), None, [{"input_ids": token_ids(2, 16)}]), tmp_path / "las")
+    refused = run(convert_main, las, *arguments, "--method", "cos")
+    assert_one_line(refused, "las is quantised already .las.: give the original model")
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_that_were_never_trained_so(files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+    data = ("--calibration", files / "text.txt", *OF_TEXT)
+    finished = run(convert_main, files / "gpt2", "--output", tmp_path / "out", "--method", "qcfs", *data)
+    assert finished.code == 0, finished.err
+    assert "The model was never trained with quantised activations" in finished.out
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,9 @@ def test_options_become_fields() -> None:
     settings = ["--levels", "3", "--max-spikes", "none", "--single-threshold", "--keep-analog", "a", "b", "--seed", "5"]
     options = ["m", "--output", "out", "--max-memory", "0=1GiB", "cpu=2GiB", "--calibration", "c.txt", "--overwrite"]
     config = las_sj.LASConfig(levels=3, max_spikes=None, outlier_aware=False, keep_analog=("a", "b"), seed=5)
+    asked = frozenset({"levels", "max_spikes", "outlier_aware", "keep_analog", "seed"})
     assert convert_request.parse_arguments([*options, *settings]) == ConvertRequest(
-        OUT, "m", config, overwrite=True, max_memory=("0=1GiB", "cpu=2GiB"), calibration=Path("c.txt")
+        OUT, "m", config, asked, overwrite=True, max_memory=("0=1GiB", "cpu=2GiB"), calibration=Path("c.txt")
     )
 
 

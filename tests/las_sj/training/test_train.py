@@ -1,5 +1,6 @@
 """The Trainer on networks of rate codes: groups of parameters, checkpoints, and what makes a training useless."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,15 @@ from tiny_models import Model, calibration_batches, gpt2, token_ids
 
 import las_sj
 from las_sj.models.execution import execution_of
-from las_sj.training.errors import TrainingError
+from las_sj.training.errors import CheckpointError, TrainingError
 from las_sj.training.language import stacked, with_labels
 from las_sj.training.material import Material
 from las_sj.training.settings import TrainingSettings
+from las_sj.training.start import read_start
 from las_sj.training.thresholds import check_thresholds, set_thresholds, take_thresholds, thresholds_in
 from las_sj.training.train import train
 from las_sj.training.unfinished import last_checkpoint
+from las_sj.training.whole import Whole, mark_whole
 
 pytest.importorskip("accelerate", reason="the extra glue is not installed")
 
@@ -59,8 +62,9 @@ def test_execution_is_left_as_it_was(tmp_path: Path) -> None:
 def test_goes_on_with_weights_and_thresholds(tmp_path: Path) -> None:
     whole, again = network(), network()
     train(whole, material(), settings(threshold_learning_rate=0.1), tmp_path, None)
-    (tmp_path / "checkpoint-4" / "whole.json").unlink()  # as if killed while it was written
+    (tmp_path / "checkpoint-4" / "whole.json").rename(tmp_path / "kept")  # as if killed while it was written
     checkpoint = last_checkpoint(tmp_path)
+    (tmp_path / "kept").rename(tmp_path / "checkpoint-4" / "whole.json")
     assert checkpoint == tmp_path / "checkpoint-2"
     course = train(again, material(), settings(threshold_learning_rate=0.1), tmp_path, checkpoint)
     assert course.resumed_from == 2
@@ -72,6 +76,25 @@ def test_goes_on_with_weights_and_thresholds(tmp_path: Path) -> None:
         assert torch.equal(done.state_dict()[name], tensor), name
 
 
+def test_damaged_checkpoints_are_not_gone_on_with(tmp_path: Path) -> None:
+    """transformers goes on without states that are missing, and ends elsewhere."""
+    train(network(), material(), settings(), tmp_path, None)
+    checkpoint = tmp_path / "checkpoint-2"
+    marked = json.loads((checkpoint / "whole.json").read_text())
+    states = {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
+    assert {*marked["files"]} >= {"model.safetensors", "config.json", "trainer_state.json", *states}
+    for name in sorted({"model.safetensors", *states}):
+        content = (checkpoint / name).read_bytes()
+        (checkpoint / name).unlink()
+        with pytest.raises(CheckpointError, match=rf"on from \(its {name} is missing\): --restart begins anew"):
+            train(network(), material(), settings(), tmp_path, checkpoint)
+        (checkpoint / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(CheckpointError, match=rf"\(its {name} is not the one that was saved\): --r"):
+            train(network(), material(), settings(), tmp_path, checkpoint)
+        (checkpoint / name).write_bytes(content)
+    train(network(), material(), settings(), tmp_path, checkpoint)
+
+
 @pytest.mark.parametrize("name", ["rng_state.pth", "optimizer.pt", "scheduler.pt"])
 def test_states_are_never_unpickled(name: str, tmp_path: Path) -> None:
     """A pickle that would make a file: torch reads tensors and plain values alone."""
@@ -80,6 +103,7 @@ def test_states_are_never_unpickled(name: str, tmp_path: Path) -> None:
     assert not (checkpoint / "training_args.bin").exists()
     made = tmp_path / "made"
     (checkpoint / name).write_bytes(f"cos\nsystem\n(S'touch {made}'\ntR.".encode())
+    mark_whole(checkpoint, Whole(2, 1.0))
     with pytest.raises(TrainingError, match=r"checkpoint-2 cannot be gone on from .*: --restart begins anew"):
         train(network(), material(), settings(), tmp_path, checkpoint)
     assert not made.exists()
@@ -106,13 +130,13 @@ def test_thresholds_are_taken_by_name(tmp_path: Path) -> None:
     stored, other = network(), network()
     set_thresholds(stored, 2.5)
     stored.save_pretrained(tmp_path)
-    assert take_thresholds(other, tmp_path) == SITES
+    found = read_start(str(tmp_path)).thresholds()
+    assert take_thresholds(other, found, "stored") == SITES
     assert set(thresholds_in(other).values()) == {2.5}
 
 
-def test_thresholds_of_other_sites_are_refused(tmp_path: Path) -> None:
-    network().save_pretrained(tmp_path)
-    other = las_sj.convert(gpt2(activation_function="relu"), las_sj.FASConfig(), calibration_batches())
-    other.transformer.h = other.transformer.h[:0]
-    with pytest.raises(TrainingError, match="has thresholds of other sites than the model"):
-        take_thresholds(other, tmp_path)
+def test_thresholds_of_other_sites_are_refused() -> None:
+    with pytest.raises(TrainingError, match="stored has thresholds of other sites than the model"):
+        take_thresholds(network(), {"other": torch.tensor(1.0)}, "stored")
+    with pytest.raises(TrainingError, match=r"mlp.act has thresholds \[4\] in stored, \[\] here"):
+        take_thresholds(network(), {SITES[0]: torch.ones(4)}, "stored")

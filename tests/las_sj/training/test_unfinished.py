@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from las_sj.data.unfinished import write_whole
-from las_sj.training.errors import TrainingError
+from las_sj.training.errors import CheckpointError, TrainingError
 from las_sj.training.unfinished import (
     TRAINING,
-    WHOLE,
     UnfinishedTraining,
     last_checkpoint,
     unfinished_training,
 )
+from las_sj.training.whole import WHOLE, Whole, mark_whole, read_whole
 
 ASKED = {"learning_rate": 1e-3, "steps": 4}
 
@@ -22,7 +21,8 @@ def checkpoint(folder: Path, step: int, whole: bool = True) -> Path:
     place = folder / f"checkpoint-{step}"
     place.mkdir(parents=True)
     if whole:
-        write_whole(place / WHOLE, {"step": step, "seconds": 1.0})
+        (place / "optimizer.pt").write_bytes(b"state")
+        mark_whole(place, Whole(step, 1.5))
     return place
 
 
@@ -31,7 +31,22 @@ def test_last_whole_checkpoint(tmp_path: Path) -> None:
     for step in (9, 10):
         checkpoint(tmp_path, step)
     checkpoint(tmp_path, 11, whole=False)
+    checkpoint(tmp_path, 12).rename(tmp_path / "checkpoint-abc")  # somebody's, whatever is in it
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_marks_say_what_is_whole(tmp_path: Path) -> None:
+    place = checkpoint(tmp_path, 8)
+    assert read_whole(place) == Whole(8, 1.5)
+    marked = (place / WHOLE).read_text()
+    for content in (marked[:-9], "[]", "{}", '{"files": {}, "step": 8, "seconds": NaN}', "\xff"):
+        (place / WHOLE).write_text(content, encoding="latin-1")
+        with pytest.raises(CheckpointError, match=r"checkpoint-8 cannot .*its whole.json is broken.: --restart"):
+            read_whole(place)
+    (place / WHOLE).write_text(marked)
+    renamed = place.rename(tmp_path / "checkpoint-99")
+    with pytest.raises(CheckpointError, match=r"checkpoint-99 cannot .*by its whole.json it is that of step 8"):
+        read_whole(renamed)
 
 
 def test_folder_without_a_checkpoint_goes(tmp_path: Path) -> None:
@@ -45,8 +60,9 @@ def test_only_what_is_its_own_is_removed(tmp_path: Path) -> None:
     with unfinished_training(tmp_path / "out", ASKED, restart=False) as unfinished:
         checkpoint(unfinished.folder, 1)
         (unfinished.folder / "notes.txt").write_text("mine")
+        checkpoint(unfinished.folder, 2).rename(unfinished.folder / "checkpoint-kept")
         unfinished.remove()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"notes.txt", "checkpoint-kept"}
 
 
 def test_another_training_is_refused_unless_it_begins_anew(tmp_path: Path) -> None:

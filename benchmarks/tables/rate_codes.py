@@ -178,9 +178,10 @@ def las(model: PreTrainedModel, steps: int, subject: Subject) -> PreTrainedModel
 Maker = Callable[[], PreTrainedModel]
 
 
-def systems_of(subject: Subject, time_steps: Sequence[int], las_steps: Sequence[int]) -> dict[str, Maker]:
+def systems_of(
+    subject: Subject, time_steps: Sequence[int], las_steps: Sequence[int], settings: FineSettings
+) -> dict[str, Maker]:
     """How each row of the table is made, by its name."""
-    settings = FineSettings(steps=60)
     makers: dict[str, Maker] = {
         "ANN": lambda: subject.ann,
         "quantised ANN": lambda: accumulated(copy.deepcopy(subject.fas)),
@@ -237,6 +238,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="rows, or tokens (8192), to evaluate")
     parser.add_argument("--time-steps", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--las-steps", type=int, nargs="+", default=[2, 4, 5, 6, 8])
+    parser.add_argument("--steps", type=int, default=FineSettings.steps, help="of the fine calibration")
+    parser.add_argument("--learning-rate", type=float, default=FineSettings.learning_rate, help="likewise")
     parser.add_argument("--work", type=Path, help="folder for finished rows")
     arguments = parser.parse_args()
     ann = default_model() if str(arguments.ann) == "default" else arguments.ann
@@ -246,7 +249,8 @@ def main() -> None:
         subject = language_model(ann, arguments.fas, arguments.calibration, arguments.text, arguments.limit or 8192)
     if arguments.work is not None:
         arguments.work.mkdir(parents=True, exist_ok=True)
-    makers = systems_of(subject, arguments.time_steps, arguments.las_steps)
+    settings = FineSettings(steps=arguments.steps, learning_rate=arguments.learning_rate)
+    makers = systems_of(subject, arguments.time_steps, arguments.las_steps, settings)
     entries = {name: found(subject, name, make, arguments.work) for name, make in makers.items()}
     report(subject, entries)
 

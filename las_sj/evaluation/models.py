@@ -23,9 +23,11 @@ from las_sj.evaluation.errors import SourceError
 from las_sj.evaluation.paired import Pair
 from las_sj.fas_config import FASConfig
 from las_sj.models import execution_of, set_execution
+from las_sj.neurons.rate_coded import QCFSQuantizer
 from las_sj.reasons import reason_of
 
 QUANTISED = "the quantised network that the rate codes stand for (its accumulated execution)"
+QUANTISED_ORIGINAL = "the original, with its quantised activations"
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,14 @@ def load_pair(source: Source, calibration: Callable[[PreTrainedModel, Any], list
         batches = calibration(ann, tokenizer)
         snn = convert(copy.deepcopy(ann), source.config, batches or generated_batches(ann, source.config.seed))
     set_execution(snn, source.runs_in)
-    is_loaded = source.settings is not None and execution_of(snn).lanes is not None
-    return Pair(ann, snn, tokenizer, QUANTISED if is_loaded else "")
+    return Pair(ann, snn, tokenizer, "" if source.settings is None else _what_is(ann, snn))
+
+
+def _what_is(ann: PreTrainedModel, snn: PreTrainedModel) -> str:
+    """What the ANN of a converted model is, in words, where it is not the plain original."""
+    if execution_of(snn).lanes is not None:
+        return QUANTISED
+    return QUANTISED_ORIGINAL if any(isinstance(module, QCFSQuantizer) for module in ann.modules()) else ""
 
 
 def _load(source: Source) -> tuple[PreTrainedModel, Any]:
@@ -129,12 +137,13 @@ def _load_with_images(source: Source) -> tuple[PreTrainedModel, Any]:
 def _load_converted(source: Source) -> tuple[PreTrainedModel, PreTrainedModel, Any]:
     """A converted model after its original, and its tokenizer or processor.
 
-    Weights of rate codes may have been trained with quantised activations: their ANN is the quantised one.
+    Weights may have been trained with quantised activations, as those of rate codes: their ANN is the quantised one.
     """
     folder = Path(source.name)
     snn, tokenizer = load_converted(folder, source.device, source.trust)
     if execution_of(snn).lanes is None:
         ann = load_original(folder, source.device, source.trust)
+        _put_quantisers(ann, snn)
     else:
         ann = copy.deepcopy(snn)
         set_execution(ann, "accumulated")
@@ -145,6 +154,14 @@ def _load_converted(source: Source) -> tuple[PreTrainedModel, PreTrainedModel, A
     if tokenizer is None:
         raise SourceError(f"{folder} has no tokenizer: save that of the original model there (save_pretrained)")
     return ann, snn, tokenizer
+
+
+def _put_quantisers(ann: PreTrainedModel, snn: PreTrainedModel) -> None:
+    """Give an ANN the quantised activations of the network that was made from it."""
+    for name, module in snn.named_modules():
+        if isinstance(module, QCFSQuantizer):
+            theta = module.theta.detach()
+            ann.set_submodule(name, QCFSQuantizer(theta, module.levels, module.clip_first).to(theta.device))
 
 
 def _processor(name: str) -> Any:

@@ -210,10 +210,17 @@ def test_las_is_the_default(files: Path, tmp_path: Path, run: Callable[..., Fini
 
 def test_fully_spiking_is_left_to_las(files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
     data = ("--calibration", files / "text.txt", *OF_TEXT)
-    arguments = ("--output", tmp_path / "out", "--method", "fas", "--fully-spiking", *data)
+    arguments = ("--output", tmp_path / "out", "--method", "fas", "--fully-spiking", "--time-steps", 16, *data)
     finished = run(convert_main, files / "gpt2", *arguments)
     assert finished.code == 0, finished.err
     model, _ = load_converted(tmp_path / "out")
     assert execution_of(model).lanes is None
     with torch.no_grad():
         assert model(token_ids(1, 4)).logits.isfinite().all()
+    task = ("--task", "text", "--text", files / "text.txt", "--limit", 64, "--window", 32)
+    finished = run(evaluate_main, tmp_path / "out", *task, "--output", tmp_path / "evaluation")
+    assert finished.code == 0, finished.err
+    found = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    assert found["ann"] == "the original, with its quantised activations"
+    measure = found["tasks"][0]["measures"][0]
+    assert measure["snn"] == pytest.approx(measure["ann"], rel=5e-3)  # 16 steps lose next to nothing

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from transformers.utils import logging as transformers_logging
 
 from las_sj.commands.command_line import run as run_command
@@ -48,6 +49,17 @@ def in_this_process(main: Callable[[list[str]], None], capfd: pytest.CaptureFixt
     yield call_here
     transformers_logging.set_verbosity(verbosity)
     transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within this context sums are those of a command in a process of its own, which has `ENVIRONMENT`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def contents(folder: Path) -> set[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import ENVIRONMENT, Call, assert_one_line, contents, in_this_process, interrupted
+from commands import ENVIRONMENT, Call, assert_one_line, contents, in_this_process, interrupted, one_thread
 from safetensors.torch import load_file
 from tiny_models import bert, convert_tiny, gpt2, save
 from transformers import (
@@ -134,13 +134,9 @@ def test_killed_and_repeated(call: Call, given: Models, tmp_path: Path) -> None:
         damaged, rf"{last.name} cannot be gone on from .its optimizer.pt is missing.: --restart begins anew$"
     )
     state.rename(last / "optimizer.pt")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the process that was killed
-    try:
+    with one_thread():
         assert call(*arguments, "--output", out).code == 0
         assert call(*arguments, "--output", tmp_path / "whole").code == 0
-    finally:
-        torch.set_num_threads(threads)
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     repeated, whole = report_of(out), report_of(tmp_path / "whole")
     assert {name for name in whole if repeated[name] != whole[name]} == {"seconds", "resumed_from"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import ENVIRONMENT, Call, assert_one_line, contents
+from commands import ENVIRONMENT, Call, assert_one_line, contents, one_thread
 from evaluations import FILES, SHIPPED, TEXT, arguments_of, figures, read
 from PIL import Image
 from tiny_vision_language import IMAGES, build, photographs, processor_of
@@ -175,14 +175,13 @@ def test_a_terminal_that_knows_ascii_alone(converted: Path, tmp_path: Path) -> N
     assert contents(tmp_path) == {"out", *(f"out/{name}" for name in FILES)}
 
 
-def test_two_processes(converted: Path, data: Path, tmp_path: Path) -> None:
+def test_two_processes(call: Call, converted: Path, data: Path, tmp_path: Path) -> None:
     """Two processes share the batches, of lm-eval's tasks too; the figures are those of one."""
     one, two = tmp_path / "one", tmp_path / "two"
     tasks = ["--task", "text,piqa,lambada_openai", "--data-dir", str(data), "--limit", "300"]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run(
-        [sys.executable, *arguments_of(converted, one), *tasks], env=ENVIRONMENT, check=True, capture_output=True
-    )
+    with one_thread():
+        assert call(*arguments_of(converted, one)[2:], *tasks).code == 0
     seen: dict[str, int] = {}
     with subprocess.Popen(
         [sys.executable, *launch, *arguments_of(converted, two), *tasks],

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT, Call, assert_one_line, contents, interrupted
+from commands import ENVIRONMENT, Call, assert_one_line, contents, interrupted, one_thread
 from evaluations import FILES, arguments_of, figures, read
 
 from las_sj.checkpoint.loading import default_model
@@ -21,7 +21,8 @@ pytest.importorskip("lm_eval", reason="the extra evaluate is not installed")
 def test_killed_and_started_again(call: Call, converted: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     records = tmp_path / "out.unfinished" / "text.0.jsonl"
-    subprocess.run([sys.executable, *arguments_of(converted, whole)], env=ENVIRONMENT, check=True, capture_output=True)
+    with one_thread():
+        assert call(*arguments_of(converted, whole)[2:]).code == 0
     with subprocess.Popen(
         [sys.executable, *arguments_of(converted, out)], env=ENVIRONMENT, stderr=subprocess.PIPE
     ) as process:
@@ -41,10 +42,10 @@ def test_killed_and_started_again(call: Call, converted: Path, tmp_path: Path) -
     assert_one_line(call(*arguments_of(other, out)[2:]), "other configuration of the model: --restart begins anew")
     shutil.rmtree(other)
     assert records.read_bytes() == kept
-    again = subprocess.run(
-        [sys.executable, *arguments_of(converted, out)], env=ENVIRONMENT, check=True, capture_output=True
-    )
-    assert f"{finished}/94".encode() in again.stderr  # the bar begins where it was
+    with one_thread():
+        again = call(*arguments_of(converted, out)[2:])
+    assert again.code == 0, again.err
+    assert f"{finished}/94" in again.err  # the bar begins where it was
     assert figures(read(out)) == figures(read(whole))
     assert contents(tmp_path) == {f"{a}{b}" for a in ("whole", "out") for b in ("", *(f"/{name}" for name in FILES))}
 

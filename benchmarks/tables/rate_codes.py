@@ -45,6 +45,7 @@ Batch = dict[str, Tensor]
 Rows = np.ndarray  # what a model made of each row, and what it is compared with
 TRAINED_ON, HELD_OUT = 320, 128  # training rows of step 3, and rows that its steps are chosen by
 WINDOW = 128
+NOT_OF_A_ROW = ("work", "time_steps", "las_steps")  # arguments that no row follows from
 # The papers' rows: BERT-base, accuracy (LAS, arXiv 2505.09659, tables 2 and 3; SPR there is SRP).
 PAPER = {
     "SST-2": "ANN 92.66; SRP T = 8 90.48; QCFS T = 8 89.91; COS T = 8 89.79; FAS T = 4 91.17; LAS T = 16 92.66",
@@ -65,7 +66,6 @@ class Subject:
         training, held_out, evaluation: batches.
         rows_of: what a model makes of the evaluation batches.
         score: the metric of rows.
-        digest: of the weights of both.
     """
 
     name: str
@@ -77,7 +77,6 @@ class Subject:
     evaluation: list[Batch]
     rows_of: Callable[[PreTrainedModel], Rows]
     score: Callable[[Rows], float]
-    digest: str
 
 
 def classifier(ann: Path, fas: Path, data: Path, limit: int | None) -> Subject:
@@ -101,18 +100,7 @@ def classifier(ann: Path, fas: Path, data: Path, limit: int | None) -> Subject:
     def score(rows: Rows) -> float:
         return 100 * scores(task, rows[:, 0], rows[:, 1])[task.metrics[0]]
 
-    return Subject(
-        task.name,
-        task.metrics[0],
-        original.ann,
-        network,
-        trained_on,
-        held_out,
-        batches,
-        rows_of,
-        score,
-        digest(ann, fas),
-    )
+    return Subject(task.name, task.metrics[0], original.ann, network, trained_on, held_out, batches, rows_of, score)
 
 
 def language_model(ann: Path, fas: Path, calibration: Path, text: Path, limit: int) -> Subject:
@@ -132,17 +120,7 @@ def language_model(ann: Path, fas: Path, calibration: Path, text: Path, limit: i
     def score(rows: Rows) -> float:
         return float(rows.mean())
 
-    return Subject(
-        "text", "nats per token", original, network, known[8:], known[:8], batches, rows_of, score, digest(ann, fas)
-    )
-
-
-def digest(*folders: Path) -> str:
-    """A few letters that stand for the weights in some folders."""
-    found = hashlib.sha256()
-    for folder in folders:
-        found.update((folder / "model.safetensors").read_bytes())
-    return found.hexdigest()[:8]
+    return Subject("text", "nats per token", original, network, known[8:], known[:8], batches, rows_of, score)
 
 
 @torch.no_grad()
@@ -206,8 +184,8 @@ def energies_of(model: PreTrainedModel, batches: Sequence[Batch]) -> dict[str, f
 
 
 def found(subject: Subject, name: str, make: Maker, work: Path | None) -> dict[str, Any]:
-    """What a system makes of the rows, and what it costs; read where it was found before, of the same weights."""
-    file = None if work is None else work / f"{subject.name}-{subject.digest}-{name.replace(' ', '')}.json"
+    """What a system makes of the rows, and what it costs; read where it was found before."""
+    file = None if work is None else work / f"{name.replace(' ', '')}.json"
     if file is not None and file.exists():
         kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return kept
@@ -220,6 +198,19 @@ def found(subject: Subject, name: str, make: Maker, work: Path | None) -> dict[s
     if file is not None:
         file.write_text(json.dumps(entry), encoding="utf-8")
     return entry
+
+
+def kept_in(arguments: argparse.Namespace, ann: Path) -> Path | None:
+    """The folder within --work for rows of these weights, data and settings; made where it is missing."""
+    if arguments.work is None:
+        return None
+    others = {name: str(value) for name, value in vars(arguments).items() if name not in NOT_OF_A_ROW}
+    known = hashlib.sha256(json.dumps(others, sort_keys=True).encode())
+    for folder in (ann, arguments.fas):
+        known.update((folder / "model.safetensors").read_bytes())
+    kept: Path = arguments.work / known.hexdigest()[:8]
+    kept.mkdir(parents=True, exist_ok=True)
+    return kept
 
 
 def presented(model: PreTrainedModel) -> int:
@@ -247,11 +238,10 @@ def main() -> None:
         subject = classifier(ann, arguments.fas, arguments.data, arguments.limit)
     else:
         subject = language_model(ann, arguments.fas, arguments.calibration, arguments.text, arguments.limit or 8192)
-    if arguments.work is not None:
-        arguments.work.mkdir(parents=True, exist_ok=True)
+    work = kept_in(arguments, ann)
     settings = FineSettings(steps=arguments.steps, learning_rate=arguments.learning_rate)
     makers = systems_of(subject, arguments.time_steps, arguments.las_steps, settings)
-    entries = {name: found(subject, name, make, arguments.work) for name, make in makers.items()}
+    entries = {name: found(subject, name, make, work) for name, make in makers.items()}
     report(subject, entries)
 
 

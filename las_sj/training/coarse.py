@@ -17,7 +17,7 @@ from las_sj.training.alignment import activations_of_ann, currents_of, evaluatin
 from las_sj.training.granularity import keep_granularity, settings_of
 
 ALPHAS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
-CHANNEL_ALPHAS = (0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.5, *ALPHAS)  # most channels stay far below θ
+CHANNEL_ALPHAS = (0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.5, *ALPHAS)  # many channels stay far below θ
 BETAS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 UNCHANGED = (1.0, 0.5)
 

@@ -30,6 +30,7 @@ class Finished(NamedTuple):
 
 
 Call = Callable[..., Finished]
+Run = Callable[..., Finished]  # of the command whose `main` comes first
 
 
 @contextmanager

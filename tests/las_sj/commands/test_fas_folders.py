@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import Finished, assert_one_line, contents, in_this_process
+from commands import Run, assert_one_line, contents
 from safetensors.torch import load_file, save_file
 from tiny_models import Model, bert, calibration_batches, gpt2, save
 from transformers import AutoTokenizer, BertForSequenceClassification
@@ -26,16 +26,6 @@ GLUE = Path(__file__).parents[2] / "data" / "glue"
 TEXT = "First Citizen: You are all resolved rather to die than to famish? All: Resolved, resolved.\n" * 40
 SST2 = ("--task", "SST-2", "--data", GLUE, "--rows", 24, "--max-length", 16, "--batch-size", 4)
 SITE = "transformer.h.0.mlp.act"
-Run = Callable[..., Finished]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(main: Callable[[list[str]], None], *arguments: object) -> Finished:
-        with in_this_process(main, capfd) as call_here:
-            return call_here(*arguments)
-
-    return call
 
 
 @pytest.fixture(scope="module")

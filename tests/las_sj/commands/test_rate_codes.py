@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from commands import Finished, assert_one_line, contents, in_this_process
+from commands import Run, assert_one_line, contents
 from tiny_models import gpt2, save, token_ids
 
 import las_sj
@@ -20,15 +19,6 @@ from las_sj.models import execution_of
 
 TEXT = "All: Speak, speak.\n\nFirst Citizen: You are all resolved rather to die than to famish?\n" * 12
 OF_TEXT = ("--calibration-tokens", 512, "--evaluation-tokens", 128, "--window", 32)
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
-    def call(main: Callable[[list[str]], None], *arguments: object) -> Finished:
-        with in_this_process(main, capfd) as call_here:
-            return call_here(*arguments)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +53,7 @@ def test_convert(converted: Path) -> None:
     assert model.config.quantization_config.settings == las_sj.FASConfig(6, 3, "srp", 2)
 
 
-def test_report(converted: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+def test_report(converted: Path, tmp_path: Path, run: Run) -> None:
     finished = run(report_main, converted, "--output", tmp_path / "report.json", "--format", "json", "--tokens", 32)
     assert finished.code == 0, finished.err
     report = json.loads((tmp_path / "report.json").read_text())
@@ -76,7 +66,7 @@ def test_report(converted: Path, tmp_path: Path, run: Callable[..., Finished]) -
     }
 
 
-def test_page(converted: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+def test_page(converted: Path, tmp_path: Path, run: Run) -> None:
     finished = run(report_main, converted, "--output", tmp_path / "report.html", "--tokens", 32, "--no-equal-loss")
     assert finished.code == 0, finished.err
     page = (tmp_path / "report.html").read_text()
@@ -84,7 +74,7 @@ def test_page(converted: Path, tmp_path: Path, run: Callable[..., Finished]) -> 
     assert "IF" in page
 
 
-def test_inspect(converted: Path, run: Callable[..., Finished]) -> None:
+def test_inspect(converted: Path, run: Run) -> None:
     finished = run(inspect_main, converted, "--format", "json", "--tokens", 8)
     assert finished.code == 0, finished.err
     network = json.loads(finished.out)
@@ -92,7 +82,7 @@ def test_inspect(converted: Path, run: Callable[..., Finished]) -> None:
     assert [site["neurons"] for site in network["sites"]] == [8 * 128, 8 * 128]
 
 
-def test_evaluate(converted: Path, files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+def test_evaluate(converted: Path, files: Path, tmp_path: Path, run: Run) -> None:
     """Of a folder: the network against what it stands for."""
     task = ("--task", "text", "--text", files / "text.txt", "--limit", 64, "--window", 32)
     finished = run(evaluate_main, converted, *task, "--output", tmp_path / "out")
@@ -108,7 +98,7 @@ def test_evaluate(converted: Path, files: Path, tmp_path: Path, run: Callable[..
     assert contents(tmp_path).isdisjoint({"no", "no.unfinished"})
 
 
-def test_evaluate_a_plain_model(files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+def test_evaluate_a_plain_model(files: Path, tmp_path: Path, run: Run) -> None:
     task = ("--task", "text", "--text", files / "text.txt", "--limit", 64, "--window", 32)
     arguments = (files / "gpt2", "--method", "qcfs", "--time-steps", 2, *task, "--output", tmp_path / "out")
     finished = run(evaluate_main, *arguments)
@@ -144,7 +134,7 @@ def test_convert_a_trained_network(
     trained: Path,
     files: Path,
     tmp_path: Path,
-    run: Callable[..., Finished],
+    run: Run,
 ) -> None:
     """Thresholds are those of the training, and the quantised ANN is what the network is compared with."""
     data = ("--calibration", files / "text.txt", *OF_TEXT)
@@ -162,9 +152,7 @@ def test_convert_a_trained_network(
     assert [float(theta.detach()) for theta in thetas] == [2.5, 2.5]
 
 
-def test_trained_networks_that_cannot_be_converted(
-    trained: Path, files: Path, tmp_path: Path, run: Callable[..., Finished]
-) -> None:
+def test_trained_networks_that_cannot_be_converted(trained: Path, files: Path, tmp_path: Path, run: Run) -> None:
     arguments = ("--output", tmp_path / "out", "--calibration", files / "text.txt", *OF_TEXT)
     refused = run(convert_main, trained, *arguments, "--method", "cos", "--levels", 8)
     assert_one_line(refused, "trained is trained with 4 levels: leave out --levels")
@@ -174,7 +162,7 @@ def test_trained_networks_that_cannot_be_converted(
     assert not (tmp_path / "out").exists()
 
 
-def test_models_that_were_never_trained_so(files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+def test_models_that_were_never_trained_so(files: Path, tmp_path: Path, run: Run) -> None:
     data = ("--calibration", files / "text.txt", *OF_TEXT)
     finished = run(convert_main, files / "gpt2", "--output", tmp_path / "out", "--method", "qcfs", *data)
     assert finished.code == 0, finished.err
@@ -193,14 +181,12 @@ def test_models_that_were_never_trained_so(files: Path, tmp_path: Path, run: Cal
         (("--method", "fas", "--execution", "accumulated"), "rate codes spike in the temporal execution"),
     ],
 )
-def test_settings_of_another_method(
-    options: tuple[str, ...], message: str, tmp_path: Path, run: Callable[..., Finished]
-) -> None:
+def test_settings_of_another_method(options: tuple[str, ...], message: str, tmp_path: Path, run: Run) -> None:
     assert_one_line(run(convert_main, "--output", tmp_path / "out", *options), message, code=2)
     assert contents(tmp_path) == set()
 
 
-def test_las_is_the_default(files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+def test_las_is_the_default(files: Path, tmp_path: Path, run: Run) -> None:
     data = ("--calibration", files / "text.txt", *OF_TEXT)
     finished = run(convert_main, files / "gpt2", "--output", tmp_path / "out", "--method", "las", *data)
     assert finished.code == 0, finished.err
@@ -208,7 +194,7 @@ def test_las_is_the_default(files: Path, tmp_path: Path, run: Callable[..., Fini
     assert model.config.quantization_config.settings.to_dict() == las_sj.LASConfig(power_of_two_units=False).to_dict()
 
 
-def test_fully_spiking_is_left_to_las(files: Path, tmp_path: Path, run: Callable[..., Finished]) -> None:
+def test_fully_spiking_is_left_to_las(files: Path, tmp_path: Path, run: Run) -> None:
     data = ("--calibration", files / "text.txt", *OF_TEXT)
     arguments = ("--output", tmp_path / "out", "--method", "fas", "--fully-spiking", "--time-steps", 16, *data)
     finished = run(convert_main, files / "gpt2", *arguments)

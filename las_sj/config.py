@@ -1,11 +1,12 @@
 """Settings of a conversion."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from las_sj.models import NeuronFactory
+from las_sj.models.site_codes import SiteCode, site_codes_in
 from las_sj.neurons import MultiThresholdCode
 from las_sj.neurons.precision import HALF
 
@@ -27,6 +28,7 @@ class LASConfig:
         keep_analog: patterns (as in fnmatch) of module names that stay analog.
         by_operations: whether a model of a known family is converted by operations too, as all others are.
         seed: seed of generated calibration data.
+        site_codes: levels and spike limits of single populations, as `las_sj.optimize` chooses them.
 
     Raises:
         ValueError: a setting is out of its range; the message names it.
@@ -43,6 +45,7 @@ class LASConfig:
     keep_analog: tuple[str, ...] = ()
     by_operations: bool = False
     seed: int = 0
+    site_codes: tuple[SiteCode, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.code  # validates the first four
@@ -62,6 +65,7 @@ class LASConfig:
         object.__setattr__(self, "keep_analog", tuple(self.keep_analog))
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or abs(self.seed) >= 2**63:
             raise ValueError(f"seed must be an integer of at most 63 bits, got {self.seed!r}")
+        object.__setattr__(self, "site_codes", site_codes_in(self.site_codes))
 
     @property
     def code(self) -> MultiThresholdCode:
@@ -90,7 +94,8 @@ class LASConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self) | {"keep_analog": list(self.keep_analog)}
+        codes = [astuple(code) for code in self.site_codes]
+        return asdict(self) | {"keep_analog": list(self.keep_analog), "site_codes": list(map(list, codes))}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LASConfig":

@@ -22,6 +22,17 @@ def all_or_nothing(model: nn.Module) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def made_undone(model: nn.Module) -> Iterator[None]:
+    """Within this context modules change in place; at its end they change back, as after an error."""
+    before = [_State(module) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for state in before:
+            state.restore()
+
+
 class _State:
     """What a module is and has.
 

@@ -9,58 +9,69 @@ from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 
 
 @dataclass(frozen=True)
-class SpikePrice:
-    """Energy of a spike, pJ.
+class SpikeOperations:
+    """Synaptic operations that a spike of a population causes, on average over its spikes.
 
     Attributes:
-        fixed: whatever its amplitude.
-        per_bit: for each addition that its payload takes.
+        of_macs: in operators that a count of MACs sees, which "paper" is over.
+        others: in all others.
+        levels: of the spikes that were counted.
+        spikes: that were counted.
     """
 
-    fixed: float = 0.0
-    per_bit: float = 0.0
+    of_macs: float
+    others: float
+    levels: int
+    spikes: int
 
-    def of(self, levels: int) -> float:
-        """Of a spike with that many levels, pJ."""
-        return self.fixed + self.per_bit * level_factor(levels)
+    def pj(self, levels: int, costs: EnergyCosts, accounting: str) -> float:
+        """Energy of a spike with that many levels, pJ, as `Prices.snn_pj` has it.
+
+        Args:
+            levels: n.
+            costs: energies of single operations.
+            accounting: "paper", "level_aware" or "with_memory".
+        """
+        if accounting == "paper":
+            return costs.e_ac_pj * self.of_macs
+        moved = costs.e_memory_pj_per_byte * costs.bytes if accounting == "with_memory" else 0.0
+        return (costs.e_ac_pj * level_factor(levels) + moved) * (self.of_macs + self.others)
 
 
-def spike_prices(monitor: SpikeMonitor, costs: EnergyCosts, accounting: str) -> dict[str, SpikePrice]:
-    """The price of a spike of each population, as `Prices.snn_pj` has it; all spikes of one have the same fan-out.
+def spike_operations(monitor: SpikeMonitor, levels: dict[str, int]) -> dict[str, SpikeOperations]:
+    """The operations of a spike of populations that a monitor has counted, by the name of their node.
 
     Args:
         monitor: has counted calls.
-        costs: energies of single operations.
-        accounting: "paper", "level_aware" or "with_memory".
-
-    Returns:
-        By the name of the node.
+        levels: n of each of these populations.
     """
-    prices = {}
-    by_node = {id(counts.site.node): name for name, counts in monitor.sites.items()}
-    operations = dict.fromkeys(monitor.sites, 0.0)
-    for name, counts in monitor.sites.items():
-        operations[name] += _operations_of(monitor, name, counts, accounting)
+    names = {id(monitor.sites[name].site.node): name for name in levels}
+    parts: dict[str, list[tuple[bool, float]]] = {name: _parts(monitor, name, monitor.sites[name]) for name in levels}
     for name, readings in monitor.readings.items():
-        owner = by_node[id(readings.site.node)]
-        operations[owner] += _operations_of(monitor, name, readings, accounting)
-    for name, each in operations.items():
-        if accounting == "paper":
-            prices[name] = SpikePrice(fixed=costs.e_ac_pj * each)
-            continue
-        moved = costs.e_memory_pj_per_byte * costs.bytes if accounting == "with_memory" else 0.0
-        prices[name] = SpikePrice(moved * each, costs.e_ac_pj * each)
-    return prices
+        owner = names.get(id(readings.site.node))
+        if owner is not None:
+            parts[owner] += _parts(monitor, name, readings)
+    return {
+        name: SpikeOperations(
+            sum(each for is_mac, each in found if is_mac),
+            sum(each for is_mac, each in found if not is_mac),
+            levels[name],
+            monitor.sites[name].spikes,
+        )
+        for name, found in parts.items()
+    }
 
 
-def _operations_of(monitor: SpikeMonitor, name: str, counts: SiteSpikes | ReadingSpikes, accounting: str) -> float:
-    """Synaptic operations that a spike causes, of those that an accounting sees."""
-    site, total = counts.site, 0.0
-    for synapses in site.synapses:
-        if accounting == "paper" and kind_of_synapses(monitor, name, synapses.operator, site) not in MAC_KINDS:
-            continue
-        total += _own_fan_out(counts) if synapses.fan_out is None else synapses.fan_out
-    return total
+def _parts(monitor: SpikeMonitor, name: str, counts: SiteSpikes | ReadingSpikes) -> list[tuple[bool, float]]:
+    """For each operator that spikes go into, whether a count of MACs sees it, and operations of a spike."""
+    site = counts.site
+    return [
+        (
+            kind_of_synapses(monitor, name, synapses.operator, site) in MAC_KINDS,
+            _own_fan_out(counts) if synapses.fan_out is None else synapses.fan_out,
+        )
+        for synapses in site.synapses
+    ]
 
 
 def _own_fan_out(counts: SiteSpikes | ReadingSpikes) -> float:

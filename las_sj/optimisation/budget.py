@@ -7,7 +7,7 @@ from typing import Any
 from las_sj.analysis import EnergyCosts, SpikeMonitor
 from las_sj.analysis.energies.operations import MAC_KINDS, Operations, count_operations
 from las_sj.analysis.energies.prices import Prices
-from las_sj.analysis.energies.spike_prices import SpikePrice, spike_prices
+from las_sj.analysis.energies.spike_prices import SpikeOperations, spike_operations
 from las_sj.neurons import ThresholdNode
 
 COSTS = EnergyCosts.preset("fp32")
@@ -18,37 +18,38 @@ class EnergyBudget:
     """What some calls of a network cost, of which the spikes of some populations may change.
 
     Attributes:
-        accounting: "paper", "level_aware" or "with_memory".
         operations: of the calls, by operator.
-        prices: of a spike of each of these populations, by name.
-        counted: energy of their spikes in the calls, pJ.
+        spikes: of each of these populations, by name.
     """
 
-    accounting: str
     operations: Sequence[Operations]
-    prices: dict[str, SpikePrice]
-    counted: float
+    spikes: dict[str, SpikeOperations]
 
-    def _rows(self) -> list[Operations]:
-        return [row for row in self.operations if self.accounting != "paper" or row.kind in MAC_KINDS]
+    def price(self, name: str, levels: int, accounting: str) -> float:
+        """Energy of a spike of a population, if it has that many levels, pJ."""
+        return self.spikes[name].pj(levels, COSTS, accounting)
 
-    def ann_pj(self, time_steps: int) -> float:
+    def ann_pj(self, time_steps: int, accounting: str) -> float:
         """Energy of the ANN, which with memory has activations of as many bits as a code of T steps carries."""
         prices = Prices(COSTS, time_steps)
-        return sum(prices.ann_pj(row)[self.accounting] for row in self._rows())
+        return sum(prices.ann_pj(row)[accounting] for row in self._rows(accounting))
 
-    def fixed_pj(self, time_steps: int) -> float:
+    def fixed_pj(self, time_steps: int, accounting: str) -> float:
         """Energy of the network without the spikes of these populations."""
         prices = Prices(COSTS, time_steps)
-        return sum(prices.snn_pj(row)[self.accounting] for row in self._rows()) - self.counted
+        counted = sum(each.pj(each.levels, COSTS, accounting) * each.spikes for each in self.spikes.values())
+        return sum(prices.snn_pj(row)[accounting] for row in self._rows(accounting)) - counted
 
-    def ratio(self, spikes_pj: float, time_steps: int) -> float:
+    def ratio(self, spikes_pj: float, time_steps: int, accounting: str) -> float:
         """Energy of the network over that of the ANN, where these spikes take `spikes_pj`."""
-        return (spikes_pj + self.fixed_pj(time_steps)) / self.ann_pj(time_steps)
+        return (spikes_pj + self.fixed_pj(time_steps, accounting)) / self.ann_pj(time_steps, accounting)
 
-    def spikes_pj(self, ratio: float, time_steps: int) -> float:
+    def spikes_pj(self, ratio: float, time_steps: int, accounting: str) -> float:
         """The inverse of `ratio`: what spikes may take."""
-        return ratio * self.ann_pj(time_steps) - self.fixed_pj(time_steps)
+        return ratio * self.ann_pj(time_steps, accounting) - self.fixed_pj(time_steps, accounting)
+
+    def _rows(self, accounting: str) -> list[Operations]:
+        return [row for row in self.operations if accounting != "paper" or row.kind in MAC_KINDS]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -57,24 +58,20 @@ class EnergyBudget:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "EnergyBudget":
         """The inverse of `to_dict`."""
-        rows = [Operations(**row) for row in values["operations"]]
-        prices = {name: SpikePrice(**price) for name, price in values["prices"].items()}
-        return cls(values["accounting"], rows, prices, values["counted"])
+        spikes = {name: SpikeOperations(**each) for name, each in values["spikes"].items()}
+        return cls([Operations(**row) for row in values["operations"]], spikes)
 
 
-def budget_of(monitor: SpikeMonitor, names: Iterable[str], accounting: str) -> EnergyBudget:
+def budget_of(monitor: SpikeMonitor, names: Iterable[str]) -> EnergyBudget:
     """The budget of what a monitor has counted.
 
     Args:
         monitor: has counted calls of the network.
         names: of the populations whose codes change.
-        accounting: as in `EnergyBudget`.
     """
-    found = spike_prices(monitor, COSTS, accounting)
-    prices = {name: found[name] for name in names}
-    counted = 0.0
-    for name, price in prices.items():
-        node, spikes = monitor.sites[name].site.node, monitor.sites[name].spikes
+    levels = {}
+    for name in names:
+        node = monitor.sites[name].site.node
         assert isinstance(node, ThresholdNode)
-        counted += price.of(node.code.levels) * spikes
-    return EnergyBudget(accounting, count_operations(monitor), prices, counted)
+        levels[name] = node.code.levels
+    return EnergyBudget(count_operations(monitor), spike_operations(monitor, levels))

@@ -1,11 +1,10 @@
 """The codes that a population may have, each with the loss that it is expected to cause and what it costs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from las_sj.analysis.energies.spike_prices import SpikePrice
 from las_sj.models import Site
 from las_sj.neurons import MTNode, MultiThresholdCode, ThresholdNode
 from las_sj.neurons.responses import outcomes
@@ -36,7 +35,12 @@ class Choice:
 
 
 def choices_for(
-    name: str, site: Site, seen: Sensitivity, price: SpikePrice, codes: Sequence[MultiThresholdCode], headroom: float
+    name: str,
+    site: Site,
+    seen: Sensitivity,
+    price: Callable[[int], float],
+    codes: Sequence[MultiThresholdCode],
+    headroom: float,
 ) -> list[Choice]:
     """The choices of a population that no other one beats, from the least to the largest energy.
 
@@ -47,7 +51,7 @@ def choices_for(
             population would otherwise often lie just between two of another, where rounding decides.
         site: the population.
         seen: its sensitivity.
-        price: of its spikes.
+        price: of a spike with so many levels, pJ.
         codes: that may be chosen.
         headroom: the range is this much larger than the largest magnitude that was seen.
 
@@ -69,7 +73,7 @@ def choices_for(
         for normal, outlier, loss, spikes in zip(*(column.tolist() for column in columns), strict=True):
             if isinstance(site.node, MTNode) and normal != outlier:
                 continue  # has no outliers
-            pj = spikes * price.of(code.levels)
+            pj = spikes * price(code.levels)
             found.append(Choice(code, normal * larger, outlier * larger, loss, spikes, pj))
     return lower_hull(found)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -131,7 +132,7 @@ class _Search:
         entry: Any = self.model.config.quantization_config
         entry.settings = replace(entry.settings, site_codes=tuple(_site_codes(plan, first.code)))
         ratios = {steps: None if attempt is None else attempt.ratio for steps, attempt in tried.items()}
-        predicted = statistics.budget.ratio(plan.pj, best.time_steps)
+        predicted = statistics.budget.ratio(plan.pj, best.time_steps, self.goal.accounting)
         return Optimisation(self.goal, best.time_steps, plan, predicted, found, rounds, ratios, self._is_kept(found))
 
     def _attempts(self, sites: dict[str, Site], statistics: Statistics) -> dict[int, _Attempt | None]:
@@ -151,23 +152,25 @@ class _Search:
         with torch.no_grad(), running(self.model, "accumulated"), monitor:
             for batch in tqdm(self.calibration, desc="counting spikes", unit="batch", leave=False):
                 self.model(**to_device(batch, input_device(self.model)))
-        return Statistics(sensitivities, budget_of(monitor, sites, self.goal.accounting))
+        return Statistics(sensitivities, budget_of(monitor, sites))
 
     def _attempt(self, time_steps: int, sites: dict[str, Site], statistics: Statistics) -> _Attempt | None:
         """What T time steps can do; None where the loss is out of their reach."""
         codes = self.goal.codes(time_steps, self.config.rounding)
-        budget, seen = statistics.budget, statistics.sensitivities.sites
+        budget, seen, accounting = statistics.budget, statistics.sensitivities.sites, self.goal.accounting
         hulls = {
-            name: choices_for(name, site, seen[name], budget.prices[name], codes, self.config.headroom)
+            name: choices_for(
+                name, site, seen[name], partial(budget.price, name, accounting=accounting), codes, self.config.headroom
+            )
             for name, site in tqdm(sites.items(), desc=f"choices for T = {time_steps}", unit="site", leave=False)
         }
         if self.goal.loss is None:
-            plan = plan_for_energy(hulls, budget.spikes_pj(self.goal.energy or 0.0, time_steps))
+            plan = plan_for_energy(hulls, budget.spikes_pj(self.goal.energy or 0.0, time_steps, accounting))
             return _Attempt(time_steps, hulls, plan.loss)
         plan = plan_for_loss(hulls, self.as_loss(self.goal.loss))
         if plan.loss > self.as_loss(self.goal.loss):
             return None
-        return _Attempt(time_steps, hulls, budget.ratio(plan.pj, time_steps))
+        return _Attempt(time_steps, hulls, budget.ratio(plan.pj, time_steps, accounting))
 
     def _best(self, tried: dict[int, _Attempt | None]) -> _Attempt:
         reached = [attempt for attempt in tried.values() if attempt is not None]
@@ -204,7 +207,7 @@ class _Search:
             if goal.loss is not None:
                 plan = plan_for_loss(best.hulls, aim)
             else:
-                plan = plan_for_energy(best.hulls, budget.spikes_pj(aim, best.time_steps))
+                plan = plan_for_energy(best.hulls, budget.spikes_pj(aim, best.time_steps, goal.accounting))
             yield plan
             found = rounds[-1][1]
             reached = found.loss if goal.loss is not None else self._energy(found)

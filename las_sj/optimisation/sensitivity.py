@@ -110,9 +110,10 @@ def _add_batch(model: PreTrainedModel, batch: dict[str, Any], found: Sensitiviti
         for square, gradient in zip(squares, gradients, strict=True):
             square.addcmul_(gradient, gradient, value=1 / DRAWS)
     for window, square in zip(windows, squares, strict=True):
-        found.sites[window.site].add(
-            *(x[window.mask] if window.mask is not None else x for x in (window.value, square))
-        )
+        value = window.value.detach()
+        if window.mask is not None:
+            value, square = value[window.mask], square[window.mask]
+        found.sites[window.site].add(value, square)
     found.predictions += len(rows)
 
 

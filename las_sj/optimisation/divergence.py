@@ -4,8 +4,6 @@ Of a model that predicts tokens or classes it is KL(ANN ‖ SNN) of a prediction
 rise of perplexity. Of other models it is the squared relative error of the output.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +11,9 @@ from transformers import PreTrainedModel
 
 from las_sj.conversion.quality import predicted_by
 from las_sj.data.batches import Batch, without_padding
+
+DRAWS = 2  # of labels, or of signs
+FEW_CLASSES = 8
 
 
 def predicts(model: PreTrainedModel) -> bool:
@@ -40,31 +41,26 @@ def divergences(ann: Tensor, snn: Tensor, as_logits: bool) -> Tensor:
     return (snn - ann).square().sum(-1) / ann.square().sum(-1).mean().clamp(min=torch.finfo(torch.float64).tiny)
 
 
-def score_gradients(
-    outputs: Tensor, wanted: Sequence[Tensor], as_logits: bool, generator: torch.Generator, keep_graph: bool
-) -> list[Tensor]:
-    """Gradients of which the mean square, times a small squared error, is the divergence that it causes.
+def scores_of(outputs: Tensor, as_logits: bool, generator: torch.Generator, independent: bool) -> list[Tensor]:
+    """Scores whose squared gradients, summed, times a small squared error are the divergence that it causes.
 
-    Of a distribution they are those of the log-likelihood of labels drawn from it (the Fisher information, halved);
-    of other outputs, of their product with random signs.
+    Of a distribution they are log-likelihoods: of labels drawn from it or, where rows are independent and classes few,
+    of each class, by its probability (the Fisher information, halved). Of other outputs they are products with random
+    signs.
 
     Args:
         outputs: of the ANN, [N, C], with a graph.
-        wanted: what is differentiated by.
         as_logits: as for `divergences`.
         generator: draws labels or signs.
-        keep_graph: whether the graph is needed again.
-
-    Returns:
-        One for each of `wanted`; zeros where outputs do not depend on it.
+        independent: whether no row depends on what another one does, so that rows have gradients of their own.
     """
-    if as_logits and outputs.shape[-1] > 1:
-        shares = F.softmax(outputs.detach().double(), -1).cpu()
-        labels = torch.multinomial(shares, 1, generator=generator).squeeze(1).to(outputs.device)
-        score = F.cross_entropy(outputs.float(), labels, reduction="sum") * 0.5**0.5
-    else:
-        signs = torch.randint(0, 2, outputs.shape, generator=generator).to(outputs) * 2 - 1
-        size = outputs.detach().double().square().sum(-1).mean().clamp(min=torch.finfo(torch.float64).tiny)
-        score = (outputs * signs).sum() / float(size.sqrt())
-    found = torch.autograd.grad(score, wanted, retain_graph=keep_graph, allow_unused=True)
-    return [torch.zeros_like(x) if gradient is None else gradient for x, gradient in zip(wanted, found, strict=True)]
+    if not as_logits or outputs.shape[-1] == 1:
+        size = outputs.detach().double().square().sum(-1).mean().clamp(min=torch.finfo(torch.float64).tiny).sqrt()
+        signs = [torch.randint(0, 2, outputs.shape, generator=generator).to(outputs) * 2 - 1 for _ in range(DRAWS)]
+        return [(outputs * sign).sum() / float(size * DRAWS**0.5) for sign in signs]
+    log_shares = F.log_softmax(outputs.float(), -1)
+    shares = log_shares.detach().exp()
+    if independent and outputs.shape[-1] <= FEW_CLASSES:
+        return [(log_shares[:, label] * (shares[:, label] / 2).sqrt()).sum() for label in range(outputs.shape[-1])]
+    labels = torch.multinomial(shares.cpu().double(), DRAWS, replacement=True, generator=generator).to(outputs.device)
+    return [log_shares.gather(1, drawn.unsqueeze(1)).sum() / (2 * DRAWS) ** 0.5 for drawn in labels.unbind(1)]

@@ -33,7 +33,7 @@ from las_sj.optimisation.statistics import Statistics
 from las_sj.optimisation.unfinished import Finished
 
 ROUNDS = 6
-CLOSE = 0.93  # of the loss that is allowed: nearer is not looked for
+CLOSE = 0.88  # of the loss that is allowed: nearer is not looked for
 SAME = 1.01  # ratios of energies that count as equal: fewer time steps win
 
 Hulls = dict[str, list[Choice]]

@@ -17,10 +17,8 @@ from las_sj.data.batches import Batch, to_device
 from las_sj.models import Site, execution_of, named_sites, running
 from las_sj.neurons import ThresholdNode
 from las_sj.neurons.thresholds import BINS, magnitude_bins
-from las_sj.optimisation.divergence import predicts, rows_of, score_gradients
+from las_sj.optimisation.divergence import predicts, rows_of, scores_of
 from las_sj.optimisation.errors import OptimisationError
-
-DRAWS = 2  # labels drawn for each prediction
 
 
 @dataclass
@@ -102,13 +100,16 @@ def gather(model: PreTrainedModel, batches: Iterable[Batch], seed: int = 0) -> S
 
 def _add_batch(model: PreTrainedModel, batch: dict[str, Any], found: Sensitivities, generator: torch.Generator) -> None:
     with _watching(model, found.sites) as windows:
-        rows = rows_of(batch, model(**batch)[0])
+        output = model(**batch)[0]
+    rows = rows_of(batch, output)
     values = [window.value for window in windows]
-    squares = [torch.zeros_like(value.detach()) for value in values]
-    for draw in range(DRAWS):
-        gradients = score_gradients(rows, values, predicts(model), generator, keep_graph=draw + 1 < DRAWS)
+    squares = [torch.zeros_like(value.detach(), dtype=torch.float32) for value in values]
+    scores = scores_of(rows, predicts(model), generator, independent=output.dim() == 2)
+    for number, score in enumerate(scores, 1):
+        gradients = torch.autograd.grad(score, values, retain_graph=number < len(scores), allow_unused=True)
         for square, gradient in zip(squares, gradients, strict=True):
-            square.addcmul_(gradient, gradient, value=1 / DRAWS)
+            if gradient is not None:
+                square += gradient.float().square_()
     for window, square in zip(windows, squares, strict=True):
         value = window.value.detach()
         if window.mask is not None:

@@ -1,6 +1,6 @@
 """The search for the cheapest network that keeps a promise: statistics, a plan, and rounds of measuring and mending."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from las_sj.analysis import SpikeMonitor
 from las_sj.checkpoint.placement import input_device
 from las_sj.config import LASConfig
-from las_sj.conversion.all_or_nothing import all_or_nothing, made_undone
+from las_sj.conversion.all_or_nothing import all_or_nothing, snapshot
 from las_sj.conversion.calibration import checked_batch
 from las_sj.conversion.convert import convert
 from las_sj.data.batches import Batch, to_device
@@ -36,7 +36,10 @@ ROUNDS = 6
 CLOSE = 0.88  # of the loss that is allowed: nearer is not looked for
 SAME = 1.01  # ratios of energies that count as equal: fewer time steps win
 
+HOPELESS = 0.2  # of the loss that is allowed: where plans for so little lose more, codes are not the reason
+
 Hulls = dict[str, list[Choice]]
+Rounds = list[tuple[Plan, Measurement]]
 
 
 def optimize(
@@ -94,7 +97,7 @@ def optimize(
 
 @dataclass(frozen=True)
 class _Attempt:
-    """T, the choices at it, and the least ratio that a plan for the goal is expected to have."""
+    """T, the choices at it, and what a plan for the goal is expected to have: an energy, or a loss."""
 
     time_steps: int
     hulls: Hulls
@@ -113,27 +116,44 @@ class _Search:
     ) -> None:
         self.model, self.config, self.goal = model, config, goal
         self.calibration, self.check, self.finished = calibration, check, finished
-        # Errors of outputs that predict nothing add up as squares.
-        self.as_loss: Callable[[float], float] = (lambda x: x) if predicts(model) else (lambda x: x * x)
 
     def run(self) -> Optimisation:
         """Search, and leave the model as the best plan has it."""
+        restore = snapshot(self.model)
         first = replace(self.config, levels=1)
-        with made_undone(self.model):
-            convert(self.model, first, self.calibration)
-            sites = coding_sites(self.model)
-            statistics = self.finished.statistics(lambda: self._statistics(sites))
-            tried = self._attempts(sites, statistics)
-        best = self._best(tried)
-        convert(self.model, replace(first, time_steps=best.time_steps), self.calibration)
-        plan, rounds = self._mended(best, statistics)
+        convert(self.model, first, self.calibration)
+        sites = coding_sites(self.model)
+        statistics = self.finished.statistics(lambda: self._statistics(sites))
+        tried = self._attempts(sites, statistics)
+        least = float("inf")
+        for attempt in self._in_order(tried):
+            restore()
+            convert(self.model, replace(first, time_steps=attempt.time_steps), self.calibration)
+            rounds = self._rounds(attempt, statistics)
+            best = self._best(rounds)
+            if best is not None:
+                return self._finish(attempt, best, rounds, tried, statistics)
+            least = min(least, *(self._reached(found) for _, found in rounds))
+        raise OptimisationError(
+            f"{self._asked} is out of reach on the data of the check, the least there is {least:.4g}: allow more"
+        )
+
+    def _finish(
+        self,
+        attempt: _Attempt,
+        plan: Plan,
+        rounds: Rounds,
+        tried: dict[int, _Attempt | None],
+        statistics: Statistics,
+    ) -> Optimisation:
         _put(self.model, plan)
-        found = self._measured(plan)
         entry: Any = self.model.config.quantization_config
-        entry.settings = replace(entry.settings, site_codes=tuple(_site_codes(plan, first.code)))
-        ratios = {steps: None if attempt is None else attempt.ratio for steps, attempt in tried.items()}
-        predicted = statistics.budget.ratio(plan.pj, best.time_steps, self.goal.accounting)
-        return Optimisation(self.goal, best.time_steps, plan, predicted, found, rounds, ratios, self._is_kept(found))
+        entry.settings = replace(entry.settings, site_codes=tuple(_site_codes(plan, entry.settings.code)))
+        ratios = {steps: None if other is None else other.ratio for steps, other in tried.items()}
+        predicted = statistics.budget.ratio(plan.pj, attempt.time_steps, self.goal.accounting)
+        checked = next(found for measured, found in rounds if measured is plan)
+        measured = [(each.loss, found) for each, found in rounds]
+        return Optimisation(self.goal, attempt.time_steps, plan, predicted, checked, measured, ratios)
 
     def _attempts(self, sites: dict[str, Site], statistics: Statistics) -> dict[int, _Attempt | None]:
         """T from the most on, until fewer steps take more than the least energy, or lose too much."""
@@ -164,68 +184,71 @@ class _Search:
             )
             for name, site in tqdm(sites.items(), desc=f"choices for T = {time_steps}", unit="site", leave=False)
         }
+        plan = self._plan(hulls, self._target, time_steps, statistics)
         if self.goal.loss is None:
-            plan = plan_for_energy(hulls, budget.spikes_pj(self.goal.energy or 0.0, time_steps, accounting))
             return _Attempt(time_steps, hulls, plan.loss)
-        plan = plan_for_loss(hulls, self.as_loss(self.goal.loss))
-        if plan.loss > self.as_loss(self.goal.loss):
-            return None
-        return _Attempt(time_steps, hulls, budget.ratio(plan.pj, time_steps, accounting))
+        ratio = budget.ratio(plan.pj, time_steps, accounting)
+        return None if plan.loss > self._target else _Attempt(time_steps, hulls, ratio)
 
-    def _best(self, tried: dict[int, _Attempt | None]) -> _Attempt:
-        reached = [attempt for attempt in tried.values() if attempt is not None]
+    def _in_order(self, tried: dict[int, _Attempt | None]) -> list[_Attempt]:
+        """The fewest time steps among those of about least energy, then more: errors that no code has are less there.
+
+        Raises:
+            OptimisationError: the loss is out of reach of all.
+        """
+        reached = sorted((attempt for attempt in tried.values() if attempt is not None), key=lambda a: a.time_steps)
         if not reached:
-            raise OptimisationError(
-                f"a loss of {self.goal.loss:g} is out of reach with {max(tried)} time steps: allow more"
-                + (", or levels" if self.goal.binary else "")
-            )
+            levels = ", or levels" if self.goal.binary else ""
+            raise OptimisationError(f"{self._asked} is out of reach with {max(tried)} time steps: allow more{levels}")
         least = min(attempt.ratio for attempt in reached)
-        return min((a for a in reached if a.ratio <= least * SAME), key=lambda attempt: attempt.time_steps)
+        first = next(number for number, attempt in enumerate(reached) if attempt.ratio <= least * SAME)
+        return reached[first:]
 
-    def _mended(self, best: _Attempt, statistics: Statistics) -> tuple[Plan, list[tuple[float, Measurement]]]:
-        """The best plan that keeps the promise on the data of the check, and what was measured on the way."""
-        rounds: list[tuple[float, Measurement]] = []
-        kept: list[tuple[float, Plan]] = []
-        for plan in self._plans(best, statistics, rounds):
-            _put(self.model, plan)
-            found = self._measured(plan)
-            rounds.append((plan.loss, found))
-            if self._is_kept(found):
-                kept.append((plan.pj if self.goal.loss is not None else found.loss, plan))
-        if not kept:
-            asked = f"loss of {self.goal.loss:g}" if self.goal.loss is not None else f"energy of {self.goal.energy:g}"
-            least = min(found.loss if self.goal.loss is not None else self._energy(found) for _, found in rounds)
-            raise OptimisationError(f"a {asked} is out of reach on the data of the check: the least is {least:.4g}")
-        return min(kept, key=lambda pair: pair[0])[1], rounds
-
-    def _plans(self, best: _Attempt, statistics: Statistics, rounds: list[tuple[float, Measurement]]) -> Iterator[Plan]:
-        """Plans to measure: each is made for what the ones before have shown that must be aimed at."""
-        goal, budget = self.goal, statistics.budget
-        aim = self.as_loss(goal.loss) if goal.loss is not None else float(goal.energy or 0.0)
-        asked = aim
+    def _rounds(self, attempt: _Attempt, statistics: Statistics) -> Rounds:
+        """Plans, each made for what the ones before have shown that must be aimed at, and what came of them."""
+        rounds: Rounds = []
+        aim = self._target
         for _ in range(ROUNDS):
-            if goal.loss is not None:
-                plan = plan_for_loss(best.hulls, aim)
-            else:
-                plan = plan_for_energy(best.hulls, budget.spikes_pj(aim, best.time_steps, goal.accounting))
-            yield plan
-            found = rounds[-1][1]
-            reached = found.loss if goal.loss is not None else self._energy(found)
-            if CLOSE * asked <= reached <= asked:
-                return
-            aim *= asked * (1 + CLOSE) / 2 / max(reached, 1e-3 * asked)
+            plan = self._plan(attempt.hulls, aim, attempt.time_steps, statistics)
+            _put(self.model, plan)
+            key = f"{attempt.time_steps} {plan.loss!r} {plan.pj!r}"
+            found = self.finished.measurement(key, lambda: measure(self.model, self.check, "checking"))
+            rounds.append((plan, found))
+            reached = self._reached(found)
+            hopeless = reached > self._target and aim < HOPELESS * self._target
+            if hopeless or CLOSE * self._target <= reached <= self._target:
+                break
+            aim *= self._target * (1 + CLOSE) / 2 / max(reached, 1e-3 * self._target)
+        return rounds
 
-    def _measured(self, plan: Plan) -> Measurement:
-        key = f"{plan.loss!r} {plan.pj!r}"
-        return self.finished.measurement(key, lambda: measure(self.model, self.check, "checking"))
-
-    def _energy(self, found: Measurement) -> float:
-        return found.ratios[self.goal.accounting]
-
-    def _is_kept(self, found: Measurement) -> bool:
+    def _best(self, rounds: Rounds) -> Plan | None:
+        """The best of the plans that keep the promise on the data of the check."""
+        kept = [(plan, found) for plan, found in rounds if self._reached(found) <= self._target]
         if self.goal.loss is not None:
-            return found.loss <= self.as_loss(self.goal.loss)
-        return self._energy(found) <= float(self.goal.energy or 0.0)
+            return min((plan for plan, _ in kept), key=lambda plan: plan.pj, default=None)
+        return min(kept, key=lambda pair: pair[1].loss, default=(None, None))[0]
+
+    def _plan(self, hulls: Hulls, aim: float, time_steps: int, statistics: Statistics) -> Plan:
+        if self.goal.loss is not None:
+            return plan_for_loss(hulls, aim)
+        return plan_for_energy(hulls, statistics.budget.spikes_pj(aim, time_steps, self.goal.accounting))
+
+    @property
+    def _target(self) -> float:
+        """What may not be exceeded: a mean divergence, or an energy. Errors of outputs that predict nothing are roots
+        of it."""
+        if self.goal.energy is not None:
+            return self.goal.energy
+        assert self.goal.loss is not None
+        return self.goal.loss if predicts(self.model) else self.goal.loss**2
+
+    @property
+    def _asked(self) -> str:
+        return f"a loss of {self.goal.loss:g}" if self.goal.loss is not None else f"an energy of {self.goal.energy:g}"
+
+    def _reached(self, found: Measurement) -> float:
+        """What is not to exceed the target."""
+        return found.loss if self.goal.loss is not None else found.ratios[self.goal.accounting]
 
 
 def _put(model: PreTrainedModel, plan: Plan) -> None:

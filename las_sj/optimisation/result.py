@@ -24,8 +24,7 @@ class Optimisation:
         predicted_ratio: energy of the network over that of the ANN, on the calibration data.
         checked: what it loses and costs on data that it was not calibrated on.
         rounds: each plan that was measured: the loss that it was made for, and what came of it.
-        steps_tried: T, and the least ratio that was predicted for each; None where the loss is out of reach.
-        keeps_promise: whether the loss, or the energy, that was asked for holds on the data of the check.
+        steps_tried: T, and what was predicted for each: energy, or loss where energy is given; None where out of reach.
     """
 
     goal: Goal
@@ -35,7 +34,6 @@ class Optimisation:
     checked: Measurement
     rounds: list[tuple[float, Measurement]]
     steps_tried: dict[int, float | None]
-    keeps_promise: bool
 
     def to_dict(self) -> dict[str, Any]:
         """The entry `optimization` of las_report.json."""
@@ -52,7 +50,6 @@ class Optimisation:
             "gap_pj": self.plan.gap,
             "checked": self.checked.to_dict(),
             "rounds": [{"planned_loss": planned, **found.to_dict()} for planned, found in self.rounds],
-            "keeps_promise": self.keeps_promise,
             "sites": {name: self._site(choice) for name, choice in self.plan.choices.items()},
         }
 
@@ -87,7 +84,6 @@ class Optimisation:
         codes = Counter(choice.code.levels for choice in self.plan.choices.values())
         rows = [
             ("asked for", f"{asked}, {goal.accounting.replace('_', '-')} accounting" + ", binary" * goal.binary),
-            ("kept on other data", "yes" if self.keeps_promise else "no"),
             ("loss there", f"{100 * found.loss:.3f} ± {100 * found.loss_interval:.3f} %"),
             *([] if found.perplexity_change is None else [("perplexity there", self._perplexity())]),
             *((f"energy there, {name}", f"{ratio:.3f}") for name, ratio in found.ratios.items()),

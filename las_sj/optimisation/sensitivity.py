@@ -65,12 +65,8 @@ class Sensitivities:
 
 
 def coding_sites(model: nn.Module) -> dict[str, Site]:
-    """Populations whose codes may be chosen, by name: those of norms follow the size of their row, and keep theirs."""
-    return {
-        name: site
-        for name, site in named_sites(model)
-        if isinstance(site.node, ThresholdNode) and site.node.octaves is None
-    }
+    """Populations whose codes may be chosen, by name: all that code values."""
+    return {name: site for name, site in named_sites(model) if isinstance(site.node, ThresholdNode)}
 
 
 def gather(model: PreTrainedModel, batches: Iterable[Batch], seed: int = 0) -> Sensitivities:
@@ -135,7 +131,8 @@ def _watching(model: nn.Module, names: Mapping[str, Any]) -> Iterator[list[_Wind
 
     def watch(name: str, node: nn.Module) -> RemovableHandle:
         def keep(node: nn.Module, args: Any, output: Tensor) -> Tensor:
-            value = output if output.requires_grad else output.detach().requires_grad_()
+            # A tensor of its own: a bypassed node returns its input, which may go on to a residual too.
+            value = output.view_as(output) if output.requires_grad else output.detach().requires_grad_()
             windows.append(_Window(name, value, execution.mask_of(value)))
             return value
 

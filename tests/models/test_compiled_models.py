@@ -1,12 +1,11 @@
 """torch.compile and torch.export of converted models: accumulated calls are one graph, of operators of las_sj."""
 
 import copy
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 import torch
 from tiny_models import EXECUTIONS, MODELS, Model, convert_tiny, llama, padding_mask, relative_error, run, token_ids
@@ -168,9 +167,7 @@ def test_exported_models_run_in_another_process(tmp_path: Path) -> None:
         las_sj.set_execution(snn, "accumulated")
         paths.append(str(tmp_path / f"{name}.pt2"))
         exported(snn, Path(paths[-1]), **({} if "bert" in name else {"use_cache": False}))
-    result = subprocess.run(
-        [sys.executable, "-c", RUN_AGAIN, *paths], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    result = programs.run("-c", RUN_AGAIN, *paths, folder=tmp_path, anew=True)
     assert result.returncode == 0, result.stderr
 
 

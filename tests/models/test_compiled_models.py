@@ -81,7 +81,7 @@ def test_inductor() -> None:
 
 def test_counts_and_gradients_are_those_of_a_call() -> None:
     """Compiled once with gradients, once without: what lies out of range is counted in both."""
-    snn = convert_tiny(llama(num_hidden_layers=1))
+    snn = convert_tiny(llama())
     las_sj.set_execution(snn, "accumulated")
     with torch.no_grad():
         snn.get_input_embeddings().weight.mul_(30.0)

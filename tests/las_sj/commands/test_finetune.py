@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 import safetensors.torch
@@ -241,5 +242,6 @@ def test_interrupt(encoder: Path, tmp_path: Path) -> None:
     """Ctrl-C in the midst of training, in a process of its own."""
     command = ["-m", "las_sj.finetune", encoder, "--task", "SST-2", "--data", SHIPPED]
     command += ["--output", "out", "--epochs", "100000"]
-    environment = {**ENVIRONMENT, "TMPDIR": str(tmp_path)}
+    caches = {"TORCHINDUCTOR_CACHE_DIR": gettempdir()}  # torch's own
+    environment = {**ENVIRONMENT, **caches, "TMPDIR": str(tmp_path)}
     assert_interruptible(*command, shown=b"loss=", folder=tmp_path, environment=environment, anew=True)

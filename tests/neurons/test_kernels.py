@@ -4,7 +4,6 @@ import copy
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Any
 import emulated_gpu
 import pytest
 import torch
+from compilers import quick_compiler
 from engines import ENGINES, assert_same, run_on, threshold_node
 from extreme_inputs import NORMAL, OUTLIER, draw, same
 from hypothesis import example, given
 from hypothesis import strategies as st
+from programs import run
 from torch import Tensor
 
 from las_sj.neurons import FUNCTIONS, HGNode, MTNode, OATNode
@@ -252,10 +253,12 @@ def test_fallback_is_announced_once(
     environment |= {"LAS_SJ_CACHE": cache or str(tmp_path / "cache")}
     if compiler == "$CXX":
         environment["CXX"] = "nonsense -O1"
-    elif compiler != "g++":
+    elif compiler == "g++":
+        environment["PATH"] = os.pathsep.join([str(quick_compiler(tools).parent), os.environ["PATH"]])
+    else:
         environment["PATH"] = str(tools)
-    command = [sys.executable, "-c", ANNOUNCE, *backends]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    result = run("-c", ANNOUNCE, *backends, environment=environment)
+    assert result.returncode == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if "building kernels" not in line]
     assert len(lines) == (0 if says is None else 1)
     if says is not None:
@@ -317,13 +320,13 @@ def test_negative_views() -> None:
 
 def test_a_damaged_library_is_built_again(tmp_path: Path) -> None:
     """Of zeros, it would end the process when it is called."""
-    environment = os.environ | {"LAS_SJ_CACHE": str(tmp_path)}
-    command = [sys.executable, "-c", ANNOUNCE, "host"]
-    subprocess.run(command, env=environment, capture_output=True, check=True)
+    environment = os.environ | {"LAS_SJ_CACHE": str(tmp_path), "CXX": str(quick_compiler(tmp_path))}
+    assert run("-c", ANNOUNCE, "host", environment=environment).returncode == 0
     (built,) = tmp_path.glob("*.so")
     whole = built.read_bytes()
     built.write_bytes(bytes(len(whole)))
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    result = run("-c", ANNOUNCE, "host", environment=environment)
+    assert result.returncode == 0, result.stderr
     assert "building kernels" in result.stderr
     assert len(built.read_bytes()) == len(whole)
     assert any(built.read_bytes())

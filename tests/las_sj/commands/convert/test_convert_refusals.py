@@ -219,4 +219,4 @@ def test_wrong_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
 def test_interrupt_while_calibrating(tmp_path: Path) -> None:
     """Ctrl-C, as the progress bar is under way."""
     arguments = ["--output", "out", "--calibration-tokens", "1000000", "--batch-size", "1"]
-    assert_interruptible([*COMMAND, *arguments], b"calibrating", tmp_path)
+    assert_interruptible(*COMMAND, *arguments, shown=b"calibrating", folder=tmp_path)

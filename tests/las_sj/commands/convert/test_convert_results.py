@@ -24,7 +24,7 @@ from las_sj.models import execution_of
 def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
     folder = tmp_path_factory.mktemp("default")
     tokens = ("--calibration-tokens", "1024", "--evaluation-tokens", "1024")
-    return folder, start("--output", "out", *tokens, cwd=folder)
+    return folder, start("--output", "out", *tokens, cwd=folder, anew=True)
 
 
 @pytest.fixture(scope="module")

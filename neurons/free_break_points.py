@@ -41,7 +41,9 @@ def fit_core(
     values = function.exact(edges)
     weights = torch.where(inside, 1.0, 1 / _OUTSIDE) / (values.abs() if function.relative else 1.0)
     fine_enough = 2 / 3 * tolerance  # the largest error of a line where that of the chord is the tolerance
-    breaks = torch.tensor(_break_points(_Runs(values, weights, time_steps), lines, fine_enough))
+    mass = float((function.curvature(edges).abs() * weights).sqrt().sum()) * cell_width  # ∫√|f''|, which lines share
+    runs = _Runs(values, weights, time_steps)
+    breaks = torch.tensor(_break_points(runs, lines, fine_enough, (mass / lines) ** 2 / 12))
     cells = torch.repeat_interleave(torch.arange(len(breaks) - 1, dtype=torch.int32), breaks.diff())
     return GridFit(_lines(function, edges, inside, breaks, cells, time_steps), cell_width, cells)
 
@@ -85,24 +87,29 @@ class _Runs:
         return good
 
 
-def _break_points(runs: _Runs, lines: int, fine_enough: float) -> list[int]:
-    """The edges at which sub-ranges begin, and the last one: as exact as `lines` of them allow.
+def _break_points(runs: _Runs, lines: int, fine_enough: float, expected: float) -> list[int]:
+    """The edges at which sub-ranges begin, and the last one: about as exact as `lines` of them allow.
 
     Args:
         runs: of cells.
         lines: at most so many sub-ranges.
         fine_enough: an error below which nobody wants more of them.
+        expected: an error to look near.
     """
-    too_fine, fine = max(math.ceil(math.log2(fine_enough) * _STEPS), _FINEST) - 1, _COARSEST
-    best = [0, len(runs.values) - 1]
+    finest = max(math.ceil(math.log2(fine_enough) * _STEPS), _FINEST)
+    fine, too_fine, found = _COARSEST, finest - 1, [0, len(runs.values) - 1]
+    guess, stride = math.ceil(math.log2(max(expected, fine_enough)) * _STEPS), _STEPS // 4
     while fine - too_fine > 1:
-        middle = (fine + too_fine) // 2
-        found = _grow(runs, 2.0 ** (middle / _STEPS), lines)
-        if found is None:
-            too_fine = middle
+        guess = min(max(guess, too_fine + 1), fine - 1)
+        grown = _grow(runs, 2.0 ** (guess / _STEPS), lines)
+        if grown is None:
+            too_fine = guess
         else:
-            fine, best = middle, found
-    return best
+            fine, found = guess, grown
+        is_bracketed = fine < _COARSEST and too_fine >= finest
+        guess = (fine + too_fine) // 2 if is_bracketed else guess + (stride if grown is None else -stride)
+        stride *= 2
+    return found
 
 
 def _grow(runs: _Runs, allowed: float, lines: int) -> list[int] | None:

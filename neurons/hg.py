@@ -104,11 +104,23 @@ class HGNode(Gated, WindowNode):
         self._signature = f"{kind} {self.time_steps} {ends} {self.tolerance}{limit} {self.function.name}"
 
     def refit(self, tolerance: float) -> None:
-        """Fit the sub-neurons anew, to another tolerance."""
-        fresh = HGNode(self.function.name, self.time_steps, tolerance=tolerance, lines=self.lines)
-        self.tolerance, self.gates = tolerance, fresh.gates
-        self._take_tables(fresh._tables())
+        """Fit the sub-neurons anew, to another tolerance, for the range of a new neuron."""
+        self._fit(tolerance, self.lines)
         self.set_range(None, None)
+
+    def limit(self, lines: int | None) -> None:
+        """Fit the sub-neurons anew for the same range, with another limit of lines.
+
+        A range without a limit contains the function's core, and stays so: set the range if it should not.
+        """
+        low, high = self.low, self.high
+        self._fit(self.tolerance, lines)
+        self.set_range(low, high)
+
+    def _fit(self, tolerance: float, lines: int | None) -> None:
+        fresh = HGNode(self.function.name, self.time_steps, tolerance=tolerance, lines=lines)
+        self.tolerance, self.lines, self.gates = tolerance, lines, fresh.gates
+        self._take_tables(fresh._tables())
 
     def _take_tables(self, tables: Mapping[str, Tensor]) -> None:
         """Have copies of these tables where, and in the precision in which, its own are."""

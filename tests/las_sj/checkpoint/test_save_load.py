@@ -68,6 +68,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"time_steps": 5, "levels": 3, "rounding": "floor", "max_spikes": 2, "hg_tolerance": 1e-2, "headroom": 2.0},
     {"outlier_aware": False},
     {"keep_analog": ("*.mlp.*",)},
+    {"hg_lines": 12},
+    {"hg_lines": 20, "by_operations": True},
     {"time_steps": 24},
 ]
 

@@ -257,7 +257,10 @@ def tail_bound(function: GridFunction, width: float, time_steps: int, low: float
     core_low, core_high = function.core
     exact = function.exact(torch.tensor([core_low, core_high], dtype=torch.float64)).tolist()
     bound = 0.0
-    sides = ((function.below, core_low, exact[0], low, low <= core_low), (function.above, core_high, exact[1], high, high >= core_high))
+    sides = (
+        (function.below, core_low, exact[0], low, low <= core_low),
+        (function.above, core_high, exact[1], high, high >= core_high),
+    )
     for tail, x, y, end, is_reached in sides:
         if isinstance(tail, Tail) and is_reached:
             step = abs(tail.slope) * (width * 2.0 ** -(time_steps + 1) + _FP32 * abs(end))

@@ -55,7 +55,7 @@ class GridFunction:
         return (self.below is None or self.above is None) and not self.never_beyond
 
     def range_for(self, low: float, high: float, headroom: float) -> tuple[float | None, float | None]:
-        """The range to give a neuron for inputs from `low` to `high`: both ends go outwards by the factor `headroom`."""
+        """The range to give a neuron for inputs from `low` to `high`: both ends are `headroom` times further out."""
         return low * headroom if low < 0 else low / headroom, high * headroom if high > 0 else high / headroom
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -90,7 +90,10 @@ class HGNode(Gated, WindowNode):
         self.set_range(low, high)
 
     def set_range(self, low: float | None, high: float | None) -> None:
-        """Set the range of inputs; None keeps the function's core, or 40 octaves around 1. Bounded tables are fitted anew."""
+        """Set the range of inputs; None keeps the function's core, or 40 octaves around 1.
+
+        Tables with a limit of lines are fitted anew.
+        """
         for name, value in (("low", low), ("high", high)):
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite, got {value!r}")
@@ -152,7 +155,7 @@ class HGNode(Gated, WindowNode):
 
     @property
     def signature(self) -> str | None:
-        """Function, time steps, range, tolerance and limit of lines; none of a subclass, which may do something else."""
+        """Function, time steps, range, tolerance, limit of lines; none of a subclass, which may do something else."""
         return self._signature if type(self) is HGNode else None
 
     def _tables(self) -> dict[str, Tensor]:

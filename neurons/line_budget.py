@@ -38,7 +38,9 @@ def budget_for(function: GridFunction, lines: int, low: float, high: float) -> L
     """The budget of a function's neurons in a range, of which flat tails need to know no more than where they begin."""
     core_low, core_high = function.core
     is_sloped = [tail is not None and bool(tail.slope) for tail in (function.below, function.above)]
-    return LineBudget(lines, low if is_sloped[0] else max(low, core_low), high if is_sloped[1] else min(high, core_high))
+    return LineBudget(
+        lines, low if is_sloped[0] else max(low, core_low), high if is_sloped[1] else min(high, core_high)
+    )
 
 
 def rounded_outwards(low: float, high: float) -> tuple[float, float]:
@@ -75,7 +77,7 @@ def fit_grid_within(name: str, time_steps: int, tolerance: float, budget: LineBu
 
 
 def tail_lines(function: GridFunction, width: float, low: float, high: float) -> int:
-    """Sub-neurons outside of the core, for a range from `low` to `high`: one where f is flat, else each `width` wide."""
+    """Sub-neurons outside of the core, for a range from `low` to `high`: one where f is flat, else each of a width."""
     core_low, core_high = function.core
     count = 0
     for tail, length in ((function.below, core_low - low), (function.above, high - core_high)):
@@ -84,9 +86,7 @@ def tail_lines(function: GridFunction, width: float, low: float, high: float) ->
     return count
 
 
-def _tails_within(
-    function: GridFunction, time_steps: int, tolerance: float, budget: LineBudget
-) -> tuple[float, int]:
+def _tails_within(function: GridFunction, time_steps: int, tolerance: float, budget: LineBudget) -> tuple[float, int]:
     """Width of the sub-neurons of a sloped tail, and how many sub-neurons all tails have.
 
     The width is first what the tolerance asks for. It doubles while a tail leaves too few lines to the core, or more

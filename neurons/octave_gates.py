@@ -36,9 +36,7 @@ class OctaveGates:
             a logarithm have a multiple of its step added in place of the shift.
     """
 
-    def __init__(
-        self, function: OctaveFunction, time_steps: int, tolerance: float, lines: int | None = None
-    ) -> None:
+    def __init__(self, function: OctaveFunction, time_steps: int, tolerance: float, lines: int | None = None) -> None:
         self.function = function
         self.time_steps = time_steps
         self.tolerance = tolerance

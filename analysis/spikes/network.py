@@ -160,7 +160,15 @@ class Network:
 
     def table(self) -> Table:
         """Header and rows: all populations."""
-        header = ["site", "neuron", "feeds", "neurons per sequence", "sub-neurons each", "lines", "thresholds or function"]
+        header = [
+            "site",
+            "neuron",
+            "feeds",
+            "neurons per sequence",
+            "sub-neurons each",
+            "lines",
+            "thresholds or function",
+        ]
         rows: list[list[Cell]] = [
             [
                 site.name,

@@ -140,13 +140,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16384)
     arguments = parser.parse_args()
     subject = subject_of(arguments.model, arguments.data, arguments.tokens)
-    settings = las_sj.LASConfig(
-        time_steps=arguments.time_steps, levels=arguments.levels, hg_lines=max(arguments.sizes)
-    )
+    settings = las_sj.LASConfig(time_steps=arguments.time_steps, levels=arguments.levels, hg_lines=max(arguments.sizes))
     snn = las_sj.convert(copy.deepcopy(subject.ann), settings, subject.calibration)
     las_sj.set_execution(snn, "accumulated")
     # A neuron with a limit of lines keeps the range that calibration saw.
-    ranges = {site.node: (site.node.low, site.node.high) for _, site in named_sites(snn) if isinstance(site.node, HGNode)}
+    ranges = {
+        site.node: (site.node.low, site.node.high) for _, site in named_sites(snn) if isinstance(site.node, HGNode)
+    }
     functions = arguments.functions or [ALL, *sorted({node.function.name for node in ranges})]
     print_origin(
         type(subject.ann).__name__, f"{subject.tokens} tokens, T = {settings.time_steps}, {settings.levels} levels"

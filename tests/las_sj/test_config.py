@@ -74,7 +74,9 @@ def test_frozen_and_hashable() -> None:
 
 
 def test_factory_passes_the_settings_on() -> None:
-    factory = LASConfig(time_steps=9, levels=3, rounding="floor", max_spikes=2, hg_tolerance=1e-3, hg_lines=20).factory()
+    factory = LASConfig(
+        time_steps=9, levels=3, rounding="floor", max_spikes=2, hg_tolerance=1e-3, hg_lines=20
+    ).factory()
     node, activation = factory.coder(), factory.non_linearity("gelu")
     assert node.code == factory.code
     assert (node.code.time_steps, node.code.levels, node.code.rounding, node.code.max_spikes) == (9, 3, "floor", 2)

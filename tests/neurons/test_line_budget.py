@@ -73,9 +73,7 @@ def test_exponentials_share_lines(name: str, lines: int) -> None:
 
 @settings(max_examples=40)
 @given(st.sampled_from(list(FUNCTIONS)), st.sampled_from((4, 12, 24)), budgets, st.sampled_from(RANGES), seeds)
-def test_bound(
-    name: str, time_steps: int, lines: int, ends: tuple[float | None, float | None], seed: int
-) -> None:
+def test_bound(name: str, time_steps: int, lines: int, ends: tuple[float | None, float | None], seed: int) -> None:
     """At break points, next to them, and anywhere else in the range; and no more lines than allowed."""
     node = within(name, time_steps, lines, ends)
     assert 1 <= node.stored_lines <= min(lines, node.sub_neurons)

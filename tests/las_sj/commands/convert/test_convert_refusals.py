@@ -144,7 +144,7 @@ BROKEN: dict[str, Broken] = {
     "no tokenizer": (without_file("tokenizer.json"), "token"),
 }
 USAGE = {
-    *("T=0", "T=25", "levels=0", "no spikes", "headroom", "tolerance"),
+    *("T=0", "T=25", "levels=0", "no spikes", "headroom", "tolerance", "lines"),
     *("window", "batch", "tokens", "device", "evaluation only"),
 }
 

@@ -67,7 +67,9 @@ class Subject:
 
     @property
     def tokens(self) -> int:
-        return sum(batch["input_ids"].numel() for batch in self.texts)
+        """Padding aside."""
+        masks = (batch.get("attention_mask", torch.ones_like(batch["input_ids"])) for batch in self.texts)
+        return sum(int(mask.sum()) for mask in masks)
 
     @property
     def predicts(self) -> bool:

@@ -2,8 +2,8 @@
 
 Sub-ranges grow from left to right, each as long as the error of its least-squares line and of its code allows; the
 allowed error is the least one with which the lines suffice. The proof of the error needs the curvature of one cell
-alone, h wide: between the edges of a cell f is closer to its chord than h²·max|f''|/8, so that it misses a line by no
-more than it does at the edges, and that.
+alone, h wide. Between the edges of a cell f is closer to its chord than h²·max|f''|/8. So it misses a line by no more
+than it does at the edges, and that.
 """
 
 import math

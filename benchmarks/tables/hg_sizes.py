@@ -13,6 +13,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers import PreTrainedModel
 
 import las_sj
 from las_sj.checkpoint.loading import load_model
-from las_sj.data.text import is_language_model, padded_lines, read_text, token_windows
+from las_sj.data.text import is_language_model, read_text, text_batches
 from las_sj.models import named_sites
 from las_sj.neurons import HGNode
 
@@ -92,17 +93,9 @@ class Subject:
 def subject_of(name: str, data: Path, tokens: int) -> Subject:
     """The model of a name or a folder."""
     ann, tokenizer = smollm2() if name == "smollm2" else minilm() if name == "minilm" else load_model(name)
-    files = (data / "wikitext-2" / "valid.txt", data / "wikitext-2-raw" / "wiki.test.raw")
-    sizes: list[int] = [CALIBRATION_TOKENS, tokens]
-    if is_language_model(ann):
-        calibration, texts = (
-            token_windows(tokenizer, read_text(file), size, WINDOW, 1) for file, size in zip(files, sizes, strict=True)
-        )
-    else:
-        calibration, texts = (
-            padded_lines(tokenizer, read_text(file), size, WINDOW) for file, size in zip(files, sizes, strict=True)
-        )
-    return Subject(ann, calibration, texts)
+    calibration, test = (read_text(data / name) for name in ("wikitext-2/valid.txt", "wikitext-2-raw/wiki.test.raw"))
+    batches = partial(text_batches, ann, tokenizer, window=WINDOW, batch_size=1)
+    return Subject(ann, batches(calibration, tokens=CALIBRATION_TOKENS), batches(test, tokens=tokens))
 
 
 def limit(ranges: Ranges, lines: int | None, function: str) -> list[HGNode]:

@@ -104,7 +104,7 @@ def test_language_modelling(tmp_path: Path, rows_of: Rows) -> None:
     assert again == first
 
 
-def test_hg_sizes(classifier: Path, tmp_path: Path, rows_of: Rows) -> None:
+def test_hg_sizes(tmp_path: Path, rows_of: Rows) -> None:
     """Of a language model perplexities, of an encoder relative errors; fewer lines cost more."""
     for name in ("wikitext-2/valid.txt", "wikitext-2-raw/wiki.test.raw"):
         (tmp_path / name).parent.mkdir()
@@ -116,7 +116,8 @@ def test_hg_sizes(classifier: Path, tmp_path: Path, rows_of: Rows) -> None:
     few, many, of_exp = (abs(float(rows[index][8])) for index in (1, 2, 3))
     assert few > 10 * many
     assert of_exp < few
-    rows = rows_of("hg_sizes.py", "--model", classifier, *options, "--functions", "all")
+    save(bert(vocab_size=512), tmp_path / "bert")
+    rows = rows_of("hg_sizes.py", "--model", tmp_path / "bert", *options, "--functions", "all")
     assert float(rows[1][6]) > 10 * float(rows[2][6]) > float(rows[0][6])
 
 

@@ -8,6 +8,7 @@ import torch
 from las_sj.models import NeuronFactory
 from las_sj.models.site_codes import SiteCode, site_codes_in
 from las_sj.neurons import MultiThresholdCode
+from las_sj.neurons.line_budget import LEAST_LINES, MOST_LINES, is_number_of_lines
 from las_sj.neurons.precision import HALF
 
 
@@ -22,6 +23,8 @@ class LASConfig:
         max_spikes: spikes a neuron may emit per window, or None; T or more is no limit.
         outlier_aware: two sub-neurons per site (OAT); False is the paper's single-threshold ablation.
         hg_tolerance: error that HG neurons are fitted to, 1e-7 … 0.1.
+        hg_lines: that a population of HG neurons may store, 8 … 1024: each then has the least error over its calibrated
+            range that so many allow, but no less than the tolerance; None: as many as the tolerance asks for.
         headroom: ranges are this much larger than the largest calibrated value, ≥ 1.
         power_of_two_units: whether calibration makes θ/n of all neurons that code values powers of two: spikes of up to
             63 levels are then exact in bf16, fp16 and int8. None: in models of half precision.
@@ -40,6 +43,7 @@ class LASConfig:
     max_spikes: int | None = None
     outlier_aware: bool = True
     hg_tolerance: float = 1e-5
+    hg_lines: int | None = None
     headroom: float = 1.5
     power_of_two_units: bool | None = None
     keep_analog: tuple[str, ...] = ()
@@ -53,6 +57,10 @@ class LASConfig:
             raise ValueError(f"outlier_aware must be True or False, got {self.outlier_aware!r}")
         if not _is_number(self.hg_tolerance) or not 1e-7 <= self.hg_tolerance <= 0.1:
             raise ValueError(f"hg_tolerance must lie in 1e-7…0.1, got {self.hg_tolerance!r}")
+        if self.hg_lines is not None and not is_number_of_lines(self.hg_lines):
+            raise ValueError(
+                f"hg_lines must be an integer in {LEAST_LINES}…{MOST_LINES} or None, got {self.hg_lines!r}"
+            )
         if not _is_number(self.headroom) or not 1 <= self.headroom <= 1024:
             raise ValueError(f"headroom must lie in 1…1024, got {self.headroom!r}")
         if self.power_of_two_units is not None and not isinstance(self.power_of_two_units, bool):
@@ -84,7 +92,8 @@ class LASConfig:
 
     def factory(self) -> NeuronFactory:
         """Makes neurons with these settings."""
-        return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware, bool(self.power_of_two_units))
+        units = bool(self.power_of_two_units)
+        return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware, units, self.hg_lines)
 
     def settled(self, dtype: torch.dtype) -> "LASConfig":
         """These settings with the choice made that depends on the dtype of a model."""

@@ -14,12 +14,14 @@ class NeuronFactory:
         hg_tolerance: error that HG neurons are fitted to.
         outlier_aware: OAT neurons; otherwise one MT neuron each (the paper's ablation).
         power_of_two_units: whether calibration makes θ/n powers of two.
+        hg_lines: that a population of HG neurons may store; None: as many as the tolerance asks for.
     """
 
     code: MultiThresholdCode
     hg_tolerance: float = 1e-5
     outlier_aware: bool = True
     power_of_two_units: bool = False
+    hg_lines: int | None = None
 
     def coder(self) -> OATNode | MTNode:
         """A neuron that codes values as spikes, thresholds 1."""
@@ -30,4 +32,4 @@ class NeuronFactory:
 
     def non_linearity(self, function: str) -> HGNode:
         """An HG neuron."""
-        return HGNode(function, self.code.time_steps, tolerance=self.hg_tolerance)
+        return HGNode(function, self.code.time_steps, tolerance=self.hg_tolerance, lines=self.hg_lines)

@@ -26,6 +26,7 @@ class Population:
         function: of HG neurons, else "".
         low, high: the range of inputs.
         table_entries, table_bytes: size of the tables of HG neurons.
+        stored_lines: of HG neurons, the sub-neurons whose parameters are not those of others, shifted by binary digits.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Population:
     high: float
     table_entries: int
     table_bytes: int
+    stored_lines: int = 0
 
     @property
     def description(self) -> str:
@@ -94,6 +96,11 @@ class Network:
         """Size of all tables."""
         return sum(population.table_bytes for population in self.populations)
 
+    @property
+    def most_stored_lines(self) -> int:
+        """Of one population: what the largest table has to hold."""
+        return max((population.stored_lines for population in self.populations), default=0)
+
     def summary(self) -> dict[str, Any]:
         """The figures of the whole."""
         return {
@@ -104,6 +111,8 @@ class Network:
             "sub_neurons_per_sequence": self.sub_neurons,
             "table_entries": sum(population.table_entries for population in self.populations),
             "table_bytes": self.table_bytes,
+            "stored_lines": sum(population.stored_lines for population in self.populations),
+            "most_stored_lines_of_a_population": self.most_stored_lines,
             "stages_on_longest_path": self.stages,
             "latency_steps": self.latency_steps,
             "steps_per_sequence_when_pipelined": self.steps_per_sequence,
@@ -128,7 +137,13 @@ class Network:
     def _tables_text(self) -> list[str]:
         entries = sum(population.table_entries for population in self.populations)
         size = f"{self.table_bytes / 1024:,.0f} KiB"
-        return [f"- tables of HG neurons: {entries:,} numbers, {size}"] if entries else []
+        if not entries:
+            return []
+        largest = max(site.sub_neurons for site in self.populations if site.function)
+        return [
+            f"- tables of HG neurons: {entries:,} numbers, {size}; of one population at most {largest:,} sub-neurons, "
+            f"which share at most {self.most_stored_lines:,} lines, the others being shifted by binary digits"
+        ]
 
     def _latency_text(self) -> str:
         stages = f"{self.stages} stages of neurons on the longest path"
@@ -145,7 +160,15 @@ class Network:
 
     def table(self) -> Table:
         """Header and rows: all populations."""
-        header = ["site", "neuron", "feeds", "neurons per sequence", "sub-neurons each", "thresholds or function"]
+        header = [
+            "site",
+            "neuron",
+            "feeds",
+            "neurons per sequence",
+            "sub-neurons each",
+            "lines",
+            "thresholds or function",
+        ]
         rows: list[list[Cell]] = [
             [
                 site.name,
@@ -153,6 +176,7 @@ class Network:
                 site.feeds,
                 round(site.neurons),
                 site.sub_neurons,
+                site.stored_lines or "",
                 site.description,
                 site.table_bytes,
             ]
@@ -184,10 +208,11 @@ def describe_network(monitor: SpikeMonitor, stages: int) -> Network:
 def _population(name: str, site: Site, neurons: float) -> Population:
     node = site.node
     if isinstance(node, HGNode):
-        tables = list(node.buffers())
-        entries, size = sum(t.numel() for t in tables), sum(t.numel() * t.element_size() for t in tables)
+        buffers = list(node.buffers())
+        entries, size = sum(t.numel() for t in buffers), sum(t.numel() * t.element_size() for t in buffers)
         low, high, function = node.low, node.high, node.function.name
-        return Population(name, "HG", site.feeds, neurons, node.sub_neurons, {}, function, low, high, entries, size)
+        tables = (entries, size, node.stored_lines)
+        return Population(name, "HG", site.feeds, neurons, node.sub_neurons, {}, function, low, high, *tables)
     if isinstance(node, RateCodedNode):
         highest, kind, means = float(node.scale.detach().max()), "IF", {}
         if isinstance(node, CalibratedIFNode):

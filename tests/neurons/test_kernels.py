@@ -85,10 +85,14 @@ def test_thresholds(
     st.booleans(),
     seeds,
     st.sampled_from((*DTYPES, *HALF)),
+    st.sampled_from((None, 8, 40)),
 )
-@example("host", "gelu", 16, 1e-5, 9000, 2, True, 0, torch.float32)
-@example("emulated", "silu", 16, 1e-5, 9000, 2, True, 0, torch.float32)
-@example("host", "reciprocal", 5, 1e-3, 9000, 1, True, 0, torch.float32)
+@example("host", "gelu", 16, 1e-5, 9000, 2, True, 0, torch.float32, None)
+@example("emulated", "silu", 16, 1e-5, 9000, 2, True, 0, torch.float32, None)
+@example("host", "reciprocal", 5, 1e-3, 9000, 1, True, 0, torch.float32, None)
+@example("host", "exp", 16, 1e-5, 9000, 2, True, 0, torch.float32, 40)
+@example("emulated", "exp", 16, 1e-5, 9000, 2, True, 0, torch.float32, 40)
+@example("emulated", "tanh", 12, 1e-5, 9000, 2, False, 0, torch.float32, 8)
 def test_gates(
     engine: str,
     function: str,
@@ -99,10 +103,11 @@ def test_gates(
     as_train: bool,
     seed: int,
     dtype: torch.dtype,
+    lines: int | None,
 ) -> None:
-    node = HGNode(function, time_steps, tolerance=tolerance)
+    node = HGNode(function, time_steps, tolerance=tolerance, lines=lines)
     if isinstance(node.function, GridFunction):
-        node.set_range(-30.0, 40.0)
+        node.set_range(*((-30.0, 40.0) if lines is None else (-3.0, 2.0)))  # the latter within the core
     currents = draw(steps * size, seed, dtype, largest=60.0).view(steps, size)
     assert_same(run_on(engine, node, currents, as_train), run_on("torch", node, currents, as_train))
 

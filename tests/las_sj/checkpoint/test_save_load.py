@@ -68,6 +68,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"time_steps": 5, "levels": 3, "rounding": "floor", "max_spikes": 2, "hg_tolerance": 1e-2, "headroom": 2.0},
     {"outlier_aware": False},
     {"keep_analog": ("*.mlp.*",)},
+    {"hg_lines": 12},
+    {"hg_lines": 20, "by_operations": True},
     {"time_steps": 24},
 ]
 
@@ -82,10 +84,14 @@ def test_settings_are_kept(settings: dict[str, Any], tmp_path: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.config.quantization_config.settings == LASConfig(**settings, power_of_two_units=False)
     assert_same(loaded, snn)
-    for (_, first), (_, second) in zip(named_sites(loaded), named_sites(snn), strict=True):
-        if isinstance(first.node, HGNode):
-            assert (first.node.low, first.node.high) == (second.node.low, second.node.high)
-            assert first.node.sub_neurons == second.node.sub_neurons
+    saved = dict(named_sites(snn))
+    for name, site in named_sites(loaded):
+        node, expected = site.node, saved.pop(name).node
+        if isinstance(node, HGNode):
+            assert isinstance(expected, HGNode)
+            assert (node.low, node.high, node.lines) == (expected.low, expected.high, expected.lines)
+            assert (node.sub_neurons, node.stored_lines) == (expected.sub_neurons, expected.stored_lines)
+    assert not saved
 
 
 def test_again_and_again(tmp_path: Path) -> None:

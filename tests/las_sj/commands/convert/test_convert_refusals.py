@@ -117,6 +117,7 @@ BROKEN: dict[str, Broken] = {
     "levels=0": (option("--levels", "0"), "--levels must be an integer in 1…127, got 0"),
     "no spikes": (option("--max-spikes", "0"), "--max-spikes must be"),
     "headroom": (option("--headroom", "0.5"), "--headroom must lie in"),
+    "lines": (option("--hg-lines", "7"), "--hg-lines must be an integer in 8…1024 or None, got 7"),
     "tolerance": (option("--hg-tolerance", "nan"), "--hg-tolerance must lie in"),
     "pattern": (option("--keep-analog", "nothing"), "--keep-analog nothing: 'nothing' names no module"),
     "window": (option("--window", "1"), "--window must be at least 2, got 1"),
@@ -143,7 +144,7 @@ BROKEN: dict[str, Broken] = {
     "no tokenizer": (without_file("tokenizer.json"), "token"),
 }
 USAGE = {
-    *("T=0", "T=25", "levels=0", "no spikes", "headroom", "tolerance"),
+    *("T=0", "T=25", "levels=0", "no spikes", "headroom", "tolerance", "lines"),
     *("window", "batch", "tokens", "device", "evaluation only"),
 }
 

@@ -97,7 +97,7 @@ def outcomes(
         power_of_two_units: whether θ/n of all thresholds must be powers of two.
     """
     of_levels = code.levels / 2.0 ** math.floor(math.log2(code.levels))
-    mantissas = [of_levels] if power_of_two_units else sorted({1.0, 1.25, 1.5, 1.75, of_levels})
+    mantissas = [of_levels] if power_of_two_units else sorted({1.0, 1.5, of_levels})
     exponents = torch.arange(math.floor(math.log2(finest)), math.floor(math.log2(limit)) + code.time_steps + 2)
     bins = torch.nonzero(counts).squeeze(1)
     weight, count, centre = weights[bins], counts[bins].double(), bin_centres()[bins]

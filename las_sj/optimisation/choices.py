@@ -11,7 +11,7 @@ from las_sj.neurons.responses import outcomes
 from las_sj.optimisation.sensitivity import Sensitivity
 
 LARGER = 7  # thresholds are, by less than 2^-7
-OCTAVES_TRIED = 14  # of normal thresholds below the largest magnitude
+OCTAVES_TRIED = 12  # of normal thresholds below the largest magnitude
 
 
 @dataclass(frozen=True)

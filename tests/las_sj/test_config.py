@@ -9,6 +9,7 @@ import torch
 
 import las_sj
 from las_sj import LASConfig
+from las_sj.models.site_codes import SiteCode
 
 BAD: dict[str, list[Any]] = {
     "time_steps": [0, 25, -1, 1.0, "16", None, True],
@@ -23,6 +24,7 @@ BAD: dict[str, list[Any]] = {
     "keep_analog": ["mlp", 3, None, [1], {"mlp": 1}],
     "by_operations": [1, 0, "yes", None],
     "seed": [1.0, "0", None, True],
+    "site_codes": [5, "head", {"head": 1}, None],
 }
 GOOD: dict[str, list[Any]] = {
     "time_steps": [1, 24],
@@ -37,6 +39,7 @@ GOOD: dict[str, list[Any]] = {
     "keep_analog": [(), ["*mlp*"], ("lm_head",)],
     "by_operations": [False, True],
     "seed": [0, -1, 2**40],
+    "site_codes": [(), (SiteCode("head", 3, None), SiteCode("0.mlp", 127, 2))],
 }
 
 

@@ -25,14 +25,14 @@ OTHER = [{"input_ids": token_ids(4, 16, seed=8)}]
 LOSS = 0.002
 
 
-def optimised(model: Any, steps: int = 10, **goal: Any) -> las_sj.Optimisation:
+def optimised(model: Any, steps: int = 8, **goal: Any) -> las_sj.Optimisation:
     return optimize(model, LASConfig(time_steps=steps), CALIBRATION, CHECK, **goal)
 
 
 @pytest.fixture(scope="module")
 def by_loss() -> tuple[Any, las_sj.Optimisation]:
     model = gpt2()
-    return model, optimised(model, loss=LOSS)
+    return model, optimised(model, loss=LOSS, binary=True)
 
 
 def test_a_loss_is_kept_for_less_energy(by_loss: tuple[Any, las_sj.Optimisation]) -> None:
@@ -55,6 +55,7 @@ def test_the_prediction_is_near(by_loss: tuple[Any, las_sj.Optimisation]) -> Non
     assert found.plan.gap < 0.05 * found.plan.pj
 
 
+@torch.no_grad()
 def test_both_executions_code_alike(by_loss: tuple[Any, las_sj.Optimisation]) -> None:
     model, found = by_loss
     batch = {"input_ids": token_ids(2, 8, seed=9)}
@@ -68,12 +69,12 @@ def test_both_executions_code_alike(by_loss: tuple[Any, las_sj.Optimisation]) ->
 
 def test_it_is_deterministic(by_loss: tuple[Any, las_sj.Optimisation]) -> None:
     _, found = by_loss
-    assert optimised(gpt2(), loss=LOSS).to_dict() == found.to_dict()
+    assert optimised(gpt2(), loss=LOSS, binary=True).to_dict() == found.to_dict()
 
 
 def test_an_energy_is_kept_for_less_loss() -> None:
     dear, cheap = gpt2(), gpt2()
-    much, little = optimised(dear, energy=0.6), optimised(cheap, energy=0.5)
+    much, little = optimised(dear, energy=0.6, binary=True), optimised(cheap, energy=0.5, binary=True)
     assert much.checked.ratios["level_aware"] <= 0.6
     assert little.checked.ratios["level_aware"] <= 0.5
     assert much.checked.loss < little.checked.loss
@@ -81,7 +82,7 @@ def test_an_energy_is_kept_for_less_loss() -> None:
 
 def test_paper_accounting_has_levels_and_survives_a_folder(tmp_path: Path) -> None:
     model = llama(vocab_size=512)
-    found = optimised(model, loss=LOSS, accounting="paper")
+    found = optimised(model, steps=7, loss=LOSS, accounting="paper")
     codes = {(choice.code.levels, choice.code.max_spikes) for choice in found.plan.choices.values()}
     assert {levels for levels, _ in codes} <= {3, 7, 15}
     assert len(codes) > 1
@@ -98,7 +99,7 @@ def test_paper_accounting_has_levels_and_survives_a_folder(tmp_path: Path) -> No
 
 def test_binary_spikes() -> None:
     model = gpt2()
-    found = optimised(model, loss=0.02, accounting="paper", binary=True)
+    found = optimised(model, steps=6, loss=0.02, accounting="paper", binary=True)
     assert {choice.code.levels for choice in found.plan.choices.values()} == {1}
     assert found.checked.loss <= 0.02
 
@@ -153,14 +154,14 @@ def test_an_interrupted_one_goes_on(tmp_path: Path, by_loss: tuple[Any, las_sj.O
     model = gpt2()
     before = model(**OTHER[0]).logits
     with pytest.raises(KeyboardInterrupt):
-        optimize(model, LASConfig(time_steps=10), CALIBRATION, CHECK, loss=LOSS, finished=cut)
+        optimize(model, LASConfig(time_steps=8), CALIBRATION, CHECK, loss=LOSS, binary=True, finished=cut)
     assert torch.equal(model(**OTHER[0]).logits, before)
     cut.close()
     with pytest.raises(las_sj.OptimisationError, match="other a: --restart begins anew"):
         FinishedInFolder(tmp_path / "kept", {"a": 2})
     kept = FinishedInFolder(tmp_path / "kept", {"a": 1})
     assert len(kept.measurements) == 1
-    found = optimize(model, LASConfig(time_steps=10), CALIBRATION, CHECK, loss=LOSS, finished=kept)
+    found = optimize(model, LASConfig(time_steps=8), CALIBRATION, CHECK, loss=LOSS, binary=True, finished=kept)
     assert found.to_dict() == by_loss[1].to_dict()
     kept.remove()
     kept.close()
@@ -171,7 +172,7 @@ def test_a_damaged_folder_is_one_line(tmp_path: Path) -> None:
     kept = FinishedInFolder(tmp_path / "kept", {})
     (tmp_path / "kept" / "statistics.safetensors").write_bytes(b"no")
     with pytest.raises(las_sj.OptimisationError, match=r"damaged .*--restart begins anew"):
-        optimize(gpt2(), LASConfig(time_steps=6), CALIBRATION, CHECK, loss=LOSS, finished=kept)
+        optimize(gpt2(), LASConfig(time_steps=4), CALIBRATION, CHECK, loss=LOSS, finished=kept)
     with pytest.raises(las_sj.OptimisationError, match="another optimisation is running"):
         FinishedInFolder(tmp_path / "kept", {})
     kept.close()

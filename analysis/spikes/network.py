@@ -1,13 +1,14 @@
 """Where the spiking neurons are: populations, sub-neurons, thresholds, tables, and the latency of the whole."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
 from las_sj.models.lanes import Lanes
-from las_sj.neurons import HGNode, OATNode
+from las_sj.neurons import HGNode, OATNode, ThresholdNode
 from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSWindowNode, RateCodedNode
 
 
@@ -27,6 +28,7 @@ class Population:
         low, high: the range of inputs.
         table_entries, table_bytes: size of the tables of HG neurons.
         stored_lines: of HG neurons, the sub-neurons whose parameters are not those of others, shifted by binary digits.
+        code: of a population that does not have the code of most of the others, in words; else "".
     """
 
     name: str
@@ -41,13 +43,15 @@ class Population:
     table_entries: int
     table_bytes: int
     stored_lines: int = 0
+    code: str = ""
 
     @property
     def description(self) -> str:
         """Thresholds, or function and range."""
         if self.function:
             return f"{self.function} on [{self.low:.4g}, {self.high:.4g}]"
-        return ", ".join(f"{name} {value:.4g}" for name, value in self.thresholds.items())
+        thresholds = ", ".join(f"{name} {value:.4g}" for name, value in self.thresholds.items())
+        return f"{thresholds}; {self.code}" if self.code else thresholds
 
 
 @dataclass(frozen=True)
@@ -197,12 +201,30 @@ def describe_network(monitor: SpikeMonitor, stages: int) -> Network:
     """
     if not monitor.samples:
         raise ValueError("the monitor has seen no call: run the model within `with SpikeMonitor(model) as monitor:`")
+    codes = own_codes(monitor)
     populations = [
-        _population(name, counts.site, counts.neurons / monitor.samples) for name, counts in monitor.sites.items()
+        replace(_population(name, counts.site, counts.neurons / monitor.samples), code=codes.get(name, ""))
+        for name, counts in monitor.sites.items()
     ]
     lanes = monitor.lanes
     steps = monitor.time_steps if lanes is None else lanes.time_steps
     return Network(steps, monitor.tokens / monitor.samples, stages, populations, lanes)
+
+
+def own_codes(monitor: SpikeMonitor) -> dict[str, str]:
+    """The codes, in words, of populations that do not have the one that most have, by name."""
+    nodes = {name: counts.site.node for name, counts in monitor.sites.items()}
+    codes = {
+        name: (node.code.levels, node.code.max_spikes)
+        for name, node in nodes.items()
+        if isinstance(node, ThresholdNode)
+    }
+    common = Counter(codes.values()).most_common(1)
+    return {
+        name: f"{levels} level{'s' * (levels > 1)}, " + ("no limit" if most is None else f"at most {most} spikes")
+        for name, (levels, most) in codes.items()
+        if (levels, most) != common[0][0]
+    }
 
 
 def _population(name: str, site: Site, neurons: float) -> Population:

@@ -15,7 +15,7 @@ from las_sj.data.batches import Batch, shortened, to_device
 from las_sj.data.output_folder import CONVERSION
 from las_sj.models import execution_of, running, set_execution
 from las_sj.reports.equal_loss import fewest_bits
-from las_sj.reports.model_report import ModelReport
+from las_sj.reports.model_report import ModelReport, optimization_rows
 
 AUDIT_TOKENS = 16
 
@@ -70,6 +70,7 @@ def _is_conversion(found: dict[str, Any]) -> bool:
     try:
         quality, coverage = found["quality"], found["coverage"]
         _ = quality["relative_error"], quality["ann"]["perplexity"], quality["snn"]["perplexity"]
+        _ = optimization_rows(found.get("optimization"))
         return isinstance(coverage["spiking"], dict) and isinstance(coverage["analog"], dict)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return False

@@ -63,7 +63,7 @@ def test_other_commands_show_it(run: Run, optimised: Path, tmp_path: Path) -> No
     assert inspected.code == 0
     page = run(report_main, optimised, "--no-equal-loss", "--tokens", 8, "--output", tmp_path / "page.html")
     assert page.code == 0, page.err
-    assert "Optimisation" in (tmp_path / "page.html").read_text()
+    assert "optimisation, asked for" in (tmp_path / "page.html").read_text()
 
 
 def test_an_interrupted_one_is_kept_and_goes_on(

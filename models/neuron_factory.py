@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from las_sj.neurons import HGNode, MTNode, MultiThresholdCode, OATNode
+from las_sj.neurons import CodingHGNode, HGNode, MTNode, MultiThresholdCode, OATNode
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,14 @@ class NeuronFactory:
         hg_tolerance: error that HG neurons are fitted to.
         outlier_aware: OAT neurons; otherwise one MT neuron each (the paper's ablation).
         power_of_two_units: whether calibration makes θ/n powers of two.
+        fewer_stages: whether norms, softmax and activations take their short forms.
     """
 
     code: MultiThresholdCode
     hg_tolerance: float = 1e-5
     outlier_aware: bool = True
     power_of_two_units: bool = False
+    fewer_stages: bool = False
 
     def coder(self) -> OATNode | MTNode:
         """A neuron that codes values as spikes, thresholds 1."""
@@ -31,3 +33,9 @@ class NeuronFactory:
     def non_linearity(self, function: str) -> HGNode:
         """An HG neuron."""
         return HGNode(function, self.code.time_steps, tolerance=self.hg_tolerance)
+
+    def coded(self, function: str) -> CodingHGNode:
+        """A neuron that takes the place of an HG neuron and of the one that codes its output."""
+        node = CodingHGNode(function, self.code, self.hg_tolerance, self.outlier_aware)
+        node.power_of_two_units = self.power_of_two_units
+        return node

@@ -11,11 +11,13 @@ from las_sj.models.attachment import attach
 from las_sj.models.coverage import Coverage
 from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers import attention
+from las_sj.models.layers.activation import SpikingActivation
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import SpikingAttention
+from las_sj.models.layers.coded_activation import CodedActivation
 from las_sj.models.layers.constants import ConstantCurrents
 from las_sj.models.layers.embedding import SpikingEmbedding
-from las_sj.models.layers.gated_mlp import SpikingGatedMLP
+from las_sj.models.layers.gated_mlp import GatedProduct, SpikingGatedMLP
 from las_sj.models.layers.linear import FedLinear, FedReadout, SpikingLinear, SpikingReadout, synapses_of
 from las_sj.models.layers.quantised import SpikingQuantiser
 from las_sj.models.layers.site import Site
@@ -53,6 +55,10 @@ def swap_modules(
     layers = dict(_choose_layers(model, family))
     layers = _with_islands(model, layers, tuple(keep_analog), all_must_match)
     fed = {name: layer for name, layer in (fed or {}).items() if _can_feed(layers, name, layer)}
+    if factory.fewer_stages:
+        activated = _activated(model, family, layers)
+        layers |= dict.fromkeys((*activated, *_gates(layers)), CodedActivation)
+        fed |= activated
     layers |= {layer: _FED[layers[layer]] for layer in fed.values()}
     _refuse_unknown(model, layers)
     if all(layer in (SpikingEmbedding, ConstantCurrents, AnalogIsland) for layer in layers.values()):
@@ -61,7 +67,7 @@ def swap_modules(
     spiking = _become_all(model, layers, family, factory, execution)
     for name, layer in fed.items():
         activation = model.get_submodule(name)
-        assert isinstance(activation, SpikingQuantiser)
+        assert isinstance(activation, SpikingQuantiser | CodedActivation)
         activation.feed(layer, synapses_of(model.get_submodule(layer), ""))
     model.set_attn_implementation(attention.NAME)
     attach(model, execution, family)
@@ -71,6 +77,24 @@ def swap_modules(
 def _can_feed(layers: Mapping[str, type[SpikingLayer]], name: str, layer: str) -> bool:
     """Whether an activation emits spikes, and a layer would code them anew otherwise."""
     return layers.get(name) is SpikingQuantiser and layers.get(layer) in _FED
+
+
+def _activated(model: nn.Module, family: Family, layers: Mapping[str, type[SpikingLayer]]) -> dict[str, str]:
+    """The linear layers that take nothing but the output of an activation, by the activation's name, of a family."""
+    found = {}
+    for name, module in model.named_modules():
+        if type(module).__name__ in family.activated:
+            activation, layer = (f"{name}.{part}" for part in family.activated[type(module).__name__])
+            if layers.get(activation) is SpikingActivation and layers.get(layer) is SpikingLinear:
+                found[activation] = layer
+    return found
+
+
+def _gates(layers: Mapping[str, type[SpikingLayer]]) -> Iterator[str]:
+    """The activations of gated blocks."""
+    for name, layer in layers.items():
+        if issubclass(layer, GatedProduct) and layers.get(f"{name}.{layer.activation}") is SpikingActivation:
+            yield f"{name}.{layer.activation}"
 
 
 def keep_coverage(model: nn.Module, coverage: Coverage) -> Coverage:
@@ -101,6 +125,8 @@ def _become_all(
             spiking[kind] = spiking.get(kind, 0) + 1
         if issubclass(layer, SpikingAttention):
             module.__dict__["projections"] = family.attention.get(kind, ())
+        if issubclass(layer, GatedProduct):
+            module.__dict__["codes_gate"] = layers.get(f"{name}.{layer.activation}") is not CodedActivation
         if issubclass(layer, ConstantCurrents):
             module.__dict__["constants"] = family.constants[kind]
         become(module, layer, factory, execution, model.config)

@@ -7,7 +7,7 @@ from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
 from las_sj.models.lanes import Lanes
-from las_sj.neurons import HGNode, OATNode
+from las_sj.neurons import CodingHGNode, HGNode, OATNode
 from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSWindowNode, RateCodedNode
 
 
@@ -17,7 +17,7 @@ class Population:
 
     Attributes:
         name: full name of their node.
-        neuron: "OAT", "MT", "HG", or "IF" and "calibrated IF" of quantised activations.
+        neuron: "OAT", "MT", "HG", "coding HG", or "IF" and "calibrated IF" of quantised activations.
         feeds: what their spikes go into.
         neurons: how many one sequence has, on average over those that were run.
         sub_neurons: of each neuron.
@@ -43,9 +43,8 @@ class Population:
     @property
     def description(self) -> str:
         """Thresholds, or function and range."""
-        if self.function:
-            return f"{self.function} on [{self.low:.4g}, {self.high:.4g}]"
-        return ", ".join(f"{name} {value:.4g}" for name, value in self.thresholds.items())
+        function = f"{self.function} on [{self.low:.4g}, {self.high:.4g}]" if self.function else ""
+        return ", ".join(filter(None, [function, *(f"{name} {value:.4g}" for name, value in self.thresholds.items())]))
 
 
 @dataclass(frozen=True)
@@ -183,11 +182,14 @@ def describe_network(monitor: SpikeMonitor, stages: int) -> Network:
 
 def _population(name: str, site: Site, neurons: float) -> Population:
     node = site.node
-    if isinstance(node, HGNode):
+    if isinstance(node, HGNode | CodingHGNode):
         tables = list(node.buffers())
         entries, size = sum(t.numel() for t in tables), sum(t.numel() * t.element_size() for t in tables)
         low, high, function = node.low, node.high, node.function.name
-        return Population(name, "HG", site.feeds, neurons, node.sub_neurons, {}, function, low, high, entries, size)
+        kind = "HG" if isinstance(node, HGNode) else "coding HG"
+        bases = {key: float(value.detach().max()) for key, value in node.named_parameters()}
+        each = node.sub_neurons
+        return Population(name, kind, site.feeds, neurons, each, bases, function, low, high, entries, size)
     if isinstance(node, RateCodedNode):
         highest, kind, means = float(node.scale.detach().max()), "IF", {}
         if isinstance(node, CalibratedIFNode):

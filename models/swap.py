@@ -6,12 +6,12 @@ from fnmatch import fnmatch
 from torch import nn
 from transformers import PreTrainedModel
 
+from las_sj.models.activated import activated_layers, gate_activations
 from las_sj.models.adapters import adapted, is_adapter, without_adapters
 from las_sj.models.attachment import attach
 from las_sj.models.coverage import Coverage
 from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers import attention
-from las_sj.models.layers.activation import SpikingActivation
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import SpikingAttention
 from las_sj.models.layers.coded_activation import CodedActivation
@@ -56,8 +56,8 @@ def swap_modules(
     layers = _with_islands(model, layers, tuple(keep_analog), all_must_match)
     fed = {name: layer for name, layer in (fed or {}).items() if _can_feed(layers, name, layer)}
     if factory.fewer_stages:
-        activated = _activated(model, family, layers)
-        layers |= dict.fromkeys((*activated, *_gates(layers)), CodedActivation)
+        activated = activated_layers(model, family, layers)
+        layers |= dict.fromkeys((*activated, *gate_activations(layers)), CodedActivation)
         fed |= activated
     layers |= {layer: _FED[layers[layer]] for layer in fed.values()}
     _refuse_unknown(model, layers)
@@ -77,24 +77,6 @@ def swap_modules(
 def _can_feed(layers: Mapping[str, type[SpikingLayer]], name: str, layer: str) -> bool:
     """Whether an activation emits spikes, and a layer would code them anew otherwise."""
     return layers.get(name) is SpikingQuantiser and layers.get(layer) in _FED
-
-
-def _activated(model: nn.Module, family: Family, layers: Mapping[str, type[SpikingLayer]]) -> dict[str, str]:
-    """The linear layers that take nothing but the output of an activation, by the activation's name, of a family."""
-    found = {}
-    for name, module in model.named_modules():
-        if type(module).__name__ in family.activated:
-            activation, layer = (f"{name}.{part}" for part in family.activated[type(module).__name__])
-            if layers.get(activation) is SpikingActivation and layers.get(layer) is SpikingLinear:
-                found[activation] = layer
-    return found
-
-
-def _gates(layers: Mapping[str, type[SpikingLayer]]) -> Iterator[str]:
-    """The activations of gated blocks."""
-    for name, layer in layers.items():
-        if issubclass(layer, GatedProduct) and layers.get(f"{name}.{layer.activation}") is SpikingActivation:
-            yield f"{name}.{layer.activation}"
 
 
 def keep_coverage(model: nn.Module, coverage: Coverage) -> Coverage:

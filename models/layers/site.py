@@ -51,8 +51,8 @@ class Site:
         synapses: the same in detail, one entry for each operator.
         dense: operations on the currents that come in.
         native: the ANN's operation on the value that each neuron takes ("norm", "softmax", a function), once a site.
-        computes: name of the operator within the layer that `native` is, where it is not the one that spikes go into.
         upper_bound: largest magnitude that can occur, where it is known beforehand.
+        computes: name of the operator within the layer that `native` is, where it is not the one that spikes go into.
     """
 
     name: str
@@ -61,8 +61,8 @@ class Site:
     synapses: tuple[Synapses, ...] = ()
     dense: tuple[Dense, ...] = ()
     native: str = ""
-    computes: str = ""
     upper_bound: float | None = None
+    computes: str = ""
 
     @property
     def fan_out(self) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_families import TINY_MODELS
 from tiny_models import (
     EXECUTIONS,
     MODELS,
@@ -21,13 +22,16 @@ from tiny_models import (
     token_ids,
 )
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 import las_sj
 from las_sj.analysis import SpikeMonitor, audit, energy_report
 from las_sj.models import UnsupportedModelError, named_sites
+from las_sj.models.layers.activation import hg_function
 from las_sj.models.layers.coded_activation import CodedActivation
 from las_sj.models.layers.linear import FedLinear, SpikingLinear
 from las_sj.models.layers.products import gained_product, spiking_product
+from las_sj.models.registry import FAMILIES, family_of_config
 from las_sj.neurons import CodingHGNode, MTNode, OATNode
 
 ONE_BLOCK = {
@@ -35,6 +39,10 @@ ONE_BLOCK = {
     "bert": lambda: bert(num_hidden_layers=1),
     "gpt2": lambda: gpt2(n_layer=1),
 }
+WITH_PLAIN_BLOCKS = [
+    *("BertModel", "RobertaModel", "ElectraForSequenceClassification", "DistilBertForSequenceClassification"),
+    *("GPT2LMHeadModel", "GPTNeoXForCausalLM", "OPTForCausalLM", "ViTModel", "CLIPVisionModel"),
+]
 # Populations on the longest way: before the blocks and after them (norms, heads, a pooler), and of each block.
 AROUND = {"llama": 3, "bert": 4, "gpt2": 3}
 PER_BLOCK = {"llama": 13, "bert": 12, "gpt2": 12}
@@ -231,3 +239,18 @@ def test_the_audit_looks_at_what_is_emitted() -> None:
 
     node.__class__ = Analog
     assert [row.module for row in audit(snn, {"input_ids": token_ids(1, 4)}).analog] == ["model.layers.0.mlp"]
+
+
+def test_families_name_an_activation_and_the_layer_after_it() -> None:
+    """Of every family that names some."""
+    found = set()
+    for architecture in WITH_PLAIN_BLOCKS:
+        ann = TINY_MODELS[architecture].build()
+        named = family_of_config(ann.config).activated
+        for module in ann.modules():
+            if type(module).__name__ in named:
+                activation, layer = (module.get_submodule(part) for part in named[type(module).__name__])
+                assert hg_function(activation) is not None
+                assert isinstance(layer, nn.Linear | Conv1D)
+                found.add(type(module).__name__)
+    assert found == {kind for family in FAMILIES.values() for kind in family.activated}

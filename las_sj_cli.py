@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 COMMANDS = {
     "convert": "turn a pre-trained transformer into a spiking network, with a report",
+    "optimize": "convert with the fewest spikes that a loss allows, site by site",
     "evaluate": "measure a model and its spiking network on the same batches of real tasks",
     "report": "write a page about a converted model: spikes, energy, every operation",
     "inspect": "list the neurons of a converted model, their thresholds and its latency",

@@ -18,6 +18,9 @@ from las_sj.conversion.convert import convert
 from las_sj.conversion.structure import StructureError
 from las_sj.fas_config import FASConfig
 from las_sj.models import OutOfRangeWarning, UnsupportedModelError, set_execution
+from las_sj.optimisation.errors import OptimisationError
+from las_sj.optimisation.optimise import optimize
+from las_sj.optimisation.result import Optimisation
 
 __version__ = "0.1.0"
 
@@ -28,10 +31,13 @@ __all__ = [
     "LASConfig",
     "LASQuantizationConfig",
     "LASQuantizer",
+    "Optimisation",
+    "OptimisationError",
     "OutOfRangeWarning",
     "StructureError",
     "UnsupportedModelError",
     "convert",
+    "optimize",
     "set_execution",
 ]
 

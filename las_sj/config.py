@@ -1,12 +1,14 @@
 """Settings of a conversion."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from las_sj.models import NeuronFactory
+from las_sj.models.site_codes import SiteCode, site_codes_in
 from las_sj.neurons import MultiThresholdCode
+from las_sj.neurons.line_budget import LEAST_LINES, MOST_LINES, is_number_of_lines
 from las_sj.neurons.precision import HALF
 
 
@@ -21,6 +23,8 @@ class LASConfig:
         max_spikes: spikes a neuron may emit per window, or None; T or more is no limit.
         outlier_aware: two sub-neurons per site (OAT); False is the paper's single-threshold ablation.
         hg_tolerance: error that HG neurons are fitted to, 1e-7 … 0.1.
+        hg_lines: that a population of HG neurons may store, 8 … 1024: each then has the least error over its calibrated
+            range that so many allow, but no less than the tolerance; None: as many as the tolerance asks for.
         headroom: ranges are this much larger than the largest calibrated value, ≥ 1.
         power_of_two_units: whether calibration makes θ/n of all neurons that code values powers of two: spikes of up to
             63 levels are then exact in bf16, fp16 and int8. None: in models of half precision.
@@ -29,6 +33,7 @@ class LASConfig:
             codes at once: a block has 12 or 13 stages instead of 21 or 22. For models of known families.
         by_operations: whether a model of a known family is converted by operations too, as all others are.
         seed: seed of generated calibration data.
+        site_codes: levels and spike limits of single populations, as `las_sj.optimize` chooses them.
 
     Raises:
         ValueError: a setting is out of its range; the message names it.
@@ -40,12 +45,14 @@ class LASConfig:
     max_spikes: int | None = None
     outlier_aware: bool = True
     hg_tolerance: float = 1e-5
+    hg_lines: int | None = None
     headroom: float = 1.5
     power_of_two_units: bool | None = None
     keep_analog: tuple[str, ...] = ()
     by_operations: bool = False
     fewer_stages: bool = False
     seed: int = 0
+    site_codes: tuple[SiteCode, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.code  # validates the first four
@@ -53,6 +60,10 @@ class LASConfig:
             raise ValueError(f"outlier_aware must be True or False, got {self.outlier_aware!r}")
         if not _is_number(self.hg_tolerance) or not 1e-7 <= self.hg_tolerance <= 0.1:
             raise ValueError(f"hg_tolerance must lie in 1e-7…0.1, got {self.hg_tolerance!r}")
+        if self.hg_lines is not None and not is_number_of_lines(self.hg_lines):
+            raise ValueError(
+                f"hg_lines must be an integer in {LEAST_LINES}…{MOST_LINES} or None, got {self.hg_lines!r}"
+            )
         if not _is_number(self.headroom) or not 1 <= self.headroom <= 1024:
             raise ValueError(f"headroom must lie in 1…1024, got {self.headroom!r}")
         if self.power_of_two_units is not None and not isinstance(self.power_of_two_units, bool):
@@ -68,6 +79,7 @@ class LASConfig:
         object.__setattr__(self, "keep_analog", tuple(self.keep_analog))
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or abs(self.seed) >= 2**63:
             raise ValueError(f"seed must be an integer of at most 63 bits, got {self.seed!r}")
+        object.__setattr__(self, "site_codes", site_codes_in(self.site_codes))
 
     @property
     def code(self) -> MultiThresholdCode:
@@ -88,7 +100,7 @@ class LASConfig:
     def factory(self) -> NeuronFactory:
         """Makes neurons with these settings."""
         units = bool(self.power_of_two_units)
-        return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware, units, self.fewer_stages)
+        return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware, units, self.hg_lines, self.fewer_stages)
 
     def settled(self, dtype: torch.dtype) -> "LASConfig":
         """These settings with the choice made that depends on the dtype of a model."""
@@ -98,7 +110,8 @@ class LASConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        values = asdict(self) | {"keep_analog": list(self.keep_analog)}
+        codes = [astuple(code) for code in self.site_codes]
+        values = asdict(self) | {"keep_analog": list(self.keep_analog), "site_codes": list(map(list, codes))}
         if not self.fewer_stages:
             del values["fewer_stages"]  # older versions read what has no such entry
         return values

@@ -14,6 +14,7 @@ class NeuronFactory:
         hg_tolerance: error that HG neurons are fitted to.
         outlier_aware: OAT neurons; otherwise one MT neuron each (the paper's ablation).
         power_of_two_units: whether calibration makes θ/n powers of two.
+        hg_lines: that a population of HG neurons may store; None: as many as the tolerance asks for.
         fewer_stages: whether norms, softmax and activations take their short forms.
     """
 
@@ -21,6 +22,7 @@ class NeuronFactory:
     hg_tolerance: float = 1e-5
     outlier_aware: bool = True
     power_of_two_units: bool = False
+    hg_lines: int | None = None
     fewer_stages: bool = False
 
     def coder(self) -> OATNode | MTNode:
@@ -32,10 +34,10 @@ class NeuronFactory:
 
     def non_linearity(self, function: str) -> HGNode:
         """An HG neuron."""
-        return HGNode(function, self.code.time_steps, tolerance=self.hg_tolerance)
+        return HGNode(function, self.code.time_steps, tolerance=self.hg_tolerance, lines=self.hg_lines)
 
     def coded(self, function: str) -> CodingHGNode:
         """A neuron that takes the place of an HG neuron and of the one that codes its output."""
-        node = CodingHGNode(function, self.code, self.hg_tolerance, self.outlier_aware)
+        node = CodingHGNode(function, self.code, self.hg_tolerance, self.outlier_aware, self.hg_lines)
         node.power_of_two_units = self.power_of_two_units
         return node

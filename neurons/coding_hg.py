@@ -59,6 +59,7 @@ class CodingHGNode(Gated, OATNode):
         code: time steps (1 … 24), levels, rounding and spike limit.
         tolerance: error of a chord, absolute, or relative for exp and powers.
         outlier_aware: whether calibration gives it two base thresholds; otherwise both are one.
+        lines: that may be stored for the range; None: as many as the tolerance asks for.
         step_mode: "s" or "m".
         backend: "auto", "torch", "host" or "cupy": of the code.
 
@@ -75,13 +76,14 @@ class CodingHGNode(Gated, OATNode):
         code: MultiThresholdCode,
         tolerance: float = 1e-5,
         outlier_aware: bool = True,
+        lines: int | None = None,
         step_mode: str = "s",
         backend: str = "auto",
     ) -> None:
-        fitted = HGNode(function, code.time_steps, tolerance=tolerance)
+        fitted = HGNode(function, code.time_steps, tolerance=tolerance, lines=lines)
         super().__init__(1.0, 1.0, code.time_steps, code.levels, code.rounding, code.max_spikes, step_mode, backend)
         self.function, self.gates, self.tolerance = fitted.function, fitted.gates, tolerance
-        self.outlier_aware = outlier_aware
+        self.outlier_aware, self.lines = outlier_aware, lines
         tables = self.gates.tables()
         self._table_names = tuple(tables)
         for name, table in tables.items():
@@ -89,6 +91,8 @@ class CodingHGNode(Gated, OATNode):
 
     def set_range(self, low: float | None, high: float | None) -> None:
         """Set the range of inputs; None keeps the function's core, or 40 octaves around 1.
+
+        Tables with a limit of lines are fitted anew.
 
         Raises:
             ValueError: an end is not finite.
@@ -98,6 +102,10 @@ class CodingHGNode(Gated, OATNode):
                 raise ValueError(f"{name} must be finite, got {value!r}")
         with torch.device("cpu"):
             self.gates.set_range(low, high)
+        if self.lines is not None:
+            for name, table in self.gates.tables().items():
+                own = getattr(self, name)
+                setattr(self, name, table.to(own.device, own.dtype, copy=True))
 
     def statistics(self) -> SeenValues:
         """Statistics of inputs and of the function's values."""
@@ -115,10 +123,21 @@ class CodingHGNode(Gated, OATNode):
     @property
     def sub_neurons(self) -> int:
         """M: those of the core, and one for each line beyond it; each has the two thresholds of an OAT neuron."""
-        if not isinstance(self.function, GridFunction):
-            return self.gates.sub_neurons
-        tails = (self.function.below, self.function.above)
-        return len(self.gates.fit.lines.start) + sum(tail is not None for tail in tails)
+        return len(self.gates.fit.lines.start) + self._tails if self._has_core else self.gates.sub_neurons
+
+    @property
+    def stored_lines(self) -> int:
+        """Lines that must be stored: sub-neurons whose parameters are those of others, shifted, need none."""
+        return self.gates.fit.stored + self._tails if self._has_core else self.gates.stored_lines
+
+    @property
+    def _has_core(self) -> bool:
+        return isinstance(self.function, GridFunction)
+
+    @property
+    def _tails(self) -> int:
+        """Lines beyond the core of the function."""
+        return sum(getattr(self.function, side, None) is not None for side in ("below", "above"))
 
     @property
     def signature(self) -> str | None:

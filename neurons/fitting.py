@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from las_sj.neurons.functions import FUNCTIONS, GridFunction, OctaveFunction, Tail
+from las_sj.neurons.functions import FUNCTIONS, GridFunction, HGFunction, OctaveFunction, Tail
 
 MAX_TAIL_NEURONS = 256  # per side
 SHIFT = math.sqrt(5) - 2  # of a step, about a quarter; irrational, so that no sum of spikes lies on a shifted edge
@@ -47,6 +47,13 @@ class GridFit:
     lines: Lines
     cell_width: float
     cells: Tensor  # int32 [cells]: which sub-neuron owns a cell
+    repeats_every: int = 0  # sub-neurons, whose lines are shared by shifts; 0: each has its own
+    tail_width: float | None = None  # Δ of the sub-neurons of a sloped tail; None: what the tolerance asks for
+
+    @property
+    def stored(self) -> int:
+        """Lines that must be stored."""
+        return self.repeats_every or len(self.lines.start)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,11 @@ class OctaveFit:
 
     lines: Lines
     per_octave: int
+
+    @property
+    def stored(self) -> int:
+        """Lines that must be stored."""
+        return len(self.lines.start)
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +90,7 @@ def fit_grid(name: str, time_steps: int, tolerance: float) -> GridFit:
     owner = _grow(worst.tolist(), allowed.tolist(), cell_width)
     cells = torch.tensor(owner, dtype=torch.int32)
     first = torch.searchsorted(cells.long(), torch.arange(owner[-1] + 2))
-    lines = _fit_lines(function, edges[first[:-1]], edges[first[1:]], _block_max(worst, cells), time_steps)
+    lines = _fit_lines(function, edges[first[:-1]], edges[first[1:]], block_max(worst, cells), time_steps)
     return GridFit(lines, cell_width, cells)
 
 
@@ -105,15 +117,82 @@ def _grow(worst: list[float], allowed: list[float], cell_width: float) -> list[i
     return owner
 
 
-def _block_max(values: Tensor, owner: Tensor) -> Tensor:
+def block_max(values: Tensor, owner: Tensor) -> Tensor:
     """The largest of `values` ([cells]) for each owner, [M]."""
     largest = values.new_zeros(int(owner[-1]) + 1)
     return largest.scatter_reduce(0, owner.long(), values, "amax")
 
 
-def _fit_lines(
-    function: GridFunction | OctaveFunction, start: Tensor, end: Tensor, worst: Tensor, time_steps: int
+def least_squares(function: HGFunction, start: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """The least-squares line of each sub-range, over the values that are coded: its value at the start, and its rise.
+
+    Args:
+        function: what to fit.
+        start, width: of sub-ranges, [M].
+    """
+    share = (torch.arange(_SAMPLES, dtype=torch.float64) + 0.5) / _SAMPLES  # [K], of the width
+    values = function.exact(start[:, None] + width[:, None] * share)  # [M, K]
+    centred = share - share.mean()
+    amplitude = (values * centred).sum(1) / centred.square().sum()
+    return values.mean(1) - amplitude * share.mean(), amplitude
+
+
+def misses_by_chord(
+    function: HGFunction, start: Tensor, end: Tensor, line: tuple[Tensor, Tensor], worst: Tensor
+) -> Tensor:
+    """An upper bound of the distance of f from a line in each sub-range, [M], from that of its chord.
+
+    Args:
+        function: f.
+        start, end: of sub-ranges, [M].
+        line: value at the start, and rise.
+        worst: an upper bound of |f''| in each sub-range, [M].
+    """
+    bias, amplitude = line
+    left, right = function.exact(start), function.exact(end)
+    to_left, to_right = bias - left, bias + amplitude - right  # line minus chord, at the ends
+    chord_error = (end - start).square() * worst / 8
+    bends_up, bends_down = _bends(function, start, end)
+    # f minus chord lies in [−chord_error, 0] where f'' > 0, in [0, chord_error] where f'' < 0.
+    lowest = -torch.where(bends_down, 0.0, chord_error) - torch.maximum(to_left, to_right)
+    highest = torch.where(bends_up, 0.0, chord_error) - torch.minimum(to_left, to_right)
+    return torch.maximum(lowest.abs(), highest.abs())
+
+
+def coded_lines(
+    function: HGFunction,
+    ranges: tuple[Tensor, Tensor],
+    line: tuple[Tensor, Tensor],
+    misses: Tensor,
+    worst: Tensor,
+    time_steps: int,
 ) -> Lines:
+    """Lines of sub-neurons that code their inputs in T steps, with the bound of the whole error.
+
+    Args:
+        function: f.
+        ranges: start and width of sub-ranges, [M].
+        line: value at the start, and rise, [M].
+        misses: an upper bound of the distance of f from each line in its sub-range, [M].
+        worst: an upper bound of |f''| there, [M].
+        time_steps: T.
+    """
+    (start, width), (bias, amplitude) = ranges, line
+    end = start + width
+    shift = SHIFT * width * 2.0**-time_steps
+    half_step = amplitude.abs() * 2.0 ** -(time_steps + 1)
+    if isinstance(function, GridFunction):
+        shift = torch.full_like(shift, float(shift.min()))  # the gates of a grid are shifted together
+        half_step[-1] += amplitude[-1].abs() * shift[-1] / width[-1]  # no sub-range follows to shift into
+    overlap = width.square() * worst / 8 * 2.0 ** (1 - time_steps)  # a shifted sub-range begins before its own
+    rounding = 2 * _FP32 * (bias.abs() + amplitude.abs()) + _FP32 * amplitude.abs() / width * end.abs()
+    bound = misses + half_step + overlap + rounding
+    smallest = torch.minimum(function.exact(start).abs(), function.exact(end).abs())
+    bias = bias + amplitude * (2.0 ** -(time_steps + 1) - shift / width)
+    return Lines(start, width, bias, amplitude, shift, bound, bound / smallest)
+
+
+def _fit_lines(function: HGFunction, start: Tensor, end: Tensor, worst: Tensor, time_steps: int) -> Lines:
     """Least-squares line of each sub-range, and its bound.
 
     Args:
@@ -123,32 +202,12 @@ def _fit_lines(
         time_steps: T.
     """
     width = end - start
-    share = (torch.arange(_SAMPLES, dtype=torch.float64) + 0.5) / _SAMPLES  # [K], of the width
-    values = function.exact(start[:, None] + width[:, None] * share)  # [M, K]
-    centred = share - share.mean()
-    amplitude = (values * centred).sum(1) / centred.square().sum()
-    bias = values.mean(1) - amplitude * share.mean()
-    left, right = function.exact(start), function.exact(end)
-    to_left, to_right = bias - left, bias + amplitude - right  # line minus chord, at the ends
-    chord_error = width.square() * worst / 8
-    bends_up, bends_down = _bends(function, start, end)
-    # f minus chord lies in [−chord_error, 0] where f'' > 0, in [0, chord_error] where f'' < 0.
-    lowest = -torch.where(bends_down, 0.0, chord_error) - torch.maximum(to_left, to_right)
-    highest = torch.where(bends_up, 0.0, chord_error) - torch.minimum(to_left, to_right)
-    shift = SHIFT * width * 2.0**-time_steps
-    half_step = amplitude.abs() * 2.0 ** -(time_steps + 1)
-    if isinstance(function, GridFunction):
-        shift = torch.full_like(shift, float(shift.min()))  # the gates of a grid are shifted together
-        half_step[-1] += amplitude[-1].abs() * shift[-1] / width[-1]  # no sub-range follows to shift into
-    overlap = chord_error * 2.0 ** (1 - time_steps)  # a shifted sub-range begins before its own
-    rounding = 2 * _FP32 * (bias.abs() + amplitude.abs()) + _FP32 * amplitude.abs() / width * end.abs()
-    bound = torch.maximum(lowest.abs(), highest.abs()) + half_step + overlap + rounding
-    smallest = torch.minimum(left.abs(), right.abs())
-    bias = bias + amplitude * (2.0 ** -(time_steps + 1) - shift / width)
-    return Lines(start, width, bias, amplitude, shift, bound, bound / smallest)
+    line = least_squares(function, start, width)
+    misses = misses_by_chord(function, start, end, line, worst)
+    return coded_lines(function, (start, width), line, misses, worst, time_steps)
 
 
-def _bends(function: GridFunction | OctaveFunction, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+def _bends(function: HGFunction, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     """Where f'' is surely positive, surely negative throughout a sub-range."""
     left, right = function.curvature(start), function.curvature(end)
     swing = function.third * (end - start) if isinstance(function, GridFunction) else 0.0
@@ -166,11 +225,18 @@ def tail_width(time_steps: int, tolerance: float, reach: float) -> float:
 
 
 @lru_cache(maxsize=64)
-def fit_octaves(name: str, time_steps: int, tolerance: float) -> OctaveFit:
-    """Fit an `OctaveFunction` to a tolerance, relative but for logarithms; arguments as in `fit_grid`."""
+def fit_octaves(name: str, time_steps: int, tolerance: float, most_lines: int | None = None) -> OctaveFit:
+    """Fit an `OctaveFunction`.
+
+    Args:
+        name: its key in `FUNCTIONS`.
+        time_steps: T.
+        tolerance: error of a chord that is fine enough, relative but for logarithms.
+        most_lines: that may be stored; None: as many as the tolerance asks for.
+    """
     function = FUNCTIONS[name]
     assert isinstance(function, OctaveFunction)
-    per_octave = 2
+    per_octave, most = 2, (most_lines or 1024 * function.period) // function.period
     while True:
         starts = []
         for octave in range(function.period):
@@ -181,19 +247,22 @@ def fit_octaves(name: str, time_steps: int, tolerance: float) -> OctaveFit:
         chord = (end - start).square() * worst / 8
         if not function.step:
             chord = chord / torch.minimum(function.exact(start), function.exact(end))
-        if bool((chord <= tolerance).all()) or per_octave == 1024:
+        if bool((chord <= tolerance).all()) or 2 * per_octave > most:
             return OctaveFit(_fit_lines(function, start, end, worst, time_steps), per_octave)
         per_octave *= 2
 
 
-def tail_bound(function: GridFunction, width: float, time_steps: int, reach: float) -> float:
-    """Absolute error outside the core, up to |x| = reach: the asymptote's own error, half a step, fp32 rounding."""
-    low, high = function.core
-    ends = torch.tensor([low, high], dtype=torch.float64)
-    exact = function.exact(ends)
+def tail_bound(function: GridFunction, width: float, time_steps: int, low: float, high: float) -> float:
+    """Absolute error outside the core, from `low` to `high`: the asymptote's own error, half a step, fp32 rounding."""
+    core_low, core_high = function.core
+    exact = function.exact(torch.tensor([core_low, core_high], dtype=torch.float64)).tolist()
     bound = 0.0
-    for tail, x, y in ((function.below, low, exact[0]), (function.above, high, exact[1])):
-        if isinstance(tail, Tail):
-            step = abs(tail.slope) * (width * 2.0 ** -(time_steps + 1) + _FP32 * reach)
-            bound = max(bound, abs(tail.intercept + tail.slope * x - float(y)) + step)
+    sides = (
+        (function.below, core_low, exact[0], low, low <= core_low),
+        (function.above, core_high, exact[1], high, high >= core_high),
+    )
+    for tail, x, y, end, is_reached in sides:
+        if isinstance(tail, Tail) and is_reached:
+            step = abs(tail.slope) * (width * 2.0 ** -(time_steps + 1) + _FP32 * abs(end))
+            bound = max(bound, abs(tail.intercept + tail.slope * x - y) + step)
     return bound

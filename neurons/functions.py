@@ -35,6 +35,7 @@ class GridFunction:
         below, above: the tails; None holds the value of the core's end.
         relative: whether the tolerance is relative to |f|.
         never_beyond: whether only rounding takes inputs beyond an end that is held, so that nobody need be warned.
+        doubles_every: f(x + doubles_every) = 2·f(x), of exponentials; 0 of all others.
     """
 
     name: str
@@ -46,6 +47,7 @@ class GridFunction:
     above: Tail | None = Tail(slope=1.0)
     relative: bool = False
     never_beyond: bool = False
+    doubles_every: float = 0.0
 
     @property
     def stops(self) -> bool:
@@ -53,8 +55,8 @@ class GridFunction:
         return (self.below is None or self.above is None) and not self.never_beyond
 
     def range_for(self, low: float, high: float, headroom: float) -> tuple[float | None, float | None]:
-        """The range to give a neuron for inputs from `low` to `high`: both ends grow by the factor `headroom`."""
-        return low * headroom, high * headroom
+        """The range to give a neuron for inputs from `low` to `high`: both ends are `headroom` times further out."""
+        return low * headroom if low < 0 else low / headroom, high * headroom if high > 0 else high / headroom
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _function_named, (self.name,)
@@ -206,9 +208,18 @@ FUNCTIONS: dict[str, HGFunction] = {
             above=None,
             relative=True,
             never_beyond=True,  # softmax subtracts the largest score
+            doubles_every=math.log(2),
         ),
         GridFunction(
-            "exp_wide", torch.exp, torch.exp, third=0.0, core=(-20.0, 20.0), below=Tail(), above=None, relative=True
+            "exp_wide",
+            torch.exp,
+            torch.exp,
+            third=0.0,
+            core=(-20.0, 20.0),
+            below=Tail(),
+            above=None,
+            relative=True,
+            doubles_every=math.log(2),
         ),
         GridFunction(
             "sigmoid",

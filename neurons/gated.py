@@ -37,3 +37,8 @@ class Gated:
     def sub_neurons(self) -> int:
         """M, the number of sub-neurons."""
         return self.gates.sub_neurons
+
+    @property
+    def stored_lines(self) -> int:
+        """Lines that must be stored: sub-neurons whose parameters are those of others, shifted, need none."""
+        return self.gates.stored_lines

@@ -7,9 +7,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from las_sj.neurons.fitting import fit_grid, tail_bound, tail_width
+from las_sj.neurons.fitting import tail_bound, tail_width
 from las_sj.neurons.functions import GridFunction, Tail
 from las_sj.neurons.kernels.structures import FLAT, HELD, SLOPED, Gates
+from las_sj.neurons.line_budget import LineBudget, budget_for, fit_grid_within, rounded_outwards, tail_lines
 from las_sj.neurons.look_up import Selected, look_up
 
 _ROUNDING_ALLOWANCE = 1e-3  # of inputs just above 0 in exp
@@ -24,55 +25,75 @@ class GridGates:
         function: the function.
         time_steps: T.
         tolerance: error of a chord.
+        lines: that may be stored; None: as many as the tolerance asks for.
 
     Attributes:
         fit: the sub-neurons of the core.
-        low, high: the range of inputs.
+        low, high: the range of inputs. Without a limit of lines it contains the core; with one it is what it was set
+            to, rounded outwards, and sub-neurons of the core beyond it are coarser.
         bound, relative_bound: proven bounds of the error within the range (absolute, relative to f).
         sub_neurons: M.
+        stored_lines: of sub-neurons whose lines are not those of others, shifted by binary digits.
         tail_width: Δ of the sub-neurons outside the core.
     """
 
-    def __init__(self, function: GridFunction, time_steps: int, tolerance: float) -> None:
+    def __init__(self, function: GridFunction, time_steps: int, tolerance: float, lines: int | None = None) -> None:
         self.function = function
         self.time_steps = time_steps
         self.tolerance = tolerance
-        self.fit = fit_grid(function.name, time_steps, tolerance)
-        self._shift = float(self.fit.lines.shift[0])
+        self.lines = lines
         self.set_range(None, None)
 
     def tables(self) -> dict[str, Tensor]:
         """The tables, by name, in the order in which checkpoints hold them; shared, not to be changed."""
-        return _tables_of(self.function.name, self.time_steps, self.tolerance)
+        return _tables_of(self.function.name, self.time_steps, self.tolerance, self._budget)
 
     def set_range(self, low: float | None, high: float | None) -> None:
-        """Set the range of inputs; None keeps the core's end."""
+        """Set the range of inputs; None keeps the core's end. With a limit of lines the tables are other ones then."""
+        self.low, self.high, self._budget = self._range_for(low, high)
+        self.fit = fit_grid_within(self.function.name, self.time_steps, self.tolerance, self._budget)
+        self._shift = float(self.fit.lines.shift[0])
         function = self.function
-        core_low, core_high = function.core
-        self.low = core_low if low is None or function.below is None else min(core_low, low)
-        self.high = core_high if high is None or function.above is None else max(core_high, high)
-        tails = ((function.below, core_low - self.low, -self.low), (function.above, self.high - core_high, self.high))
-        reach = max((end for tail, _, end in tails if tail is not None and tail.slope), default=1.0)
-        self.tail_width = tail_width(self.time_steps, self.tolerance, reach)
+        sides = ((function.below, -self.low), (function.above, self.high))
+        reach = max((end for tail, end in sides if tail is not None and tail.slope), default=1.0)
+        self.tail_width = self.fit.tail_width or tail_width(self.time_steps, self.tolerance, reach)
         lines = self.fit.lines
-        self.bound = max(float(lines.bound.max()), tail_bound(function, self.tail_width, self.time_steps, reach))
+        of_tails = tail_bound(function, self.tail_width, self.time_steps, self.low, self.high)
+        self.bound = max(float(lines.bound.max()), of_tails)
         self.relative_bound = float(lines.relative_bound.max()) if function.relative else math.inf
-        self.sub_neurons = len(lines.start)
-        for tail, length, _ in tails:
-            if tail is not None:
-                self.sub_neurons += max(1, math.ceil(length / self.tail_width)) if tail.slope else 1
+        tails = tail_lines(function, self.tail_width, self.low, self.high)
+        self.sub_neurons, self.stored_lines = len(lines.start) + tails, self.fit.stored + tails
+
+    def _range_for(self, low: float | None, high: float | None) -> tuple[float, float, LineBudget | None]:
+        """The range that inputs from `low` to `high` are given, and what may be stored for it."""
+        function, (core_low, core_high) = self.function, self.function.core
+        low, high = core_low if low is None else low, core_high if high is None else high
+        if self.lines is not None:
+            low, high = rounded_outwards(low, high)
+        low = max(core_low, low) if function.below is None else low
+        high = min(core_high, high) if function.above is None else high
+        if self.lines is None or function.doubles_every or not low < high:
+            low, high = min(core_low, low), max(core_high, high)
+        return low, high, None if self.lines is None else budget_for(function, self.lines, low, high)
 
     def ends(self) -> tuple[float, float]:
-        """Between which inputs lie in range; a flat tail has no end."""
-        below, above = self.function.below, self.function.above
-        low = -math.inf if below is not None and not below.slope else self.low - _ROUNDING_ALLOWANCE
-        high = math.inf if above is not None and not above.slope else self.high + _ROUNDING_ALLOWANCE
+        """Between which inputs lie in range; a flat tail has no end, but where the range has one in the core."""
+        low = -math.inf if self._is_flat("below") else self.low - _ROUNDING_ALLOWANCE
+        high = math.inf if self._is_flat("above") else self.high + _ROUNDING_ALLOWANCE
         return low, high
 
+    def _is_flat(self, side: str) -> bool:
+        """Whether the function is flat from the end of the range on."""
+        tail = getattr(self.function, side)
+        covers = self.low <= self.function.core[0] if side == "below" else self.high >= self.function.core[1]
+        return tail is not None and not tail.slope and covers
+
     @property
-    def slopes(self) -> bool:
-        """Whether the function goes on with a slope beyond its core: sub-neurons without end."""
-        return any(tail is not None and tail.slope for tail in (self.function.below, self.function.above))
+    def is_watched(self) -> bool:
+        """Whether inputs beyond the range are coded less well, or by sub-neurons that were not planned."""
+        sides = (("below", self.function.below), ("above", self.function.above))
+        goes_on = any(tail is not None and not self._is_flat(side) for side, tail in sides)
+        return goes_on or self.function.stops
 
     def describe(self, gates: Gates, addresses: list[int]) -> None:
         """Write grid, core and tails to the structure for the kernels."""
@@ -84,7 +105,8 @@ class GridGates:
         gates.inverse_cell = 1 / self.fit.cell_width
         gates.first_cell = 1 + function.core[0] / self.fit.cell_width
         for side, tail in (("below", function.below), ("above", function.above)):
-            setattr(gates, side, HELD if tail is None else SLOPED if tail.slope else FLAT)
+            # A tail without a slope is one where inputs beyond the range count.
+            setattr(gates, side, HELD if tail is None else FLAT if self._is_flat(side) else SLOPED)
             if tail is not None:
                 setattr(gates, f"{side}_intercept", tail.intercept)
                 setattr(gates, f"{side}_slope", tail.slope)
@@ -144,8 +166,8 @@ class GridGates:
 
 
 @lru_cache(maxsize=64)
-def _tables_of(name: str, time_steps: int, tolerance: float) -> dict[str, Tensor]:
-    fit = fit_grid(name, time_steps, tolerance)
+def _tables_of(name: str, time_steps: int, tolerance: float, budget: LineBudget | None) -> dict[str, Tensor]:
+    fit = fit_grid_within(name, time_steps, tolerance, budget)
     lines = fit.lines
     return {
         "cells": fit.cells,

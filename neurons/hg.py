@@ -1,7 +1,7 @@
 """The hierarchically gated neuron: a unary non-linearity by gated few-spikes sub-neurons."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from ctypes import Structure
 
 import torch
@@ -14,6 +14,7 @@ from las_sj.neurons.functions import FUNCTIONS, GridFunction
 from las_sj.neurons.gated import Gated
 from las_sj.neurons.grid_gates import GridGates
 from las_sj.neurons.kernels.structures import Gates
+from las_sj.neurons.line_budget import LEAST_LINES, MOST_LINES, is_number_of_lines
 from las_sj.neurons.look_up import Selected
 from las_sj.neurons.octave_gates import OctaveGates
 from las_sj.neurons.seen_values import SeenValues
@@ -40,6 +41,9 @@ class HGNode(Gated, WindowNode):
         tolerance: error of a chord, absolute, or relative for exp and powers.
         step_mode: "s" or "m".
         backend: "auto", "torch", "host" or "cupy".
+        lines: that the population may store, 8 … 1024, the tolerance being met where they suffice; None: as many as
+            it asks for. Break points are then those of the least error over the range, which does not have to contain
+            the function's core, and exp shares the lines of an octave of its values.
 
     Attributes:
         gates: which sub-neuron is open, and its line.
@@ -60,6 +64,7 @@ class HGNode(Gated, WindowNode):
         tolerance: float = 1e-5,
         step_mode: str = "s",
         backend: str = "auto",
+        lines: int | None = None,
     ) -> None:
         super().__init__(time_steps, step_mode, backend)
         if function not in FUNCTIONS:
@@ -68,13 +73,16 @@ class HGNode(Gated, WindowNode):
             raise ValueError(f"time_steps must be an integer in 1…24, got {time_steps!r}")
         if not _FINEST <= tolerance <= 0.1:
             raise ValueError(f"tolerance must lie in 1e-7…0.1, got {tolerance!r}")
+        if lines is not None and not is_number_of_lines(lines):
+            raise ValueError(f"lines must be an integer in {LEAST_LINES}…{MOST_LINES} or None, got {lines!r}")
         self.function = FUNCTIONS[function]
+        self.lines = lines
         self.tolerance = self._coarsest = tolerance
         with torch.device("cpu"):  # also while a model is created on the meta device
             if isinstance(self.function, GridFunction):
-                self.gates = GridGates(self.function, time_steps, tolerance)
+                self.gates = GridGates(self.function, time_steps, tolerance, lines)
             else:
-                self.gates = OctaveGates(self.function, time_steps, tolerance)
+                self.gates = OctaveGates(self.function, time_steps, tolerance, lines)
             tables = self.gates.tables()
         self._table_names = tuple(tables)
         for name, table in tables.items():
@@ -82,22 +90,46 @@ class HGNode(Gated, WindowNode):
         self.set_range(low, high)
 
     def set_range(self, low: float | None, high: float | None) -> None:
-        """Set the range of inputs; None keeps the function's core, or 40 octaves around 1."""
+        """Set the range of inputs; None keeps the function's core, or 40 octaves around 1.
+
+        Tables with a limit of lines are fitted anew.
+        """
         for name, value in (("low", low), ("high", high)):
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite, got {value!r}")
         with torch.device("cpu"):
             self.gates.set_range(low, high)
+        if self.lines is not None:
+            self._take_tables(self.gates.tables())
         ends = f"{self.low} {self.high}"  # made here: compilers take the numbers for ones that change
-        self._signature = f"hg {self.time_steps} {ends} {self.tolerance} {self.function.name}"
+        limit = "" if self.lines is None else f" {self.lines}"
+        kind = "hg-within" if limit else "hg"
+        self._signature = f"{kind} {self.time_steps} {ends} {self.tolerance}{limit} {self.function.name}"
 
     def refit(self, tolerance: float) -> None:
-        """Fit the sub-neurons anew, to another tolerance."""
-        fresh = HGNode(self.function.name, self.time_steps, tolerance=tolerance)
-        self.tolerance, self.gates = tolerance, fresh.gates
-        for name, table in fresh._tables().items():
-            setattr(self, name, table.to(getattr(self, name).device))
+        """Fit the sub-neurons anew, to another tolerance, for the range of a new neuron."""
+        self._fit(tolerance, self.lines)
         self.set_range(None, None)
+
+    def limit(self, lines: int | None) -> None:
+        """Fit the sub-neurons anew for the same range, with another limit of lines.
+
+        A range without a limit contains the function's core, and stays so: set the range if it should not.
+        """
+        low, high = self.low, self.high
+        self._fit(self.tolerance, lines)
+        self.set_range(low, high)
+
+    def _fit(self, tolerance: float, lines: int | None) -> None:
+        fresh = HGNode(self.function.name, self.time_steps, tolerance=tolerance, lines=lines)
+        self.tolerance, self.lines, self.gates = tolerance, lines, fresh.gates
+        self._take_tables(fresh._tables())
+
+    def _take_tables(self, tables: Mapping[str, Tensor]) -> None:
+        """Have copies of these tables where, and in the precision in which, its own are."""
+        for name, table in tables.items():
+            own = getattr(self, name)
+            setattr(self, name, table.to(own.device, own.dtype, copy=True))
 
     def cover(self, low: float, high: float, headroom: float) -> None:
         """Set the range for inputs from `low` to `high`; the function knows how it grows with headroom."""
@@ -123,7 +155,7 @@ class HGNode(Gated, WindowNode):
 
     @property
     def signature(self) -> str | None:
-        """Function, time steps, range and tolerance; none of a subclass, which may do something else."""
+        """Function, time steps, range, tolerance, limit of lines; none of a subclass, which may do something else."""
         return self._signature if type(self) is HGNode else None
 
     def _tables(self) -> dict[str, Tensor]:
@@ -131,7 +163,7 @@ class HGNode(Gated, WindowNode):
         return {name: own[name] for name in self._table_names}  # type: ignore[misc]
 
     def faults(self, *, of_layout: bool = False) -> Iterator[tuple[str, str]]:
-        """Tables that are not those of the fit, which follow from function, time steps and tolerance."""
+        """Tables that are not those of the fit, which follow from its settings."""
         return faults_of_tables(self._tables(), self.gates.tables(), of_layout=of_layout)
 
     def describe(self, tables: list[Tensor], channels: int) -> Structure:
@@ -215,7 +247,7 @@ class HGNode(Gated, WindowNode):
     @property
     def extends(self) -> bool:
         """Powers and logarithms go on with further octaves, of the same error; what is flat stays so."""
-        return isinstance(self.gates, OctaveGates) or not (self.gates.slopes or self.gates.function.stops)
+        return isinstance(self.gates, OctaveGates) or not self.gates.is_watched
 
     @property
     def inside(self) -> float:
@@ -239,7 +271,7 @@ class HGNode(Gated, WindowNode):
         """Function, sub-neurons and range."""
         return (
             f"{self.function.name}, {super().extra_repr()}, sub_neurons={self.sub_neurons}, "
-            f"range=({self.low:g}, {self.high:g})"
+            f"lines={self.stored_lines}, range=({self.low:g}, {self.high:g})"
         )
 
 

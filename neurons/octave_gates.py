@@ -25,24 +25,29 @@ class OctaveGates:
         function: the function.
         time_steps: T.
         tolerance: error of a chord, relative to the function; absolute of a logarithm.
+        lines: that may be stored; None: as many as the tolerance asks for.
 
     Attributes:
         fit: the sub-neurons of one period.
         low, high: the range of inputs; of their magnitudes where the function is even.
         bound, relative_bound: proven bounds of the error within the range (absolute, relative to f).
         sub_neurons: M.
+        stored_lines: those of one period, which serve all others, shifted by binary digits, and both signs; those of
+            a logarithm have a multiple of its step added in place of the shift.
     """
 
-    def __init__(self, function: OctaveFunction, time_steps: int, tolerance: float) -> None:
+    def __init__(self, function: OctaveFunction, time_steps: int, tolerance: float, lines: int | None = None) -> None:
         self.function = function
         self.time_steps = time_steps
         self.tolerance = tolerance
-        self.fit = fit_octaves(function.name, time_steps, tolerance)
+        self.lines = lines
+        self.fit = fit_octaves(function.name, time_steps, tolerance, lines)
+        self.stored_lines = self.fit.stored
         self.set_range(None, None)
 
     def tables(self) -> dict[str, Tensor]:
         """The tables, by name, in the order in which checkpoints hold them; shared, not to be changed."""
-        return _tables_of(self.function.name, self.time_steps, self.tolerance)
+        return _tables_of(self.function.name, self.time_steps, self.tolerance, self.lines)
 
     def set_range(self, low: float | None, high: float | None) -> None:
         """Set the range of inputs, in whole octaves; 40 of them around 1 for None.
@@ -111,6 +116,6 @@ class OctaveGates:
 
 
 @lru_cache(maxsize=64)
-def _tables_of(name: str, time_steps: int, tolerance: float) -> dict[str, Tensor]:
-    lines = fit_octaves(name, time_steps, tolerance).lines
+def _tables_of(name: str, time_steps: int, tolerance: float, most_lines: int | None) -> dict[str, Tensor]:
+    lines = fit_octaves(name, time_steps, tolerance, most_lines).lines
     return {"bias": lines.bias.float(), "amplitude": lines.amplitude.float()}

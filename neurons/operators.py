@@ -9,7 +9,7 @@ any other call.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -45,8 +45,8 @@ def node_of(signature: str, tables: Sequence[Tensor]) -> Neuron:
     Raises:
         ValueError: there is no such neuron, or no function of that name.
     """
-    kind, *settings = signature.split(" ", 5)
-    if kind == "hg":
+    kind, *settings = signature.split(" ", 6 if signature.startswith("hg-within ") else 5)
+    if kind in ("hg", "hg-within"):
         return _hg_node(settings, tables)
     if kind not in ("mt", "oat"):
         raise ValueError(f"no neuron has the signature {signature!r}")
@@ -60,9 +60,18 @@ def node_of(signature: str, tables: Sequence[Tensor]) -> Neuron:
 
 
 def _hg_node(settings: list[str], tables: Sequence[Tensor]) -> HGNode:
-    time_steps, low, high, tolerance, function = settings
+    time_steps, low, high, tolerance, *lines, function = settings
+    node_of_settings = partial(
+        HGNode,
+        function,
+        int(time_steps),
+        float(low),
+        float(high),
+        float(tolerance),
+        lines=int(lines[0]) if lines else None,
+    )
     with ThreadPoolExecutor(1) as other:  # below the dispatcher this one has no autograd, which fits need
-        node = other.submit(HGNode, function, int(time_steps), float(low), float(high), float(tolerance)).result()
+        node = other.submit(node_of_settings).result()
     for name, table in zip([name for name, _ in node.named_buffers()], tables, strict=True):
         setattr(node, name, table.detach())
     return node

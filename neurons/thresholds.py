@@ -32,8 +32,12 @@ def magnitude_histogram(values: Tensor) -> Tensor:
 
 def _counts(values: Tensor) -> Tensor:
     """Of values [N], which fit into a processor's caches."""
-    bits = values.abs().float().view(torch.int32) >> _SHIFT
-    return torch.bincount(bits, minlength=BINS).cpu()
+    return torch.bincount(magnitude_bins(values), minlength=BINS).cpu()
+
+
+def magnitude_bins(values: Tensor) -> Tensor:
+    """The bin of each |value|, int32 [N]."""
+    return values.detach().reshape(-1).abs().float().view(torch.int32) >> _SHIFT
 
 
 def bin_centres() -> Tensor:

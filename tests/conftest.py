@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: idle OpenMP threads would spin on the others' cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LONGEST = {"real_models", "test_shared_cases.py"}
+
 settings.register_profile(
     "deterministic",
     deadline=None,
@@ -23,4 +25,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     nameless = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if nameless:
         raise pytest.UsageError(f"give ids to the parameters of {nameless[0]}")
-    items.sort(key=lambda item: "real_models" not in item.path.parts)
+    items.sort(key=lambda item: not LONGEST & {*item.path.parts})

@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT
+from programs import ENVIRONMENT, run
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
-SHELLS = {".py": [sys.executable], ".sh": ["bash"]}
-SCRIPTS = sorted(path for path in CASES.glob("*") if path.suffix in SHELLS)
+SCRIPTS = sorted(path for path in CASES.glob("*") if path.suffix in (".py", ".sh"))
 
 pytestmark = pytest.mark.skipif(not SCRIPTS, reason="needs the scripts in ../shared/cases")
 
@@ -17,6 +16,8 @@ pytestmark = pytest.mark.skipif(not SCRIPTS, reason="needs the scripts in ../sha
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_case(script: Path, tmp_path: Path) -> None:
     environment = ENVIRONMENT | {"PYTHON": sys.executable, "TMPDIR": str(tmp_path)}
-    command = [*SHELLS[script.suffix], str(script)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=600)
+    if script.suffix == ".py":
+        done = run(script, folder=tmp_path, environment=environment)
+    else:
+        done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

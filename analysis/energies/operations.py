@@ -159,6 +159,18 @@ def _kind_of_module(monitor: SpikeMonitor, name: str) -> str:
     return "head" if is_head else "projection"
 
 
+def kind_of_synapses(monitor: SpikeMonitor, site_name: str, operator: str, site: Site) -> str:
+    """The kind of the operator that spikes go into.
+
+    Args:
+        monitor: of the model.
+        site_name: of the population, or of what reads its spikes.
+        operator: of the synapses.
+        site: the population.
+    """
+    return _kind(monitor, _layer_of_spikes(monitor, site_name.rpartition(".")[0]), operator, site)
+
+
 def _row(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, operator: str, site: Site) -> Operations:
     owner = _layer_of_spikes(monitor, owner)
     label = ".".join(part for part in (*owner.split("."), operator) if part and part not in (CORE, CHILD))

@@ -13,9 +13,9 @@ from torch import Tensor
 from las_sj.analysis.labels import NORMAL, SMALL, legend_above, thin
 from las_sj.analysis.plots.picture import Picture
 from las_sj.neurons import HGNode
-from las_sj.neurons.fitting import fit_grid, fit_octaves
 from las_sj.neurons.functions import GridFunction, OctaveFunction
 from las_sj.neurons.grid_gates import GridGates
+from las_sj.neurons.octave_gates import OctaveGates
 
 Array = np.ndarray[Any, Any]
 
@@ -50,7 +50,14 @@ def plot_hg_fit(
         ValueError: an unknown function, a setting out of its range, or inputs that the neuron is not fitted to.
     """
     if isinstance(function, HGNode):
-        node = HGNode(function.function.name, function.time_steps, function.low, function.high, function.tolerance)
+        node = HGNode(
+            function.function.name,
+            function.time_steps,
+            function.low,
+            function.high,
+            function.tolerance,
+            lines=function.lines,
+        )
     else:
         node = HGNode(function, time_steps, low, high, tolerance)
     default_low, default_high = _interesting_range(node)
@@ -91,25 +98,24 @@ def _inputs(node: HGNode, low: float, high: float) -> Tensor:
 
 def _borders(node: HGNode, low: float, high: float) -> Array:
     """Where one sub-neuron ends and the next begins, between `low` and `high`."""
-    if isinstance(node.function, OctaveFunction):
-        per_octave = fit_octaves(node.function.name, node.time_steps, node.tolerance).per_octave
+    if isinstance(node.gates, OctaveGates):
+        per_octave = node.gates.fit.per_octave
         octaves = np.arange(round(math.log2(node.low)), round(math.log2(node.high)))
         borders = np.outer(np.exp2(octaves), 1 + np.arange(per_octave) / per_octave).ravel()
     else:
-        starts = fit_grid(node.function.name, node.time_steps, node.tolerance).lines.start.numpy()
-        borders = np.concatenate([_tail_borders(node, node.function), starts])
+        borders = np.concatenate([_tail_borders(node.gates), node.gates.fit.lines.start.numpy()])
     return borders[(borders > low) & (borders < high)]
 
 
-def _tail_borders(node: HGNode, function: GridFunction) -> Array:
+def _tail_borders(gates: GridGates) -> Array:
     """The upper end of the core, and those outside it, where sub-neurons of equal width follow a sloped line."""
-    assert isinstance(node.gates, GridGates)
-    (core_low, core_high), width = function.core, node.gates.tail_width
+    function, width = gates.function, gates.tail_width
+    core_low, core_high = function.core
     borders = [np.array([core_high])]
     if function.below is not None and function.below.slope:
-        borders.append(np.arange(math.ceil(node.low / width), core_low / width) * width)
+        borders.append(np.arange(math.ceil(gates.low / width), core_low / width) * width)
     if function.above is not None and function.above.slope:
-        borders.append(np.arange(math.floor(core_high / width) + 1, node.high / width) * width)
+        borders.append(np.arange(math.floor(core_high / width) + 1, gates.high / width) * width)
     return np.concatenate(borders)
 
 
@@ -129,9 +135,9 @@ def _draw(node: HGNode, x: Tensor, exact: Tensor, fitted: Tensor) -> Figure:
         axis.tick_params(which="both", labelsize=SMALL)
         axis.yaxis.get_offset_text().set_size(SMALL)
     top.set_xlim(float(x[0]), float(x[-1]))
-    figure.suptitle(
-        f"HG neuron of {node.function.name}: T = {node.time_steps}, tolerance {node.tolerance:g}", fontsize=11
-    )
+    limit = "" if node.lines is None else f", at most {node.lines} lines"
+    title = f"HG neuron of {node.function.name}: T = {node.time_steps}, tolerance {node.tolerance:g}{limit}"
+    figure.suptitle(title, fontsize=11)
     return figure
 
 

@@ -1,13 +1,14 @@
 """Where the spiking neurons are: populations, sub-neurons, thresholds, tables, and the latency of the whole."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
 from las_sj.models.lanes import Lanes
-from las_sj.neurons import CodingHGNode, HGNode, OATNode
+from las_sj.neurons import CodingHGNode, HGNode, OATNode, ThresholdNode
 from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSWindowNode, RateCodedNode
 
 
@@ -26,6 +27,8 @@ class Population:
         function: of HG neurons, else "".
         low, high: the range of inputs.
         table_entries, table_bytes: size of the tables of HG neurons.
+        stored_lines: of HG neurons, the sub-neurons whose parameters are not those of others, shifted by binary digits.
+        code: of a population that does not have the code of most of the others, in words; else "".
     """
 
     name: str
@@ -39,12 +42,15 @@ class Population:
     high: float
     table_entries: int
     table_bytes: int
+    stored_lines: int = 0
+    code: str = ""
 
     @property
     def description(self) -> str:
         """Thresholds, or function and range."""
         function = f"{self.function} on [{self.low:.4g}, {self.high:.4g}]" if self.function else ""
-        return ", ".join(filter(None, [function, *(f"{name} {value:.4g}" for name, value in self.thresholds.items())]))
+        thresholds = ", ".join(f"{name} {value:.4g}" for name, value in self.thresholds.items())
+        return "; ".join(text for text in (function, thresholds, self.code) if text)
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,11 @@ class Network:
         """Size of all tables."""
         return sum(population.table_bytes for population in self.populations)
 
+    @property
+    def most_stored_lines(self) -> int:
+        """Of one population: what the largest table has to hold."""
+        return max((population.stored_lines for population in self.populations), default=0)
+
     def summary(self) -> dict[str, Any]:
         """The figures of the whole."""
         return {
@@ -103,6 +114,8 @@ class Network:
             "sub_neurons_per_sequence": self.sub_neurons,
             "table_entries": sum(population.table_entries for population in self.populations),
             "table_bytes": self.table_bytes,
+            "stored_lines": sum(population.stored_lines for population in self.populations),
+            "most_stored_lines_of_a_population": self.most_stored_lines,
             "stages_on_longest_path": self.stages,
             "latency_steps": self.latency_steps,
             "steps_per_sequence_when_pipelined": self.steps_per_sequence,
@@ -127,7 +140,13 @@ class Network:
     def _tables_text(self) -> list[str]:
         entries = sum(population.table_entries for population in self.populations)
         size = f"{self.table_bytes / 1024:,.0f} KiB"
-        return [f"- tables of HG neurons: {entries:,} numbers, {size}"] if entries else []
+        if not entries:
+            return []
+        largest = max(site.sub_neurons for site in self.populations if site.function)
+        return [
+            f"- tables of HG neurons: {entries:,} numbers, {size}; of one population at most {largest:,} sub-neurons, "
+            f"which share at most {self.most_stored_lines:,} lines, the others being shifted by binary digits"
+        ]
 
     def _latency_text(self) -> str:
         stages = f"{self.stages} stages of neurons on the longest path"
@@ -144,7 +163,15 @@ class Network:
 
     def table(self) -> Table:
         """Header and rows: all populations."""
-        header = ["site", "neuron", "feeds", "neurons per sequence", "sub-neurons each", "thresholds or function"]
+        header = [
+            "site",
+            "neuron",
+            "feeds",
+            "neurons per sequence",
+            "sub-neurons each",
+            "lines",
+            "thresholds or function",
+        ]
         rows: list[list[Cell]] = [
             [
                 site.name,
@@ -152,6 +179,7 @@ class Network:
                 site.feeds,
                 round(site.neurons),
                 site.sub_neurons,
+                site.stored_lines or "",
                 site.description,
                 site.table_bytes,
             ]
@@ -172,24 +200,42 @@ def describe_network(monitor: SpikeMonitor, stages: int) -> Network:
     """
     if not monitor.samples:
         raise ValueError("the monitor has seen no call: run the model within `with SpikeMonitor(model) as monitor:`")
+    codes = own_codes(monitor)
     populations = [
-        _population(name, counts.site, counts.neurons / monitor.samples) for name, counts in monitor.sites.items()
+        replace(_population(name, counts.site, counts.neurons / monitor.samples), code=codes.get(name, ""))
+        for name, counts in monitor.sites.items()
     ]
     lanes = monitor.lanes
     steps = monitor.time_steps if lanes is None else lanes.time_steps
     return Network(steps, monitor.tokens / monitor.samples, stages, populations, lanes)
 
 
+def own_codes(monitor: SpikeMonitor) -> dict[str, str]:
+    """The codes, in words, of populations that do not have the one that most have, by name."""
+    nodes = {name: counts.site.node for name, counts in monitor.sites.items()}
+    codes = {
+        name: (node.code.levels, node.code.max_spikes)
+        for name, node in nodes.items()
+        if isinstance(node, ThresholdNode)
+    }
+    common = Counter(codes.values()).most_common(1)
+    return {
+        name: f"{levels} level{'s' * (levels > 1)}, " + ("no limit" if most is None else f"at most {most} spikes")
+        for name, (levels, most) in codes.items()
+        if (levels, most) != common[0][0]
+    }
+
+
 def _population(name: str, site: Site, neurons: float) -> Population:
     node = site.node
     if isinstance(node, HGNode | CodingHGNode):
-        tables = list(node.buffers())
-        entries, size = sum(t.numel() for t in tables), sum(t.numel() * t.element_size() for t in tables)
+        buffers = list(node.buffers())
+        entries, size = sum(t.numel() for t in buffers), sum(t.numel() * t.element_size() for t in buffers)
         low, high, function = node.low, node.high, node.function.name
+        tables = (entries, size, node.stored_lines)
         kind = "HG" if isinstance(node, HGNode) else "coding HG"
         bases = {key: float(value.detach().max()) for key, value in node.named_parameters()}
-        each = node.sub_neurons
-        return Population(name, kind, site.feeds, neurons, each, bases, function, low, high, entries, size)
+        return Population(name, kind, site.feeds, neurons, node.sub_neurons, bases, function, low, high, *tables)
     if isinstance(node, RateCodedNode):
         highest, kind, means = float(node.scale.detach().max()), "IF", {}
         if isinstance(node, CalibratedIFNode):

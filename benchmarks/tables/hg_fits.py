@@ -1,6 +1,6 @@
 """How well HG neurons fit their functions, Figure 4 of the LAS paper: a Markdown table, and a picture of the gelu fit.
 
-Usage: python benchmarks/tables/hg_fits.py [--time-steps 16] [--picture FILE]
+Usage: python benchmarks/tables/hg_fits.py [--time-steps 16] [--lines N] [--picture FILE]
 """
 
 import argparse
@@ -15,12 +15,14 @@ from torch import Tensor
 from las_sj.neurons import FUNCTIONS, HGNode
 from las_sj.neurons.fitting import fit_grid, fit_octaves
 from las_sj.neurons.functions import GridFunction, HGFunction
+from las_sj.neurons.line_budget import fit_grid_within
 
 _POINTS = 400_001
 _COLUMNS = (
     "function",
     "range",
     "sub-neurons",
+    "lines",
     "proven bound",
     "proven relative bound",
     "error in the range",
@@ -48,6 +50,7 @@ class Row:
             node.function.name,
             span,
             f"{node.sub_neurons}",
+            f"{node.stored_lines}",
             _number(node.bound if is_absolute else math.nan),
             _number(node.relative_bound),
             _number(self.error if is_absolute else math.nan),
@@ -87,12 +90,12 @@ def _right_outside(node: HGNode) -> Tensor:
     return torch.cat(sides)
 
 
-def measure(function: HGFunction, time_steps: int) -> Row:
+def measure(function: HGFunction, time_steps: int, lines: int | None) -> Row:
     """Fit and measure one function, with its default range."""
-    fit_grid.cache_clear()
-    fit_octaves.cache_clear()
+    for fit in (fit_grid, fit_octaves, fit_grid_within):
+        fit.cache_clear()
     start = time.perf_counter()
-    node = HGNode(function.name, time_steps)
+    node = HGNode(function.name, time_steps, lines=lines)
     fit_seconds = time.perf_counter() - start
     x, outside = _inside(node), _right_outside(node)
     exact = function.exact(x)
@@ -106,10 +109,10 @@ def measure(function: HGFunction, time_steps: int) -> Row:
     )
 
 
-def table(time_steps: int) -> str:
+def table(time_steps: int, lines: int | None) -> str:
     """All functions, in Markdown."""
-    measure(FUNCTIONS["gelu"], time_steps)  # the first fit pays for torch's start
-    rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(measure(f, time_steps).cells() for f in FUNCTIONS.values())]
+    measure(FUNCTIONS["gelu"], time_steps, lines)  # the first fit pays for torch's start
+    rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(measure(f, time_steps, lines).cells() for f in FUNCTIONS.values())]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -145,9 +148,12 @@ def draw(path: Path, time_steps: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time-steps", type=int, default=16, help="T, 1 … 24 (default: 16)")
+    parser.add_argument(
+        "--lines", type=int, metavar="N", help="that a population may store (what the tolerance asks for)"
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="save a picture of the gelu fit")
     arguments = parser.parse_args()
-    print(table(arguments.time_steps))
+    print(table(arguments.time_steps, arguments.lines))
     if arguments.picture is not None:
         draw(arguments.picture, arguments.time_steps)
 

@@ -23,6 +23,7 @@ from las_sj.models.layers.attention import NAME
 from las_sj.models.operations.attention import NAME as OPERATIONS
 from las_sj.models.operations.model import entry_of, restore
 from las_sj.models.rate_coded.attention import NAME as LANES
+from las_sj.models.site_codes import give_codes
 from las_sj.models.swap import keep_coverage, stayed_analog
 from las_sj.neurons import CodingHGNode, HGNode
 from las_sj.neurons.rate_coded import QCFSWindowNode, RateCodedNode
@@ -93,6 +94,7 @@ class LASQuantizer(HfQuantizer):
         else:
             operations = operations_in(model, entry.operations, prefix)
             restore(model, settings.factory(), operations, [name for name in islands if name in names])
+        give_codes(model, settings.site_codes, prefix)
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode | CodingHGNode):
                 bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)

@@ -202,6 +202,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help="MT instead of OAT neurons, for the ablation",
     )
     group.add_argument("--hg-tolerance", type=float, metavar="E", help="error of HG neurons (1e-5)")
+    group.add_argument(
+        "--hg-lines", type=count_or_none, metavar="N", help="lines that a population of HG neurons may store (no limit)"
+    )
     group.add_argument("--headroom", type=float, metavar="F", help="range over calibrated maximum (1.5)")
     group.add_argument(
         "--power-of-two-units",

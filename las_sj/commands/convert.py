@@ -1,41 +1,30 @@
 """The command `las-sj convert`."""
 
 import copy
-import json
 import sys
 import time
-import warnings
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from las_sj.analysis import plot_raster
 from las_sj.checkpoint.loading import class_to_convert, default_model, load_ann, rate_codes_of, read_config
-from las_sj.checkpoint.model_card import model_card
-from las_sj.checkpoint.placement import input_device, places_of
+from las_sj.checkpoint.placement import places_of
 from las_sj.checkpoint.processors import load_processors
-from las_sj.checkpoint.sample import save_sample
 from las_sj.checkpoint.weights import check_finite
 from las_sj.commands.analog import analog_by_option
-from las_sj.commands.command_line import program
-from las_sj.commands.convert_data import Data, Given, prepare_data, read_data
+from las_sj.commands.convert_data import Given, prepare_data, read_data
 from las_sj.commands.convert_request import ConvertRequest, parse_arguments
+from las_sj.commands.converted_folder import executions_gap, write_converted
 from las_sj.commands.devices import check_device, check_limits
 from las_sj.commands.media_options import check_takes
 from las_sj.conversion.convert import convert
 from las_sj.conversion.quality import compare
-from las_sj.data.batches import shortened, to_device, without_padding
 from las_sj.data.modalities import modalities_of
 from las_sj.data.noise import in_words
-from las_sj.data.output_folder import CONVERSION, check_output, whole_folder
-from las_sj.data.processors import Processors
-from las_sj.data.text import TextBatch
+from las_sj.data.output_folder import CONVERSION, check_output
 from las_sj.models import execution_of, running, set_execution
-from las_sj.reports.conversion_report import ConversionReport, conversion_report
-
-RASTER_TOKENS = 24
-GAP_TOKENS = 96
+from las_sj.reports.conversion_report import conversion_report
 
 
 def main(argument_list: list[str] | None = None) -> None:
@@ -56,14 +45,14 @@ def _convert(request: ConvertRequest, given: Given | None, places: dict[str, Any
     takes = modalities_of(model_class)
     check_takes(_name(request), takes, request.data_option, [] if given is None else given.examples)
     processors = load_processors(_name(request), takes, request.trust, request.gguf_file)
-    ann = _load(request, model_class, places)
+    ann = load_original(request, model_class, places)
     check_finite(ann, _name(request))
     if trained is not None:
         set_execution(ann, "accumulated")
     data = prepare_data(request, given, takes, ann, processors)
     start = time.perf_counter()
     # Parts on other devices cannot be copied.
-    snn = _load(request, model_class, places) if places else copy.deepcopy(ann)
+    snn = load_original(request, model_class, places) if places else copy.deepcopy(ann)
     with analog_by_option(config):
         snn = convert(snn, config, data.calibration)
     converted = time.perf_counter()
@@ -81,66 +70,15 @@ def _convert(request: ConvertRequest, given: Given | None, places: dict[str, Any
     settings = snn.config.quantization_config.settings
     reference = "ANN" if trained is None else "quantised ANN"
     report = conversion_report(snn, source, settings, data.source, quality, monitor, gap, seconds, quantised, reference)
-    _write(request, snn, processors, data, report)
-    print(f"{report.summary()}\n\n{_written(request)}")
+    written = write_converted(request, snn, processors, data.evaluation, report)
+    print(f"{report.summary()}\n\n{written}")
 
 
-def _load(request: ConvertRequest, model_class: Any, places: dict[str, Any]) -> PreTrainedModel:
+def load_original(request: ConvertRequest, model_class: Any, places: dict[str, Any]) -> PreTrainedModel:
+    """The model that is to be converted."""
     dtype = getattr(torch, request.dtype)
     return load_ann(model_class, _name(request), request.gguf_file, dtype, request.device, places, request.trust)
 
 
 def _name(request: ConvertRequest) -> str:
     return request.model or str(default_model())
-
-
-@torch.no_grad()
-def executions_gap(snn: PreTrainedModel, batch: TextBatch) -> float:
-    """‖temporal − accumulated‖/‖accumulated‖ of the first output for one sequence; leaves the model temporal.
-
-    Of LAS it is rounding alone. Of rate codes it is the error of the method: that of the SNN against the quantised ANN.
-    """
-    short = _beginning(snn, batch, GAP_TOKENS)
-    with running(snn, "accumulated"):
-        accumulated = without_padding(short, snn(**short)[0])
-    set_execution(snn, "temporal")
-    temporal = without_padding(short, snn(**short)[0])
-    return float((temporal - accumulated).norm() / accumulated.norm())
-
-
-def _beginning(snn: PreTrainedModel, batch: TextBatch, tokens: int) -> dict[str, Any]:
-    """The first tokens of a batch's first sequence, where the model takes them."""
-    return shortened(to_device(batch, input_device(snn)), tokens)
-
-
-def _write(
-    request: ConvertRequest,
-    snn: PreTrainedModel,
-    processors: Processors,
-    data: Data,
-    report: ConversionReport,
-) -> None:
-    with whole_folder(request.output, request.overwrite, CONVERSION, request.inputs) as folder:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Attempting to save a model with offloaded modules")
-            snn.save_pretrained(folder)
-        processors.save(folder)
-        save_sample(data.evaluation, folder)
-        (folder / CONVERSION.report).write_text(
-            json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8"
-        )
-        (folder / "las_report.md").write_text(report.to_markdown(), encoding="utf-8")
-        card = model_card(
-            report.model, report.architecture, report.settings, report.versions["las_sj"], report.figures().strip()
-        )
-        card.save(folder / "README.md")
-        short = _beginning(snn, data.evaluation[0], RASTER_TOKENS)
-        plot_raster(snn, short).savefig(folder / "raster.png", dpi=130)
-
-
-def _written(request: ConvertRequest) -> str:
-    output = request.output
-    return (
-        f"Written to {output}: config.json, model.safetensors, README.md, las_report.json, raster.png, …\n"
-        f"Look at it: {program('report')} {output}   {program('inspect')} {output}"
-    )

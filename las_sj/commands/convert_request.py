@@ -118,18 +118,23 @@ class ConvertRequest:
 
 def parse_arguments(arguments: list[str] | None = None) -> ConvertRequest:
     """Read the command line, which ends the command where it is wrong."""
-    return _parser().request(arguments, _request)
+    parser = OneLineParser(
+        "convert", "Turn a pre-trained transformer into a fully spike-driven network, or one of rate codes."
+    )
+    add_model(parser)
+    add_settings(parser)
+    add_data(parser)
+    return parser.request(arguments, request_of)
 
 
-def _request(given: dict[str, Any]) -> ConvertRequest:
+def request_of(given: dict[str, Any]) -> ConvertRequest:
+    """The conversion that options ask for, by name."""
     settings, others = split_settings(given)
     return ConvertRequest(config=config_of(settings), asked=frozenset(settings), **others)
 
 
-def _parser() -> OneLineParser:
-    parser = OneLineParser(
-        "convert", "Turn a pre-trained transformer into a fully spike-driven network, or one of rate codes."
-    )
+def add_model(parser: OneLineParser) -> None:
+    """The options of what is converted, and where it goes."""
     parser.add_argument(
         "model", nargs="?", help="hub name or folder, of rate codes too (a small GPT-2 of this package)"
     )
@@ -145,12 +150,10 @@ def _parser() -> OneLineParser:
         "--max-memory", nargs="+", metavar="DEVICE=SIZE", help="for --device-map auto: 0=20GiB cpu=8GiB"
     )
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"))
-    add_settings(parser)
-    _add_data(parser)
-    return parser
 
 
-def _add_data(parser: OneLineParser) -> None:
+def add_data(parser: OneLineParser) -> None:
+    """The options of the data to calibrate and compare on."""
     group = parser.add_argument_group("data")
     group.add_argument("--calibration", type=Path, metavar="FILE", help="text to calibrate on (the model's own)")
     add_media(group, SAMPLES)

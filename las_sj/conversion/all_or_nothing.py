@@ -1,6 +1,6 @@
 """A conversion in place either ends well or leaves the model as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,13 +13,23 @@ def all_or_nothing(model: nn.Module) -> Iterator[None]:
 
     Their classes, attributes, submodules, hooks and parameters are; not what is written to the memory of a tensor.
     """
-    before = [_State(module) for module in model.modules()]
+    restore = snapshot(model)
     try:
         yield
     except BaseException:
+        restore()
+        raise
+
+
+def snapshot(model: nn.Module) -> Callable[[], None]:
+    """What makes the modules of a model what they are now, whatever was changed in place meanwhile."""
+    before = [_State(module) for module in model.modules()]
+
+    def restore() -> None:
         for state in before:
             state.restore()
-        raise
+
+    return restore
 
 
 class _State:

@@ -32,6 +32,7 @@ from las_sj.models.operations.attention import keep_order_of_tokens
 from las_sj.models.rate_coded.network import is_rate_coded, shapes_of_calibrated
 from las_sj.models.rate_coded.sites import consumers_of
 from las_sj.models.registry import is_of_known_family
+from las_sj.models.site_codes import give_codes
 from las_sj.models.swap import knows_all_layers
 from las_sj.models.tensor_parallel import refuse_parts
 from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSQuantizer
@@ -135,6 +136,9 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch], entr
     first = to_device(checked_batch(next(batches, None)), input_device(model))
     with continuous_quantisers():
         _make_spiking(model, config, first)
+    unknown = give_codes(model, config.site_codes)
+    if unknown:
+        raise UnsupportedModelError(f"site_codes name {unknown[0]}, which is no population that codes values")
     calibrate(model, config, chain([first], batches))
     if execution_of(model).operated is not None:
         keep_verdict(model, first)

@@ -43,6 +43,8 @@ class ConversionReport:
         seconds: duration of each part.
         quantised: of rate codes, the quantised ANN against the ANN.
         reference: what the network is compared with: "ANN", or "quantised ANN" of a model that was trained as one.
+        optimization: what an optimisation chose, as plain values; None without one.
+        chosen: the same in Markdown.
     """
 
     model: str
@@ -59,6 +61,8 @@ class ConversionReport:
     seconds: dict[str, float]
     quantised: Quality | None = None
     reference: str = "ANN"
+    optimization: dict[str, Any] | None = None
+    chosen: str = ""
 
     @property
     def was_trained(self) -> bool:
@@ -87,12 +91,14 @@ class ConversionReport:
             "energy": self.energy.to_dict(),
             "sites": {site.name: site.to_dict() for site in self.sites},
             "seconds": self.seconds,
+            **({} if self.optimization is None else {"optimization": self.optimization}),
         }
 
     def to_markdown(self) -> str:
         """The content of las_report.md."""
         neurons = markdown_table(SITE_COLUMNS, [site.row() for site in self.sites])
-        return "\n".join([self.summary(), "", "## Neurons", "", *neurons]) + "\n"
+        chosen = ["", self.chosen.rstrip()] if self.chosen else []
+        return "\n".join([self.summary(), *chosen, "", "## Neurons", "", *neurons]) + "\n"
 
     def summary(self) -> str:
         """Title and figures, for the terminal."""
@@ -106,7 +112,7 @@ class ConversionReport:
         """The lines between two blank ones."""
         energy = [(name, f"{self.energy.ratio(name):.3f}") for name in self.energy.accountings]
         spiking = [(kind, str(count)) for kind, count in self.coverage.spiking.items()]
-        settings = [(name, str(value)) for name, value in self.settings.to_dict().items()]
+        settings = [(name, _in_words(name, value)) for name, value in self.settings.to_dict().items()]
         analog = [f"- {name}: {reason}" for name, reason in self.coverage.analog.items()]
         return [
             markdown_table(("", self.architecture), self._results()),
@@ -198,6 +204,11 @@ def conversion_report(
         quantised=quantised,
         reference=reference,
     )
+
+
+def _in_words(name: str, value: Any) -> str:
+    """A setting; codes of single populations, of which there are hundreds, by their number."""
+    return f"{len(value)} populations have their own" if name == "site_codes" and value else str(value)
 
 
 def _of_quantised(quality: Quality) -> dict[str, Any]:

@@ -19,7 +19,16 @@ SITE_COLUMNS = {
     "out of range": "out_of_range",
     "levels": "levels",
 }
-FROM_CONVERSION = ("model", "architecture", "quality", "coverage", "temporal_vs_accumulated", "data", "versions")
+FROM_CONVERSION = (
+    "model",
+    "architecture",
+    "quality",
+    "coverage",
+    "temporal_vs_accumulated",
+    "data",
+    "versions",
+    "optimization",
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,7 @@ class ModelReport:
             *self._network_rows(),
             *self._energy_rows(),
             *coverage_rows(self.conversion.get("coverage")),
+            *optimization_rows(self.conversion.get("optimization")),
         ]
         return ["", "value"], [[*row] for row in rows]
 
@@ -164,7 +174,9 @@ class ModelReport:
 
     def settings_table(self) -> Table:
         """Settings of the conversion."""
-        return ["setting", "value"], [[name, str(value)] for name, value in self.settings.items()]
+        codes = self.settings.get("site_codes")
+        shown = self.settings | ({"site_codes": f"{len(codes)} populations have their own"} if codes else {})
+        return ["setting", "value"], [[name, str(value)] for name, value in shown.items()]
 
 
 def quality_rows(quality: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -195,3 +207,23 @@ def coverage_rows(coverage: dict[str, Any] | None) -> list[tuple[str, str]]:
             for name, functions in coverage.get("decisions", {}).items()
         ],
     ]
+
+
+def optimization_rows(found: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What an optimisation was asked for, and what it measured; nothing of a plain conversion."""
+    if not found:
+        return []
+    asked = f"loss {100 * found['loss']:g} %" if found["loss"] is not None else f"energy {found['energy']:g}"
+    checked = found["checked"]
+    return [
+        ("optimisation, asked for", f"{asked} ({found['accounting'].replace('_', '-')})"),
+        ("optimisation, loss on other data", f"{100 * checked['loss']:.3f} ± {100 * checked['loss_interval']:.3f} %"),
+        ("optimisation, energy there", f"{checked['ratios'][found['accounting']]:.3f}"),
+        ("optimisation, sites of most energy", _most_energy(found["sites"])),
+    ]
+
+
+def _most_energy(sites: dict[str, dict[str, Any]], shown: int = 3) -> str:
+    """The sites on whose spikes most is spent, with their share."""
+    first = sorted(sites, key=lambda name: -sites[name]["energy_share"])[:shown]
+    return ", ".join(f"{name} ({100 * sites[name]['energy_share']:.1f} %)" for name in first)

@@ -15,15 +15,17 @@ class FittedFunction:
         function: its name.
         range: that it was fitted on, from … to.
         sub_neurons: of each neuron.
+        stored_lines: of them, those whose parameters are not others', shifted by binary digits.
     """
 
     function: str
     range: list[float]
     sub_neurons: int
+    stored_lines: int
 
     def __str__(self) -> str:
         low, high = self.range
-        return f"{self.function} on [{low:.4g}, {high:.4g}], {self.sub_neurons} sub-neurons"
+        return f"{self.function} on [{low:.4g}, {high:.4g}], {self.sub_neurons} sub-neurons, {self.stored_lines} lines"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def site_report(name: str, counts: SiteSpikes) -> SiteReport:
     """
     node, fitted, thresholds = counts.site.node, None, {}
     if isinstance(node, HGNode | CodingHGNode):
-        fitted = FittedFunction(node.function.name, [node.low, node.high], node.sub_neurons)
+        fitted = FittedFunction(node.function.name, [node.low, node.high], node.sub_neurons, node.stored_lines)
     if not isinstance(node, HGNode):
         thresholds = {name: float(value.detach().max()) for name, value in node.named_parameters()}
     return SiteReport(

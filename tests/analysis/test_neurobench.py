@@ -1,10 +1,9 @@
 """NeuroBench's own figures of a converted classifier, against counts of this package and by hand."""
 
 import re
-import subprocess
-import sys
 from typing import Any
 
+import programs
 import pytest
 import torch
 from tiny_models import bert, convert_tiny, gpt2, padding_mask, token_ids
@@ -198,12 +197,12 @@ class TestRefused:
 
 def test_not_imported_with_the_package() -> None:
     code = "import sys, las_sj, las_sj.analysis; sys.exit('neurobench' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert programs.run("-c", code).returncode == 0
 
 
 def test_missing_extra() -> None:
     code = "import sys; sys.modules['neurobench'] = None; import las_sj.analysis.neurobench"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = programs.run("-c", code)
     assert re.search(
         r"ModuleNotFoundError: neurobench\S* not installed: pip install 'las_sj\[neurobench\]'", done.stderr
     )

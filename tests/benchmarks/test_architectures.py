@@ -2,19 +2,17 @@
 
 import copy
 import json
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
-from commands import ENVIRONMENT
 from every_type.building import NotRun, Subject, build
 from every_type.journal import EARLIER, Journal
 from every_type.judging import CONVERTED, errors_of
 from every_type.mappings import MAPPINGS, Entry, entries_of
 from every_type.table import lines_of
+from programs import run
 
 import las_sj
 
@@ -22,9 +20,8 @@ ROOT = Path(__file__).parents[2]
 TYPES = ("llama", "distilbert", "vit")
 
 
-def run(arguments: Sequence[object]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "architectures.py"), *map(str, arguments)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+def started(*arguments: object) -> CompletedProcess[str]:
+    return run(ROOT / "benchmarks" / "architectures.py", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def printed(journal: Path) -> list[str]:
-    done = run(["--types", *TYPES, "--generation", "--saving", "--journal", journal])
+    done = started("--types", *TYPES, "--generation", "--saving", "--journal", journal)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -58,7 +55,7 @@ def test_finished_types_are_not_run_again(printed: list[str], journal: Path) -> 
     rows = [json.loads(line) for line in lines]
     assert {row["entry"]["model_type"] for row in rows} == set(TYPES)
     journal.write_text("\n".join(lines[:-1]) + '\n{"entry": {"mapp')  # a run that was killed
-    again = run(["--types", *TYPES, "--generation", "--saving", "--journal", journal])
+    again = started("--types", *TYPES, "--generation", "--saving", "--journal", journal)
     assert again.stdout.splitlines() == printed
     assert len(journal.read_text().splitlines()) == len(TYPES) + 1
 
@@ -66,7 +63,7 @@ def test_finished_types_are_not_run_again(printed: list[str], journal: Path) -> 
 def test_rows_of_other_versions_do_not_count(tmp_path: Path) -> None:
     row = {"entry": vars(Entry("ctc", "wav2vec2", "Wav2Vec2ForCTC")), "status": "converted", "project": "another"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    done = run(["--types", "dinat", "--journal", tmp_path / "rows.jsonl"])
+    done = started("--types", "dinat", "--journal", tmp_path / "rows.jsonl")
     assert "natten" in done.stdout
     assert done.stdout.splitlines()[-1] == "0 of 0 architectures convert"
 
@@ -114,7 +111,7 @@ def test_stages_of_an_entry_are_joined(tmp_path: Path) -> None:
 
 
 def test_unknown_types_are_named() -> None:
-    done = run(["--types", "llama", "lama", "--journal", "nowhere.jsonl"])
+    done = started("--types", "llama", "lama", "--journal", "nowhere.jsonl")
     assert done.returncode == 2
     assert "no such types in" in done.stderr
     assert done.stderr.rstrip().endswith(": lama")

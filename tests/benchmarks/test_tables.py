@@ -104,6 +104,23 @@ def test_language_modelling(tmp_path: Path, rows_of: Rows) -> None:
     assert again == first
 
 
+def test_hg_sizes(tmp_path: Path, rows_of: Rows) -> None:
+    """Of a language model perplexities, of an encoder relative errors; fewer lines cost more."""
+    for name in ("wikitext-2/valid.txt", "wikitext-2-raw/wiki.test.raw"):
+        (tmp_path / name).parent.mkdir()
+        shutil.copy(TEXT, tmp_path / name)
+    options = ("--data", tmp_path, "--tokens", 200, "--sizes", 8, 64)
+    rows = rows_of("hg_sizes.py", "--model", default_model(), *options, "--functions", "all", "exp")
+    assert [row[:2] for row in rows] == [["none", "all"], ["8", "all"], ["64", "all"], ["8", "exp"], ["64", "exp"]]
+    assert [int(row[2]) for row in rows[1:]] == [8, 64, 8, 64]
+    few, many, of_exp = (abs(float(rows[index][8])) for index in (1, 2, 3))
+    assert few > 10 * many
+    assert of_exp < few
+    save(bert(vocab_size=512), tmp_path / "bert")
+    rows = rows_of("hg_sizes.py", "--model", tmp_path / "bert", *options, "--functions", "all")
+    assert float(rows[1][6]) > 10 * float(rows[2][6]) > float(rows[0][6])
+
+
 def test_zero_shot(tmp_path: Path, rows_of: Rows) -> None:
     rows = [{"text": "to be or not to be"}, {"text": "my kingdom for a horse"}]
     (tmp_path / "lambada").mkdir()

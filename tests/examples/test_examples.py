@@ -2,12 +2,11 @@
 
 import csv
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT, contents
+from commands import contents
+from programs import run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NUMBER = r"[\d.,]+(?:e-?\d+)?"
@@ -38,10 +37,10 @@ WRITES = {
 
 
 def run_example(name: str, folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
+    anew = name == "convert_and_generate"
+    done = run("-W", "error", EXAMPLES / f"{name}.py", *arguments, folder=folder, anew=anew)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_each_has_a_test() -> None:

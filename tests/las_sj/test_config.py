@@ -9,6 +9,7 @@ import torch
 
 import las_sj
 from las_sj import LASConfig
+from las_sj.models.site_codes import SiteCode
 
 BAD: dict[str, list[Any]] = {
     "time_steps": [0, 25, -1, 1.0, "16", None, True],
@@ -17,12 +18,14 @@ BAD: dict[str, list[Any]] = {
     "max_spikes": [0, -1, 1.5, "2", True],
     "outlier_aware": [1, None, "yes"],
     "hg_tolerance": [0.0, -1e-5, 1e-8, 0.2, float("nan"), float("inf"), "1e-5", None, True],
+    "hg_lines": [0, -1, 7, 1025, 16.0, "64", True],
     "headroom": [0.99, 0, -1, 1025, float("nan"), float("inf"), "1.5", None, True],
     "power_of_two_units": [1, 0, "yes"],
     "keep_analog": ["mlp", 3, None, [1], {"mlp": 1}],
     "by_operations": [1, 0, "yes", None],
     "fewer_stages": [1, 0, "yes", None],
     "seed": [1.0, "0", None, True],
+    "site_codes": [5, "head", {"head": 1}, None],
 }
 GOOD: dict[str, list[Any]] = {
     "time_steps": [1, 24],
@@ -31,12 +34,14 @@ GOOD: dict[str, list[Any]] = {
     "max_spikes": [None, 1, 100],
     "outlier_aware": [True, False],
     "hg_tolerance": [1e-7, 0.1],
+    "hg_lines": [None, 8, 1024],
     "headroom": [1, 1024, 1.5],
     "power_of_two_units": [None, True, False],
     "keep_analog": [(), ["*mlp*"], ("lm_head",)],
     "by_operations": [False, True],
     "fewer_stages": [False, True],
     "seed": [0, -1, 2**40],
+    "site_codes": [(), (SiteCode("head", 3, None), SiteCode("0.mlp", 127, 2))],
 }
 
 
@@ -75,11 +80,13 @@ def test_frozen_and_hashable() -> None:
 
 
 def test_factory_passes_the_settings_on() -> None:
-    factory = LASConfig(time_steps=9, levels=3, rounding="floor", max_spikes=2, hg_tolerance=1e-3).factory()
+    factory = LASConfig(
+        time_steps=9, levels=3, rounding="floor", max_spikes=2, hg_tolerance=1e-3, hg_lines=20
+    ).factory()
     node, activation = factory.coder(), factory.non_linearity("gelu")
     assert node.code == factory.code
     assert (node.code.time_steps, node.code.levels, node.code.rounding, node.code.max_spikes) == (9, 3, "floor", 2)
-    assert (activation.time_steps, activation.tolerance) == (9, 1e-3)
+    assert (activation.time_steps, activation.tolerance, activation.lines) == (9, 1e-3, 20)
 
 
 def test_titles_say_what_matters_most() -> None:

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "las_sj"
-LAYERS = {"data": 0, "checkpoint": 1, "conversion": 2, "evaluation": 3, "reports": 3, "training": 4, "commands": 5}
+LAYERS = {
+    "data": 0,
+    "checkpoint": 1,
+    "conversion": 2,
+    "evaluation": 3,
+    "reports": 3,
+    "optimisation": 3,
+    "training": 4,
+    "commands": 5,
+}
 MODULES = {
     ".".join(("las_sj", *path.relative_to(FOLDER).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in FOLDER.rglob("*.py")

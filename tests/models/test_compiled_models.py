@@ -1,23 +1,26 @@
 """torch.compile and torch.export of converted models: accumulated calls are one graph, of operators of las_sj."""
 
 import copy
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 import torch
-from tiny_models import EXECUTIONS, MODELS, Model, convert_tiny, llama, padding_mask, relative_error, run, token_ids
+from tiny_models import EXECUTIONS, Model, bert, convert_tiny, gpt2, llama, padding_mask, relative_error, run, token_ids
 from torch import nn
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers import BertForSequenceClassification, Gemma2Config, Gemma2ForCausalLM
 
 import las_sj
 from las_sj.analysis import SpikeMonitor
 from las_sj.models import named_sites
 
-NAMES = ("bert-classifier", "gpt2", "llama")
+MODELS: dict[str, Callable[[], Model]] = {  # one layer of each kind, and two of one: tracing takes its time
+    "bert-classifier": lambda: bert(BertForSequenceClassification, num_labels=3, num_hidden_layers=1),
+    "gpt2": lambda: gpt2(n_layer=1),
+    "llama": llama,
+}
 STEP = 1e-3  # of last digits of codes that flip where inductor adds in another order, relative to the output
 
 
@@ -34,7 +37,7 @@ def compiled(model: Model, **options: Any) -> Callable[..., Any]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list(MODELS))
 def test_one_graph_for_all_lengths(name: str) -> None:
     """With padding and without, in as many shapes as come; nothing is compiled again after the second."""
     snn = convert_tiny(MODELS[name]())
@@ -78,7 +81,7 @@ def test_inductor() -> None:
 
 def test_counts_and_gradients_are_those_of_a_call() -> None:
     """Compiled once with gradients, once without: what lies out of range is counted in both."""
-    snn = convert_tiny(MODELS["llama"]())
+    snn = convert_tiny(llama())
     las_sj.set_execution(snn, "accumulated")
     with torch.no_grad():
         snn.get_input_embeddings().weight.mul_(30.0)
@@ -163,14 +166,12 @@ def exported(model: Model, path: Path, **options: Any) -> None:
 def test_exported_models_run_in_another_process(tmp_path: Path) -> None:
     """Which knows no more than las_sj and the file."""
     paths = []
-    for name in NAMES:
+    for name in MODELS:
         snn = convert_tiny(MODELS[name]())
         las_sj.set_execution(snn, "accumulated")
         paths.append(str(tmp_path / f"{name}.pt2"))
         exported(snn, Path(paths[-1]), **({} if "bert" in name else {"use_cache": False}))
-    result = subprocess.run(
-        [sys.executable, "-c", RUN_AGAIN, *paths], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    result = programs.run("-c", RUN_AGAIN, *paths, folder=tmp_path, anew=True)
     assert result.returncode == 0, result.stderr
 
 

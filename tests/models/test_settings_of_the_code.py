@@ -36,6 +36,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], float]] = {
     "two spikes": ({"max_spikes": 2}, 3e-3),
     "single threshold": ({"outlier_aware": False}, 3e-4),
     "coarse HG": ({"hg_tolerance": 1e-2}, 1e-2),
+    "few HG lines": ({"hg_lines": 16}, 1e-2),
     "no headroom": ({"headroom": 1.0}, 1e-4),
 }
 

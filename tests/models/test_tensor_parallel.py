@@ -1,13 +1,14 @@
 """Two processes share a converted model, by transformers' own plan: together they give what one gives alone."""
 
 import re
-import subprocess
-import sys
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from programs import ENVIRONMENT, started
 from safetensors.torch import load_file
 from tiny_families import TINY_MODELS, Model
 from tiny_models import calibration_batches, padding_mask, token_ids
@@ -57,6 +58,14 @@ def outputs(folder: Path) -> dict[str, Any]:
     return found
 
 
+def environments() -> list[dict[str, str]]:
+    """Of two processes, as torchrun gives them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    return [ENVIRONMENT | shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the models, and what each of two processes has found, process-*.pt."""
@@ -68,18 +77,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         snn = las_sj.convert(build(model), config, calibration_batches())
         snn.save_pretrained(folder / name)
     torch.save(INPUTS, folder / "inputs.pt")
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        WORKER,
-        folder,
-    ]
-    result = subprocess.run([*command, *NAMES], capture_output=True, text=True, check=False, timeout=170)
-    assert result.returncode == 0, result.stderr
+    with ExitStack() as stack:
+        both = [stack.enter_context(started(WORKER, folder, *NAMES, environment=of_rank)) for of_rank in environments()]
+        for process in both:
+            assert process.wait() == 0, process.err.read_text()
     return folder
 
 

@@ -1,6 +1,7 @@
 """Threads that share one converted model, as in a server, each get what a single thread gets."""
 
 import copy
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,16 @@ from las_sj.analysis import SpikeMonitor
 from las_sj.models import execution_of
 from las_sj.models.call import Call, under_way
 
-THREADS, CALLS = 8, 50
+THREADS, CALLS = 8, 15
+SWITCHES = 1e-4  # seconds; by default an interpreter goes to another thread every five milliseconds
+
+
+@pytest.fixture(autouse=True)
+def many_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCHES)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture(autouse=True)

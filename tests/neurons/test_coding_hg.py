@@ -142,6 +142,19 @@ def test_fewer_sub_neurons_beyond_the_core() -> None:
     assert hg.sub_neurons > coding.sub_neurons
 
 
+@pytest.mark.parametrize("function", ["exp", "gelu", "rsqrt"])
+def test_a_limit_of_lines_holds_for_the_calibrated_range(function: str) -> None:
+    node, x = node_for(function, lines=64), inputs(function)
+    seen = node.statistics()
+    seen.add(x)
+    node.calibrate(seen, 1.0)
+    assert node.stored_lines <= 64
+    assert node.stored_lines < CodingHGNode(function, CODES["nearest"]).stored_lines
+    assert not list(node.faults())
+    line = node.gates.bound if function == "gelu" else node.relative_bound * node.exact(x).abs()
+    assert bool(((node(x) - node.exact(x)).abs() <= line + 0.5 * float(node.theta_outlier) * 2.0**-16).all())
+
+
 @pytest.mark.parametrize("outlier_aware", [True, False])
 def test_calibration_takes_thresholds_from_values_and_the_range_from_inputs(outlier_aware: bool) -> None:
     node = CodingHGNode("reciprocal", CODES["nearest"], outlier_aware=outlier_aware)

@@ -4,7 +4,6 @@ import copy
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Any
 import emulated_gpu
 import pytest
 import torch
+from compilers import quick_compiler
 from engines import ENGINES, assert_same, run_on, threshold_node
 from extreme_inputs import NORMAL, OUTLIER, draw, same
 from hypothesis import example, given
 from hypothesis import strategies as st
+from programs import run
 from torch import Tensor
 
 from las_sj.neurons import FUNCTIONS, HGNode, MTNode, OATNode
@@ -84,10 +85,14 @@ def test_thresholds(
     st.booleans(),
     seeds,
     st.sampled_from((*DTYPES, *HALF)),
+    st.sampled_from((None, 8, 40)),
 )
-@example("host", "gelu", 16, 1e-5, 9000, 2, True, 0, torch.float32)
-@example("emulated", "silu", 16, 1e-5, 9000, 2, True, 0, torch.float32)
-@example("host", "reciprocal", 5, 1e-3, 9000, 1, True, 0, torch.float32)
+@example("host", "gelu", 16, 1e-5, 9000, 2, True, 0, torch.float32, None)
+@example("emulated", "silu", 16, 1e-5, 9000, 2, True, 0, torch.float32, None)
+@example("host", "reciprocal", 5, 1e-3, 9000, 1, True, 0, torch.float32, None)
+@example("host", "exp", 16, 1e-5, 9000, 2, True, 0, torch.float32, 40)
+@example("emulated", "exp", 16, 1e-5, 9000, 2, True, 0, torch.float32, 40)
+@example("emulated", "tanh", 12, 1e-5, 9000, 2, False, 0, torch.float32, 8)
 def test_gates(
     engine: str,
     function: str,
@@ -98,10 +103,11 @@ def test_gates(
     as_train: bool,
     seed: int,
     dtype: torch.dtype,
+    lines: int | None,
 ) -> None:
-    node = HGNode(function, time_steps, tolerance=tolerance)
+    node = HGNode(function, time_steps, tolerance=tolerance, lines=lines)
     if isinstance(node.function, GridFunction):
-        node.set_range(-30.0, 40.0)
+        node.set_range(*((-30.0, 40.0) if lines is None else (-3.0, 2.0)))  # the latter within the core
     currents = draw(steps * size, seed, dtype, largest=60.0).view(steps, size)
     assert_same(run_on(engine, node, currents, as_train), run_on("torch", node, currents, as_train))
 
@@ -252,10 +258,12 @@ def test_fallback_is_announced_once(
     environment |= {"LAS_SJ_CACHE": cache or str(tmp_path / "cache")}
     if compiler == "$CXX":
         environment["CXX"] = "nonsense -O1"
-    elif compiler != "g++":
+    elif compiler == "g++":
+        environment["PATH"] = os.pathsep.join([str(quick_compiler(tools).parent), os.environ["PATH"]])
+    else:
         environment["PATH"] = str(tools)
-    command = [sys.executable, "-c", ANNOUNCE, *backends]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    result = run("-c", ANNOUNCE, *backends, environment=environment)
+    assert result.returncode == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if "building kernels" not in line]
     assert len(lines) == (0 if says is None else 1)
     if says is not None:
@@ -317,13 +325,13 @@ def test_negative_views() -> None:
 
 def test_a_damaged_library_is_built_again(tmp_path: Path) -> None:
     """Of zeros, it would end the process when it is called."""
-    environment = os.environ | {"LAS_SJ_CACHE": str(tmp_path)}
-    command = [sys.executable, "-c", ANNOUNCE, "host"]
-    subprocess.run(command, env=environment, capture_output=True, check=True)
+    environment = os.environ | {"LAS_SJ_CACHE": str(tmp_path), "CXX": str(quick_compiler(tmp_path))}
+    assert run("-c", ANNOUNCE, "host", environment=environment).returncode == 0
     (built,) = tmp_path.glob("*.so")
     whole = built.read_bytes()
     built.write_bytes(bytes(len(whole)))
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    result = run("-c", ANNOUNCE, "host", environment=environment)
+    assert result.returncode == 0, result.stderr
     assert "building kernels" in result.stderr
     assert len(built.read_bytes()) == len(whole)
     assert any(built.read_bytes())

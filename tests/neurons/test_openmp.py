@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from commands import ENVIRONMENT
+from compilers import quick_compiler
+from programs import run
 
 from las_sj.neurons import OATNode
 from las_sj.neurons.kernels import host, openmp
@@ -29,7 +29,7 @@ print(json.dumps([path.name for path in openmp.loaded_runtimes()]))
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell what is loaded")
 def test_one_runtime_in_a_process() -> None:
-    done = subprocess.run([sys.executable, "-c", IN_A_PROCESS], env=ENVIRONMENT, capture_output=True, text=True)
+    done = run("-c", IN_A_PROCESS, anew=True)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)) == 1
 
@@ -64,6 +64,7 @@ def test_without_one_the_compilers_own_is_linked(
     x = torch.randn(3, 500)
     expected = OATNode(1.0, 4.0, 16, backend="host")(x)
     monkeypatch.setenv("LAS_SJ_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", str(quick_compiler(tmp_path)))
     monkeypatch.setattr(openmp, "runtime_of_torch", lambda: None)
     host.load.cache_clear()
     try:

@@ -17,6 +17,7 @@ NODES: dict[str, Callable[[], WindowNode]] = {
     "oat-channel": lambda: OATNode(torch.linspace(0.3, 0.6, CHANNELS), 2.0, 16, 15),
     "gelu": lambda: HGNode("gelu", 16, -1.0, 2.0),
     "exp": lambda: HGNode("exp", 8),
+    "gelu within lines": lambda: HGNode("gelu", 16, -1.0, 2.0, lines=20),
     "square": lambda: HGNode("square", 12),
 }
 MODES = ("s", "m")

@@ -1,11 +1,10 @@
 """Real weights on real text: the figures that the project promises, on pieces small enough for a test."""
 
 import copy
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import programs
 import pytest
 import torch
 from encoder import CALIBRATION, EVALUATION, hidden_states, relative, run, with_other_padding
@@ -34,16 +33,22 @@ def encoder() -> tuple[PreTrainedModel, Batches, Batches]:
     return ann, padded_batches(tokenizer, texts[CALIBRATION]), padded_batches(tokenizer, texts[EVALUATION])
 
 
+@pytest.fixture(scope="module")
+def snn(encoder: tuple[PreTrainedModel, Batches, Batches]) -> PreTrainedModel:
+    """The encoder, converted with the defaults."""
+    ann, calibration, _ = encoder
+    return las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(), calibration)
+
+
 @needs_data
-@pytest.mark.parametrize(("time_steps", "tolerance"), [(16, 5e-4), (12, 5e-3)])
-def test_bert_is_lossless(encoder: tuple[PreTrainedModel, Batches, Batches], time_steps: int, tolerance: float) -> None:
-    ann, calibration, evaluation = encoder
+def test_bert_is_lossless(encoder: tuple[PreTrainedModel, Batches, Batches], snn: PreTrainedModel) -> None:
+    """At T = 16; `test_results` holds each figure at T = 12 to what the documents say of it."""
+    ann, _, evaluation = encoder
     reference = hidden_states(ann, evaluation)
-    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(time_steps=time_steps), calibration)
     accumulated = run(snn, "accumulated", evaluation)
     error = relative(accumulated, reference)
-    print(f"T={time_steps}: relative error {error:.2e}")
-    assert error <= tolerance
+    print(f"relative error {error:.2e}")
+    assert error <= 5e-4
     temporal = run(snn, "temporal", evaluation[:2])
     assert relative(temporal, accumulated[: len(temporal)]) <= 2 * error  # last digits flip in fp32
     assert torch.equal(run(snn, "temporal", with_other_padding(evaluation[:2])), temporal)
@@ -51,11 +56,10 @@ def test_bert_is_lossless(encoder: tuple[PreTrainedModel, Batches, Batches], tim
 
 @needs_data
 def test_an_exported_encoder_runs_again_from_its_file(
-    encoder: tuple[PreTrainedModel, Batches, Batches], tmp_path: Path
+    encoder: tuple[PreTrainedModel, Batches, Batches], snn: PreTrainedModel, tmp_path: Path
 ) -> None:
     """Padded batches of other sizes, in another process; in other blocks sums flip last digits, which spikes follow."""
-    ann, calibration, evaluation = encoder
-    snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(), calibration)
+    evaluation = encoder[2]
     las_sj.set_execution(snn, "accumulated")
     batches = [{name: batch[name] for name in ("input_ids", "attention_mask")} for batch in evaluation[:4]]
     sizes = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("length", min=2, max=512)}
@@ -63,7 +67,8 @@ def test_an_exported_encoder_runs_again_from_its_file(
     torch.export.save(program, tmp_path / "encoder.pt2")
     with torch.no_grad():
         torch.save([(batch, snn(**batch)[0]) for batch in batches], tmp_path / "batches")
-    done = subprocess.run([sys.executable, "-c", RUN_AGAIN], cwd=tmp_path, check=True, capture_output=True, text=True)
+    done = programs.run("-c", RUN_AGAIN, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     print(done.stdout)
     assert max(map(float, done.stdout.split())) < 2e-4, done.stdout  # the error of the code itself is 1.1e-4
 
@@ -80,10 +85,11 @@ with torch.no_grad():
 
 
 @needs_data
-def test_executions_are_equal_in_double_precision(encoder: tuple[PreTrainedModel, Batches, Batches]) -> None:
-    ann, calibration, evaluation = encoder
-    snn = to_double(las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(), calibration))
-    gap = relative(run(snn, "temporal", evaluation[:2]), run(snn, "accumulated", evaluation[:2]))
+def test_executions_are_equal_in_double_precision(
+    encoder: tuple[PreTrainedModel, Batches, Batches], snn: PreTrainedModel
+) -> None:
+    evaluation, double = encoder[2][:2], to_double(snn)
+    gap = relative(run(double, "temporal", evaluation), run(double, "accumulated", evaluation))
     print(f"temporal against accumulated, fp64: {gap:.2e}")
     assert gap <= 1e-9
 

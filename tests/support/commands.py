@@ -1,21 +1,19 @@
 """What tests of the commands share: running one in this process, interrupting one in its own, and what it said."""
 
-import os
 import re
 import signal
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from programs import ENVIRONMENT, started
 from transformers.utils import logging as transformers_logging
 
 from las_sj.commands.command_line import run as run_command
-
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 class Finished(NamedTuple):
@@ -79,39 +77,39 @@ def assert_one_line(finished: Finished, message: str, code: int = 1) -> None:
 
 
 def interrupted(
-    command: Sequence[str],
+    *program: object,
     shown: bytes,
     number: int = signal.SIGINT,
     folder: Path | None = None,
-    environment: dict[str, str] = ENVIRONMENT,
+    environment: Mapping[str, str] = ENVIRONMENT,
+    anew: bool = False,
 ) -> str:
     """The last line of a command that gets a signal once a pattern is shown on stderr, and ends as interrupted.
 
     Args:
-        command: in a process of its own.
+        program, folder, environment, anew: as in `programs.started`.
         shown: the pattern.
         number: of the signal.
-        folder, environment: where it runs.
     """
-    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        seen = b""
-        while not re.search(shown, seen):
-            chunk = os.read(process.stderr.fileno(), 4096)
-            assert chunk, seen.decode()
-            seen += chunk
-        process.send_signal(number)
-        seen += process.stderr.read()
-    assert process.returncode == 130
-    assert b"Traceback" not in seen
-    return seen.decode().strip().rsplit("\n", 1)[-1]
+    with started(*program, folder=folder, environment=environment, anew=anew) as running:
+        while not re.search(shown, running.err.read_bytes()):
+            assert not running.ended, running.err.read_text()
+            time.sleep(0.005)
+        running.send(number)
+        assert running.wait() == 130
+        seen = running.err.read_text()
+    assert "Traceback" not in seen
+    return seen.strip().rsplit("\n", 1)[-1]
 
 
 def assert_interruptible(
-    command: Sequence[str], shown: bytes, folder: Path, environment: dict[str, str] = ENVIRONMENT
+    *program: object,
+    shown: bytes,
+    folder: Path,
+    environment: Mapping[str, str] = ENVIRONMENT,
+    anew: bool = False,
 ) -> None:
     """Ctrl-C once the command has shown a pattern on stderr ends it in one line, and leaves `folder` empty."""
-    assert interrupted(command, shown, folder=folder, environment=environment).endswith(
-        "interrupted: nothing was written"
-    )
+    last = interrupted(*program, shown=shown, folder=folder, environment=environment, anew=anew)
+    assert last.endswith("interrupted: nothing was written")
     assert contents(folder) == set()

@@ -1,7 +1,8 @@
 """Tiny random models that generate, of types that are converted by operations."""
 
+import copy
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -106,7 +107,12 @@ def ann(name: str, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
 
 
 def spiking(name: str, dtype: torch.dtype = torch.float64) -> Any:
-    """The same model, converted."""
+    """The same model, converted; a copy for each caller."""
+    return copy.deepcopy(_converted(name, dtype))
+
+
+@cache
+def _converted(name: str, dtype: torch.dtype) -> Any:
     model = ann(name, dtype)
     batches = [batch_of(model, seed) for seed in range(6)]
     return las_sj.convert(model, las_sj.LASConfig(headroom=3.0), batches)  # of so few tokens, all in range

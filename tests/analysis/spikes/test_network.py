@@ -25,10 +25,11 @@ def test_populations(name: str) -> None:
     for site, (_, expected) in zip(network.populations, named_sites(snn), strict=True):
         if isinstance(expected.node, HGNode):
             assert (site.neuron, site.sub_neurons) == ("HG", expected.node.sub_neurons)
+            assert site.stored_lines == expected.node.stored_lines
             assert (site.low, site.high) == (expected.node.low, expected.node.high)
             assert site.table_bytes == sum(t.numel() * t.element_size() for t in expected.node.buffers()) > 0
         else:
-            assert (site.neuron, site.sub_neurons, site.table_bytes) == ("OAT", 2, 0)
+            assert (site.neuron, site.sub_neurons, site.table_bytes, site.stored_lines) == ("OAT", 2, 0, 0)
             assert site.thresholds == {key: float(value) for key, value in expected.node.named_parameters()}
     width = [site.neurons for site in network.populations if site.name.endswith("centred_node")]
     assert set(width) == {9 * 32}

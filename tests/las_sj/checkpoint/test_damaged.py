@@ -4,14 +4,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import mutants
 import pytest
-from commands import ENVIRONMENT
+from programs import run
 from tiny_models import convert_tiny, gpt2
 
 from las_sj.checkpoint.loading import load_converted
@@ -31,8 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> list[dict[str, Any]]:
     """What came of each mutant, in a process that must not end before the last."""
-    command = [sys.executable, mutants.__file__, str(folder), "0", str(MUTANTS)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    done = run(mutants.__file__, folder, 0, MUTANTS)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, f"mutant {len(found)} ended the process: {done.returncode}, {done.stderr[-500:]}"
     return found

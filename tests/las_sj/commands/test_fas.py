@@ -3,15 +3,14 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from commands import ENVIRONMENT, Call, assert_one_line, contents, in_this_process, interrupted, one_thread
+from commands import Call, assert_one_line, contents, in_this_process, interrupted, one_thread
+from programs import started
 from safetensors.torch import load_file
 from tiny_models import bert, convert_tiny, gpt2, save
 from transformers import (
@@ -117,12 +116,11 @@ def test_killed_and_repeated(call: Call, given: Models, tmp_path: Path) -> None:
     """SIGKILL in the midst of a training with dropout and masks; the same command ends with the same weights."""
     out, unfinished = tmp_path / "out", tmp_path / "out.unfinished"
     arguments = ["pretrain", given["bert"], "--text", given["text"], "--steps", 40, "--save-steps", 5, *SHORT]
-    command = [sys.executable, "-m", "las_sj.fas", *map(str, (*arguments, "--output", out))]
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not (unfinished / "checkpoint-10" / "whole.json").exists():
+    with started("-m", "las_sj.fas", *arguments, "--output", out) as running:
+        while not running.ended and not (unfinished / "checkpoint-10" / "whole.json").exists():
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+        running.send(signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
     assert not out.exists()
     other = call(*arguments, "--output", out, "--learning-rate", 1e-3)
     assert_one_line(other, "out.unfinished is of a training with other learning rate: --restart begins anew")
@@ -147,8 +145,8 @@ def test_killed_and_repeated(call: Call, given: Models, tmp_path: Path) -> None:
 def test_interrupted_training_says_what_is_kept(call: Call, given: Models, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["pretrain", given["gpt"], "--text", given["text"], "--output", out, "--save-steps", 1, *SHORT]
-    command = [sys.executable, "-m", "las_sj.fas", *map(str, arguments), "--steps", "600"]
-    last = interrupted(command, rb"\b[3-9]/600 .*loss=", folder=tmp_path)
+    program = ("-m", "las_sj.fas", *arguments, "--steps", 600)
+    last = interrupted(*program, shown=rb"\b[3-9]/600 .*loss=", folder=tmp_path, anew=True)
     assert re.search(r"interrupted: checkpoint-\d+ is kept in .*out.unfinished, the same command goes on", last)
     assert call(*arguments, "--steps", 2, "--restart").code == 0
     assert contents(tmp_path) == {"out", *(f"out/{name}" for name in OF_DECODER)}

@@ -2,15 +2,16 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 import safetensors.torch
 import torch
-from commands import ENVIRONMENT, Call, assert_interruptible, assert_one_line, contents, in_this_process
+from commands import Call, assert_interruptible, assert_one_line, contents, in_this_process
+from programs import ENVIRONMENT
 from tiny_models import bert, convert_tiny, save
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
 
@@ -239,7 +240,8 @@ def test_missing_extra(call: Call, encoder: Path, tmp_path: Path, monkeypatch: p
 
 def test_interrupt(encoder: Path, tmp_path: Path) -> None:
     """Ctrl-C in the midst of training, in a process of its own."""
-    command = [sys.executable, "-m", "las_sj.finetune", encoder, "--task", "SST-2", "--data", SHIPPED]
-    environment = {**ENVIRONMENT, "TMPDIR": str(tmp_path)}
+    command = ["-m", "las_sj.finetune", encoder, "--task", "SST-2", "--data", SHIPPED]
     command += ["--output", "out", "--epochs", "100000"]
-    assert_interruptible([*map(str, command)], b"loss=", tmp_path, environment)
+    caches = {"TORCHINDUCTOR_CACHE_DIR": gettempdir()}  # torch's own
+    environment = {**ENVIRONMENT, **caches, "TMPDIR": str(tmp_path)}
+    assert_interruptible(*command, shown=b"loss=", folder=tmp_path, environment=environment, anew=True)

@@ -1,11 +1,9 @@
 """Commands that are killed at random moments: the same command again gives the same, and nothing else is left."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT
+from programs import run
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "kills.py"
 
@@ -15,7 +13,6 @@ def test_killed_and_repeated(command: str) -> None:
     """Three moments of each; the script itself takes twenty."""
     for extra in ("datasets", "sklearn", "lm_eval"):
         pytest.importorskip(extra, reason="an extra is not installed")
-    arguments = [sys.executable, str(SCRIPT), "--command", command, "--moments", "3"]
-    done = subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True)
+    done = run(SCRIPT, "--command", command, "--moments", 3)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{command}: 3 kills within")

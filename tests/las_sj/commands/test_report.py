@@ -33,6 +33,7 @@ from las_sj.data.batches import shortened
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
+SCRIPT = "<script>alert(1)</script>"
 TEXT = "First Citizen: Before we proceed any further, hear me speak.\nAll: Speak, speak.\n" * 20
 
 
@@ -47,9 +48,12 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    report_main([str(converted), "--output", str(path), "--tokens", "128"])
-    return path
+    """Of a model whose name would be a script."""
+    folder = shutil.copytree(converted, tmp_path_factory.mktemp("page") / "copy")
+    report = json.loads((folder / "las_report.json").read_text())
+    (folder / "las_report.json").write_text(json.dumps(report | {"model": SCRIPT}))
+    report_main([str(folder), "--tokens", "128"])
+    return folder / "report.html"
 
 
 @pytest.fixture
@@ -159,16 +163,10 @@ def test_page_needs_no_other_file(page: Path) -> None:
         assert image.std() > 0.02  # something is drawn
 
 
-def test_names_are_escaped(converted: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(converted, folder)
-    report = json.loads((folder / "las_report.json").read_text())
-    report["model"] = "<script>alert(1)</script>"
-    (folder / "las_report.json").write_text(json.dumps(report))
-    report_main([str(folder), "--tokens", "16", "--no-equal-loss"])
-    text = (folder / "report.html").read_text()
-    assert "<script>alert" not in text
-    assert html.escape("<script>alert(1)</script>") in text
+def test_names_are_escaped(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert SCRIPT not in text
+    assert html.escape(SCRIPT) in text
 
 
 def browse(page: Path, script: str, tmp_path: Path) -> str:

@@ -1,9 +1,6 @@
 """What commands warn of."""
 
-import subprocess
-import sys
-
-from commands import ENVIRONMENT
+from programs import run
 
 SCRIPT = """
 import warnings
@@ -14,7 +11,6 @@ run(lambda: warnings.warn("3 of 10 inputs of a lie outside", las_sj.OutOfRangeWa
 
 
 def test_inputs_out_of_range_are_one_line() -> None:
-    finished = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=120
-    )
+    finished = run("-c", SCRIPT)
+    assert finished.returncode == 0, finished.stderr
     assert finished.stderr == "warning: 3 of 10 inputs of a lie outside\n"

@@ -1,11 +1,13 @@
 """Temporary folders: each has an owner, and goes with it, or with the next run after it."""
 
-import subprocess
-import sys
+import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT, contents
+from commands import contents
+from programs import Program, started
 
 from las_sj.data.owned_folder import LOCK, owned_folder, remove_abandoned
 
@@ -21,23 +23,23 @@ with owned_folder(".out.partial-", Path(sys.argv[1])) as folder:
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> subprocess.Popen[str]:
+def holder(tmp_path: Path) -> Iterator[Program]:
     """A process that holds a folder."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
+    with started("-c", HOLD, tmp_path) as running:
+        while running.out.read_text() != "held\n":
+            assert not running.ended, running.err.read_text()
+            time.sleep(0.005)
+        yield running
 
 
-def test_goes_with_its_owner(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+def test_goes_with_its_owner(tmp_path: Path, holder: Program) -> None:
     """As long as that lives, nobody else removes it; once it is killed, the next one does."""
-    with holder:
-        (held,) = tmp_path.iterdir()
-        with owned_folder(".out.partial-", tmp_path) as mine:
-            assert set(tmp_path.iterdir()) == {held, mine}
-        assert contents(held) == {LOCK, "weights"}
-        holder.kill()
+    (held,) = tmp_path.iterdir()
+    with owned_folder(".out.partial-", tmp_path) as mine:
+        assert set(tmp_path.iterdir()) == {held, mine}
+    assert contents(held) == {LOCK, "weights"}
+    holder.send(signal.SIGKILL)
+    assert holder.wait() == -signal.SIGKILL
     with owned_folder(".out.partial-", tmp_path) as mine:
         assert list(tmp_path.iterdir()) == [mine]
     assert contents(tmp_path) == set()

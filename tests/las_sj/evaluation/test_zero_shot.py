@@ -90,7 +90,7 @@ def evaluated(pair: Pair, settings: dict[str, Any], folder: Path) -> TaskResult:
 
 @pytest.mark.parametrize("settings", [CHOICE, SAID, ROLLING, LAST], ids=lambda settings: settings["output_type"])
 def test_figures_are_those_of_lm_eval(settings: dict[str, Any], pair: Pair, tmp_path: Path) -> None:
-    from lm_eval import simple_evaluate
+    from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
@@ -101,9 +101,9 @@ def test_figures_are_those_of_lm_eval(settings: dict[str, Any], pair: Pair, tmp_
     kinds = [entry["name"] for entry in settings.get("filter_list", ())] or ["none"]
     for side, model in ((0, pair.ann), (1, pair.snn)):
         alone = HFLM(pretrained=model, tokenizer=pair.tokenizer, batch_size=1)
-        task = task_of(**settings)
-        manager = TaskManager(include_defaults=False)
-        wanted = simple_evaluate(alone, tasks=[task], bootstrap_iters=0, task_manager=manager)["results"]["small"]
+        task = task_of(**settings, num_fewshot=0)
+        loaded = TaskManager(include_defaults=False).load([task])
+        wanted = evaluate(alone, loaded, bootstrap_iters=0)["results"]["small"]
         for kind in kinds:
             for metric in task.aggregation():
                 name = metric if kinds == ["none"] else f"{metric} ({kind})"

@@ -117,6 +117,7 @@ BROKEN: dict[str, Broken] = {
     "levels=0": (option("--levels", "0"), "--levels must be an integer in 1…127, got 0"),
     "no spikes": (option("--max-spikes", "0"), "--max-spikes must be"),
     "headroom": (option("--headroom", "0.5"), "--headroom must lie in"),
+    "lines": (option("--hg-lines", "7"), "--hg-lines must be an integer in 8…1024 or None, got 7"),
     "tolerance": (option("--hg-tolerance", "nan"), "--hg-tolerance must lie in"),
     "pattern": (option("--keep-analog", "nothing"), "--keep-analog nothing: 'nothing' names no module"),
     "window": (option("--window", "1"), "--window must be at least 2, got 1"),
@@ -143,7 +144,7 @@ BROKEN: dict[str, Broken] = {
     "no tokenizer": (without_file("tokenizer.json"), "token"),
 }
 USAGE = {
-    *("T=0", "T=25", "levels=0", "no spikes", "headroom", "tolerance"),
+    *("T=0", "T=25", "levels=0", "no spikes", "headroom", "tolerance", "lines"),
     *("window", "batch", "tokens", "device", "evaluation only"),
 }
 
@@ -219,4 +220,4 @@ def test_wrong_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
 def test_interrupt_while_calibrating(tmp_path: Path) -> None:
     """Ctrl-C, as the progress bar is under way."""
     arguments = ["--output", "out", "--calibration-tokens", "1000000", "--batch-size", "1"]
-    assert_interruptible([*COMMAND, *arguments], b"calibrating", tmp_path)
+    assert_interruptible(*COMMAND, *arguments, shown=b"calibrating", folder=tmp_path)

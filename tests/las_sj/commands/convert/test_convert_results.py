@@ -24,7 +24,7 @@ from las_sj.models import execution_of
 def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
     folder = tmp_path_factory.mktemp("default")
     tokens = ("--calibration-tokens", "1024", "--evaluation-tokens", "1024")
-    return folder, start("--output", "out", *tokens, cwd=folder)
+    return folder, start("--output", "out", *tokens, cwd=folder, anew=True)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,7 @@ def test_options_reach_the_network(call: Call, source: Path, text: Path, tmp_pat
         "--rounding": "floor",
         "--max-spikes": "5",
         "--hg-tolerance": "1e-3",
+        "--hg-lines": "20",
         "--headroom": "2",
         "--seed": "4",
         "--execution": "temporal",
@@ -121,6 +122,7 @@ def test_options_reach_the_network(call: Call, source: Path, text: Path, tmp_pat
         "max_spikes": 5,
         "outlier_aware": False,
         "hg_tolerance": 1e-3,
+        "hg_lines": 20,
         "headroom": 2.0,
         "keep_analog": ["*.0.mlp.*"],
         "power_of_two_units": False,

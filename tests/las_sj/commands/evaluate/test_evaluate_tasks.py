@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from commands import ENVIRONMENT, Call, assert_one_line, contents, one_thread
+from commands import Call, assert_one_line, contents, one_thread
 from evaluations import FILES, SHIPPED, TEXT, arguments_of, figures, read
 from PIL import Image
+from programs import ENVIRONMENT, run
 from tiny_vision_language import IMAGES, build, photographs, processor_of
 
 import las_sj
@@ -168,8 +169,9 @@ def test_same_settings_as_the_model_has(call: Call, converted: Path, tmp_path: P
 
 def test_a_terminal_that_knows_ascii_alone(converted: Path, tmp_path: Path) -> None:
     """What it cannot show is shown as a question mark, and the output is whole."""
-    command = [sys.executable, *arguments_of(converted, tmp_path / "out", "--limit", 40)]
-    done = subprocess.run(command, env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    ascii_alone = "import runpy, sys; sys.stdout.reconfigure(encoding='ascii', errors='strict')"
+    _, module, *arguments = arguments_of(converted, tmp_path / "out", "--limit", 40)
+    done = run("-c", f"{ascii_alone}; runpy.run_module({module!r}, run_name='__main__')", *arguments)
     assert done.returncode == 0, done.stderr
     assert "perplexity per token" in done.stdout
     assert contents(tmp_path) == {"out", *(f"out/{name}" for name in FILES)}

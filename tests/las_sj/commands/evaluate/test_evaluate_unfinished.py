@@ -4,14 +4,13 @@ import json
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from commands import ENVIRONMENT, Call, assert_one_line, contents, interrupted, one_thread
+from commands import Call, assert_one_line, contents, interrupted, one_thread
 from evaluations import FILES, arguments_of, figures, read
+from programs import started
 
 from las_sj.checkpoint.loading import default_model
 
@@ -23,13 +22,11 @@ def test_killed_and_started_again(call: Call, converted: Path, tmp_path: Path) -
     records = tmp_path / "out.unfinished" / "text.0.jsonl"
     with one_thread():
         assert call(*arguments_of(converted, whole)[2:]).code == 0
-    with subprocess.Popen(
-        [sys.executable, *arguments_of(converted, out)], env=ENVIRONMENT, stderr=subprocess.PIPE
-    ) as process:
+    with started(*arguments_of(converted, out)) as running:
         while not (records.exists() and records.read_bytes().count(b"\n") >= 5):
-            assert process.poll() is None
+            assert not running.ended
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
+        running.send(signal.SIGKILL)
     finished = records.read_bytes().count(b"\n")
     assert 5 <= finished < 94
     assert not out.exists()
@@ -93,11 +90,11 @@ def test_interrupted_before_it_goes_on(call: Call, tmp_path: Path) -> None:
     more = ("--task", "text,wikitext2", "--data-dir", tmp_path / "data", "--limit", 100)
     arguments = arguments_of(default_model(), tmp_path / "out", *more)
     assert call(*arguments[2:]).code == 1
-    last = interrupted([sys.executable, *arguments], b"calibrating", signal.SIGTERM)
+    last = interrupted(*arguments, shown=b"calibrating", number=signal.SIGTERM)
     assert last == f"interrupted: finished batches are kept in {tmp_path / 'out.unfinished'}, the same command goes on"
 
 
 def test_interrupted(converted: Path, tmp_path: Path) -> None:
-    last = interrupted([sys.executable, *arguments_of(converted, tmp_path / "out")], rb"text: .* [1-9]\d*/94")
+    last = interrupted(*arguments_of(converted, tmp_path / "out"), shown=rb"text: .* [1-9]\d*/94")
     assert last == f"interrupted: finished batches are kept in {tmp_path / 'out.unfinished'}, the same command goes on"
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,93 @@
+"""What `las-sj optimize` is asked for."""
+
+import argparse
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from las_sj.commands.command_line import OneLineParser
+from las_sj.commands.convert_request import ConvertRequest, add_data, add_model, request_of
+from las_sj.config import LASConfig
+from las_sj.optimisation.goal import Goal
+
+
+@dataclass(frozen=True)
+class OptimizeRequest:
+    """An optimisation.
+
+    Attributes:
+        convert: the model, its data and where the network goes; T is the largest that is tried.
+        goal: loss or energy.
+        restart: whether what an unfinished optimisation has kept is forgotten.
+
+    Raises:
+        ValueError: there is nothing to choose for, or nothing to calibrate on.
+    """
+
+    convert: ConvertRequest
+    goal: Goal = field(default_factory=lambda: Goal(loss=0.003))
+    restart: bool = False
+
+    def __post_init__(self) -> None:
+        if self.convert.execution is not None:
+            raise ValueError("--execution is the accumulated one: leave it out")
+
+    @property
+    def config(self) -> LASConfig:
+        """Settings of the conversion."""
+        assert isinstance(self.convert.config, LASConfig)
+        return self.convert.config
+
+    @property
+    def unfinished(self) -> Path:
+        """Where statistics and measurements lie until the optimisation is done."""
+        return self.convert.output.with_name(f"{self.convert.output.name}.unfinished")
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that the course of the optimisation depends on, as far as it was asked for."""
+        goal = {each.name: getattr(self.goal, each.name) for each in fields(Goal)}
+        return {"goal": goal, "settings": self.config.to_dict(), "dtype": self.convert.dtype}
+
+
+def parse_arguments(arguments: list[str] | None = None) -> OptimizeRequest:
+    """Read the command line, which ends the command where it is wrong."""
+    parser = OneLineParser("optimize", "Convert with the fewest spikes that a loss allows, or for an energy.")
+    add_model(parser)
+    _add_goal(parser)
+    add_data(parser)
+    return parser.request(arguments, _request)
+
+
+def _request(given: dict[str, Any]) -> OptimizeRequest:
+    goal = {each.name: given.pop(each.name) for each in fields(Goal) if each.name in given}
+    restart = given.pop("restart", False)
+    if not {"loss", "energy"} & goal.keys():
+        raise ValueError("give --loss or --energy: what may be lost, or what may be spent")
+    return OptimizeRequest(request_of(given), Goal(**goal), restart)
+
+
+def percentage(text: str) -> float:
+    """A share, as 0.003 or 0.3%."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: give 0.3% or 0.003") from None
+
+
+def _add_goal(parser: OneLineParser) -> None:
+    group = parser.add_argument_group("the goal")
+    group.add_argument(
+        "--loss", type=percentage, metavar="L", help="that is allowed, 0.3%%: of perplexity, or of a prediction in nats"
+    )
+    group.add_argument("--energy", type=float, metavar="E", help="that is allowed instead, SNN over ANN: 0.45")
+    group.add_argument("--accounting", choices=("level_aware", "paper", "with_memory"), help="of energy (level_aware)")
+    group.add_argument("--binary", action="store_true", help="spikes of one amplitude, without levels")
+    group.add_argument("--time-steps", type=int, metavar="T", help="the most that are tried, 1…24 (16)")
+    group.add_argument("--rounding", choices=("nearest", "floor"), help="of what is coded (nearest)")
+    group.add_argument("--hg-tolerance", type=float, metavar="E", help="error of HG neurons (1e-5)")
+    group.add_argument("--headroom", type=float, metavar="F", help="range over calibrated maximum (1.5)")
+    group.add_argument("--keep-analog", nargs="+", metavar="PATTERN", help="modules that stay analog")
+    group.add_argument("--by-operations", action="store_true", help="convert operation by operation")
+    group.add_argument("--seed", type=int)
+    group.add_argument("--restart", action="store_true", help="forget what an unfinished optimisation has kept")

@@ -1,0 +1,1 @@
+"""Fewer spikes for a loss that is asked for: which population may code how coarsely."""

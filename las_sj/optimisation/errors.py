@@ -1,0 +1,5 @@
+"""What an optimisation raises."""
+
+
+class OptimisationError(RuntimeError):
+    """An optimisation cannot begin or go on; the message says why and what to do."""

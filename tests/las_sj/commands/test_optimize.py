@@ -1,0 +1,118 @@
+"""The command `las-sj optimize`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Run, assert_one_line, contents
+from tiny_models import gpt2, save
+
+import las_sj.optimisation.optimise as optimise_module
+from las_sj.checkpoint.loading import load_converted
+from las_sj.commands.inspect import main as inspect_main
+from las_sj.commands.optimize import main
+from las_sj.commands.report import main as report_main
+from las_sj.optimisation.measurement import Measurement, measure
+from las_sj.optimisation.sensitivity import coding_sites
+
+TEXT = "All: Speak, speak.\n\nFirst Citizen: You are all resolved rather to die than to famish?\n" * 12
+OF_TEXT = ("--calibration-tokens", 128, "--evaluation-tokens", 64, "--window", 32, "--batch-size", 1)
+GOAL = ("--loss", "0.4%", "--time-steps", 8, "--binary")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 with the default model's tokenizer, and a text."""
+    folder = tmp_path_factory.mktemp("optimised")
+    save(gpt2(vocab_size=512), folder / "gpt2")
+    (folder / "text.txt").write_text(TEXT)
+    return folder
+
+
+def arguments(files: Path, output: Path, *more: object) -> tuple[object, ...]:
+    return (files / "gpt2", "--output", output, "--calibration", files / "text.txt", *OF_TEXT, *more)
+
+
+@pytest.fixture(scope="module")
+def optimised(files: Path) -> Path:
+    main([str(argument) for argument in arguments(files, files / "out", *GOAL)])
+    return files / "out"
+
+
+def test_the_report_says_who_got_what(optimised: Path) -> None:
+    report = json.loads((optimised / "las_report.json").read_text())
+    found = report["optimization"]
+    assert found["checked"]["loss"] <= 0.004
+    assert found["binary"] is True
+    assert report["settings"]["time_steps"] == found["time_steps"] <= 8
+    model, _ = load_converted(optimised)
+    for name, site in coding_sites(model).items():
+        choice = found["sites"][name]
+        assert float(site.node.theta_normal) == pytest.approx(choice["theta_normal"], rel=1e-6), name
+        assert site.node.code.levels == choice["levels"] == 1
+    assert sum(choice["energy_share"] for choice in found["sites"].values()) == pytest.approx(1.0)
+    text = (optimised / "las_report.md").read_text()
+    assert "| asked for | loss of 0.4 %, level-aware accounting, binary |" in text
+    assert "the other half of" in text
+    assert not (optimised.parent / "out.unfinished").exists()
+
+
+def test_other_commands_show_it(run: Run, optimised: Path, tmp_path: Path) -> None:
+    inspected = run(inspect_main, optimised, "--tokens", 4)
+    assert inspected.code == 0
+    page = run(report_main, optimised, "--no-equal-loss", "--tokens", 8, "--output", tmp_path / "page.html")
+    assert page.code == 0, page.err
+    assert "Optimisation" in (tmp_path / "page.html").read_text()
+
+
+def test_an_interrupted_one_is_kept_and_goes_on(
+    run: Run, files: Path, optimised: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def cut_off(*given: Any) -> Measurement:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(measure(*given))
+        return measured[0]
+
+    again = arguments(files, files / "again", *GOAL)
+    monkeypatch.setattr(optimise_module, "measure", cut_off)
+    monkeypatch.setattr(optimise_module, "CLOSE", 2.0)  # so that there is a second round
+    ended = run(main, *again)
+    assert ended.code == 130
+    assert "kept in" in ended.visible[-1]
+    assert "the same command goes on" in ended.visible[-1]
+    assert contents(files / "again.unfinished") >= {"statistics.safetensors", "measurements.json"}
+    assert not (files / "again").exists()
+    other = run(main, *again[:-3], "--loss", "0.5%")
+    assert_one_line(other, "an optimisation with other goal.*--restart begins anew")
+    monkeypatch.undo()
+    monkeypatch.setattr(optimise_module, "gather", None)  # nothing is measured twice
+    went_on = run(main, *again)
+    assert went_on.code == 0, went_on.err
+    assert contents(files / "again.unfinished") == set()
+    ours, theirs = (json.loads((folder / "las_report.json").read_text()) for folder in (files / "again", optimised))
+    assert ours["optimization"] == theirs["optimization"]
+    assert ours["quality"] == theirs["quality"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says", "code"),
+    [
+        ((), "give --loss or --energy", 2),
+        (("--loss", "a lot"), "'a lot' is no share: give 0.3% or 0.003", 2),
+        (("--loss", "0%"), "loss must be a positive number", 2),
+        (("--loss", "1%", "--energy", 0.4), "give a loss or an energy, and not both", 2),
+        (("--loss", "1%", "--time-steps", 25), "time.steps must be", 2),
+        (("--loss", "1%", "--execution", "temporal"), "--execution is the accumulated one", 2),
+        (("--loss", "1%", "--calibration-tokens", 32), "there is one batch to calibrate and check on", 1),
+        (("--loss", 1e-9, "--time-steps", 4, "--binary"), "out of reach with 4 time steps: allow more, or levels", 1),
+    ],
+)
+def test_what_cannot_be(
+    run: Run, files: Path, tmp_path: Path, options: tuple[object, ...], says: str, code: int
+) -> None:
+    assert_one_line(run(main, *arguments(files, tmp_path / "out", *options)), says, code)
+    assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+FUNCTIONS = ("convert.py", "optimize.py")  # of which the package has a function of that name
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 
 _packages = tempfile.TemporaryDirectory(prefix="las_sj_docs_")
@@ -33,7 +34,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         shutil.rmtree(package, ignore_errors=True)  # of an earlier build of this process
         package.mkdir(parents=True)
         for path in (_root(config) / folder).iterdir():
-            if path != _root(config) / "las_sj" / "convert.py":  # las_sj.convert is the function
+            if folder != "las_sj" or path.name not in FUNCTIONS:
                 (package / path.name).symlink_to(path)
     config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [_packages.name]
     return config

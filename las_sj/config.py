@@ -29,6 +29,8 @@ class LASConfig:
         power_of_two_units: whether calibration makes θ/n of all neurons that code values powers of two: spikes of up to
             63 levels are then exact in bf16, fp16 and int8. None: in models of half precision.
         keep_analog: patterns (as in fnmatch) of module names that stay analog.
+        fewer_stages: whether norms, softmax and activations take their short forms, in which a population computes and
+            codes at once: a block has 12 or 13 stages instead of 21 or 22. For models of known families.
         by_operations: whether a model of a known family is converted by operations too, as all others are.
         seed: seed of generated calibration data.
         site_codes: levels and spike limits of single populations, as `las_sj.optimize` chooses them.
@@ -48,6 +50,7 @@ class LASConfig:
     power_of_two_units: bool | None = None
     keep_analog: tuple[str, ...] = ()
     by_operations: bool = False
+    fewer_stages: bool = False
     seed: int = 0
     site_codes: tuple[SiteCode, ...] = ()
 
@@ -65,8 +68,11 @@ class LASConfig:
             raise ValueError(f"headroom must lie in 1…1024, got {self.headroom!r}")
         if self.power_of_two_units is not None and not isinstance(self.power_of_two_units, bool):
             raise ValueError(f"power_of_two_units must be True, False or None, got {self.power_of_two_units!r}")
-        if not isinstance(self.by_operations, bool):
-            raise ValueError(f"by_operations must be True or False, got {self.by_operations!r}")
+        for name in ("by_operations", "fewer_stages"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.by_operations and self.fewer_stages:
+            raise ValueError("fewer_stages is for models converted by their family: leave out by_operations")
         patterns = self.keep_analog
         if not isinstance(patterns, list | tuple) or not all(isinstance(item, str) for item in patterns):
             raise ValueError(f"keep_analog must be a list of patterns, got {self.keep_analog!r}")
@@ -88,12 +94,13 @@ class LASConfig:
     @property
     def in_words(self) -> str:
         """What matters most, for titles."""
-        return f"T = {self.time_steps}, {self.levels} levels, {self.rounding}"
+        stages = ", fewer stages" if self.fewer_stages else ""
+        return f"T = {self.time_steps}, {self.levels} levels, {self.rounding}{stages}"
 
     def factory(self) -> NeuronFactory:
         """Makes neurons with these settings."""
         units = bool(self.power_of_two_units)
-        return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware, units, self.hg_lines)
+        return NeuronFactory(self.code, self.hg_tolerance, self.outlier_aware, units, self.hg_lines, self.fewer_stages)
 
     def settled(self, dtype: torch.dtype) -> "LASConfig":
         """These settings with the choice made that depends on the dtype of a model."""
@@ -104,7 +111,10 @@ class LASConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         codes = [astuple(code) for code in self.site_codes]
-        return asdict(self) | {"keep_analog": list(self.keep_analog), "site_codes": list(map(list, codes))}
+        values = asdict(self) | {"keep_analog": list(self.keep_analog), "site_codes": list(map(list, codes))}
+        if not self.fewer_stages:
+            del values["fewer_stages"]  # older versions read what has no such entry
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LASConfig":

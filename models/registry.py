@@ -25,6 +25,8 @@ class Family:
         readouts: names (patterns, as in fnmatch) of output layers besides `get_output_embeddings()`.
         layers: class name → spiking layer, for modules whose forward method computes more than the modules in them.
         named_layers: name of a module (pattern) → spiking layer, likewise.
+        activated: class name → names of an activation in it, and of the linear layer in it that takes the activation's
+            output, which goes nowhere else.
         constants: class name → parameters that its forward method adds to currents.
         batch_state: class name → mixin with `RowsOfSequences`, for modules that keep such tensors between calls.
         unsupported: tells from a config which of its options the family's conversion does not know, or None.
@@ -35,6 +37,7 @@ class Family:
     readouts: tuple[str, ...] = ()
     layers: Mapping[str, type[SpikingLayer]] = field(default_factory=dict)
     named_layers: Mapping[str, type[SpikingLayer]] = field(default_factory=dict)
+    activated: Names = field(default_factory=dict)
     constants: Names = field(default_factory=dict)
     batch_state: Mapping[str, type[KnowsCalls]] = field(default_factory=dict)
     unsupported: Check = field(default=lambda config: None)
@@ -47,6 +50,7 @@ class Family:
             self.readouts + other.readouts,
             {**self.layers, **other.layers},
             {**self.named_layers, **other.named_layers},
+            {**self.activated, **other.activated},
             {**self.constants, **other.constants},
             {**self.batch_state, **other.batch_state},
         )

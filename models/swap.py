@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from torch import nn
 from transformers import PreTrainedModel
 
+from las_sj.models.activated import activated_layers, gate_activations
 from las_sj.models.adapters import adapted, is_adapter, without_adapters
 from las_sj.models.attachment import attach
 from las_sj.models.coverage import Coverage
@@ -13,9 +14,10 @@ from las_sj.models.execution import Execution, execution_of
 from las_sj.models.layers import attention
 from las_sj.models.layers.analog import AnalogIsland
 from las_sj.models.layers.attention import SpikingAttention
+from las_sj.models.layers.coded_activation import CodedActivation
 from las_sj.models.layers.constants import ConstantCurrents
 from las_sj.models.layers.embedding import SpikingEmbedding
-from las_sj.models.layers.gated_mlp import SpikingGatedMLP
+from las_sj.models.layers.gated_mlp import GatedProduct, SpikingGatedMLP
 from las_sj.models.layers.linear import FedLinear, FedReadout, SpikingLinear, SpikingReadout, synapses_of
 from las_sj.models.layers.quantised import SpikingQuantiser
 from las_sj.models.layers.site import Site
@@ -53,6 +55,10 @@ def swap_modules(
     layers = dict(_choose_layers(model, family))
     layers = _with_islands(model, layers, tuple(keep_analog), all_must_match)
     fed = {name: layer for name, layer in (fed or {}).items() if _can_feed(layers, name, layer)}
+    if factory.fewer_stages:
+        activated = activated_layers(model, family, layers)
+        layers |= dict.fromkeys((*activated, *gate_activations(layers)), CodedActivation)
+        fed |= activated
     layers |= {layer: _FED[layers[layer]] for layer in fed.values()}
     _refuse_unknown(model, layers)
     if all(layer in (SpikingEmbedding, ConstantCurrents, AnalogIsland) for layer in layers.values()):
@@ -61,7 +67,7 @@ def swap_modules(
     spiking = _become_all(model, layers, family, factory, execution)
     for name, layer in fed.items():
         activation = model.get_submodule(name)
-        assert isinstance(activation, SpikingQuantiser)
+        assert isinstance(activation, SpikingQuantiser | CodedActivation)
         activation.feed(layer, synapses_of(model.get_submodule(layer), ""))
     model.set_attn_implementation(attention.NAME)
     attach(model, execution, family)
@@ -101,6 +107,8 @@ def _become_all(
             spiking[kind] = spiking.get(kind, 0) + 1
         if issubclass(layer, SpikingAttention):
             module.__dict__["projections"] = family.attention.get(kind, ())
+        if issubclass(layer, GatedProduct):
+            module.__dict__["codes_gate"] = layers.get(f"{name}.{layer.activation}") is not CodedActivation
         if issubclass(layer, ConstantCurrents):
             module.__dict__["constants"] = family.constants[kind]
         become(module, layer, factory, execution, model.config)

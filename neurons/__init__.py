@@ -2,6 +2,7 @@
 
 from las_sj.neurons import operators as operators  # which exported programs call by name
 from las_sj.neurons.code import MAX_TIME_STEPS, MultiThresholdCode
+from las_sj.neurons.coding_hg import CodingHGNode
 from las_sj.neurons.counts import WindowCounts
 from las_sj.neurons.fan_out import FanOut, LazyFanOut
 from las_sj.neurons.fs import FSNode
@@ -19,6 +20,7 @@ __all__ = [
     "FUNCTIONS",
     "MAX_TIME_STEPS",
     "CentredOctaves",
+    "CodingHGNode",
     "FSNode",
     "FanOut",
     "GridFunction",

@@ -86,6 +86,10 @@ class NeuronContract:
         """How many of the membrane potentials `v` ([B, ...]) lie outside the range; none, unless there is one."""
         return 0
 
+    def statistics(self) -> SeenValues:
+        """What calibration keeps of membrane potentials: histogram and extremes, unless the neuron needs others."""
+        return SeenValues()
+
     def calibrate(self, seen: SeenValues, headroom: float, upper_bound: float | None = None) -> None:
         """Set thresholds or a range for the values that calibration has seen; nothing, unless the neuron has some.
 

@@ -16,7 +16,8 @@ from las_sj.models.layers.norm import SpikingRMSNorm
 from las_sj.models.layers.site import Site
 from las_sj.models.operations.populations import CHILD, Populations
 from las_sj.models.rate_coded.activation import RateCodedActivation
-from las_sj.neurons import HGNode, ThresholdNode
+from las_sj.neurons import ThresholdNode
+from las_sj.neurons.gated import Gated
 from las_sj.neurons.rate_coded import RateCodedNode
 
 CORE = "las_attention"
@@ -42,7 +43,7 @@ MAC_KINDS = ("projection", "scores", "values", "product", "head", "analog", "con
 _PRODUCTS = ("scores", "values", "product", "gate")  # both operands are activations
 _WEIGHTED = (nn.Linear, Conv1D, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _ELEMENTWISE = ("mul", "multiply", "__mul__", "__rmul__", "__imul__", "div", "divide", "true_divide", "__truediv__")
-_OPERATOR_KINDS = {"scores": "scores", "values": "values", "softmax": "softmax", "rope": "rope", "residual": "residual"}
+_OPERATOR_KINDS = {name: name for name in ("scores", "values", "softmax", "rope", "residual", "activation")}
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Operations:
         additions, scalings: on currents, of one time step of the SNN.
         ann_additions, ann_scalings: the same operations in the ANN, where its native operation does not contain them.
         states: neurons with a membrane potential.
-        biases: emissions of HG neurons that are no spikes: the bias of the sub-neuron, at step 1.
+        biases: of sub-neurons of HG neurons: emitted at step 1, or taken from the membrane where spikes are of a code.
         activations: values that the ANN writes and reads: inputs of matrix products and of native operations.
         lookups: numbers read from an embedding table.
     """
@@ -217,11 +218,14 @@ def _add_site(rows: dict[str, Operations], monitor: SpikeMonitor, owner: str, co
     first = _add_synapses(rows, monitor, owner, counts)
     if first is not None:
         first.states += counts.neurons
-        first.biases += counts.neurons if isinstance(site.node, HGNode) else 0
+        first.biases += counts.neurons if isinstance(site.node, Gated) else 0
+        computed = _row(rows, monitor, owner, site.computes, site) if site.computes else first
+        if site.native:
+            computed.native[site.native] = computed.native.get(site.native, 0) + counts.neurons
         if site.native or site.synapses[0].is_mac or first.is_product:
             first.activations += counts.neurons
-        if site.native:
-            first.native[site.native] = first.native.get(site.native, 0) + counts.neurons
+        if site.computes:
+            computed.activations += counts.neurons
     for dense in site.dense:
         row = _row(rows, monitor, owner, dense.operator, site)
         neurons = round(counts.neurons * dense.share)

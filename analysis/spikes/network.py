@@ -8,7 +8,7 @@ from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.models import Site
 from las_sj.models.lanes import Lanes
-from las_sj.neurons import HGNode, OATNode, ThresholdNode
+from las_sj.neurons import CodingHGNode, HGNode, OATNode, ThresholdNode
 from las_sj.neurons.rate_coded import CalibratedIFNode, QCFSWindowNode, RateCodedNode
 
 
@@ -18,7 +18,7 @@ class Population:
 
     Attributes:
         name: full name of their node.
-        neuron: "OAT", "MT", "HG", or "IF" and "calibrated IF" of quantised activations.
+        neuron: "OAT", "MT", "HG", "coding HG", or "IF" and "calibrated IF" of quantised activations.
         feeds: what their spikes go into.
         neurons: how many one sequence has, on average over those that were run.
         sub_neurons: of each neuron.
@@ -48,10 +48,9 @@ class Population:
     @property
     def description(self) -> str:
         """Thresholds, or function and range."""
-        if self.function:
-            return f"{self.function} on [{self.low:.4g}, {self.high:.4g}]"
+        function = f"{self.function} on [{self.low:.4g}, {self.high:.4g}]" if self.function else ""
         thresholds = ", ".join(f"{name} {value:.4g}" for name, value in self.thresholds.items())
-        return f"{thresholds}; {self.code}" if self.code else thresholds
+        return "; ".join(text for text in (function, thresholds, self.code) if text)
 
 
 @dataclass(frozen=True)
@@ -229,12 +228,14 @@ def own_codes(monitor: SpikeMonitor) -> dict[str, str]:
 
 def _population(name: str, site: Site, neurons: float) -> Population:
     node = site.node
-    if isinstance(node, HGNode):
+    if isinstance(node, HGNode | CodingHGNode):
         buffers = list(node.buffers())
         entries, size = sum(t.numel() for t in buffers), sum(t.numel() * t.element_size() for t in buffers)
         low, high, function = node.low, node.high, node.function.name
         tables = (entries, size, node.stored_lines)
-        return Population(name, "HG", site.feeds, neurons, node.sub_neurons, {}, function, low, high, *tables)
+        kind = "HG" if isinstance(node, HGNode) else "coding HG"
+        bases = {key: float(value.detach().max()) for key, value in node.named_parameters()}
+        return Population(name, kind, site.feeds, neurons, node.sub_neurons, bases, function, low, high, *tables)
     if isinstance(node, RateCodedNode):
         highest, kind, means = float(node.scale.detach().max()), "IF", {}
         if isinstance(node, CalibratedIFNode):

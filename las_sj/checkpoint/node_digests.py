@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from las_sj.checkpoint.broken import BrokenCheckpointError
 from las_sj.models import named_sites
-from las_sj.neurons import HGNode, WindowNode
+from las_sj.neurons import WindowNode
 from las_sj.neurons.fetching import fetched
+from las_sj.neurons.gated import Gated
 
 _CHARACTERS = 16  # of SHA-256, as hexadecimal digits: against damage, not against intent
 
@@ -31,7 +32,7 @@ def digest_of(node: WindowNode) -> str:
     for name, tensor in chain(node.named_parameters(recurse=False), node.named_buffers(recurse=False)):
         found.update(f"{name} {[*tensor.shape]} ".encode())
         found.update(_bytes_of(tensor))
-    if isinstance(node, HGNode):
+    if isinstance(node, Gated):
         found.update(f"{node.low!r} {node.high!r}".encode())
     return found.hexdigest()[:_CHARACTERS]
 

@@ -25,7 +25,7 @@ from las_sj.models.operations.model import entry_of, restore
 from las_sj.models.rate_coded.attention import NAME as LANES
 from las_sj.models.site_codes import give_codes
 from las_sj.models.swap import keep_coverage, stayed_analog
-from las_sj.neurons import HGNode
+from las_sj.neurons import CodingHGNode, HGNode
 from las_sj.neurons.rate_coded import QCFSWindowNode, RateCodedNode
 
 
@@ -59,7 +59,8 @@ def quantization_config_of(model: PreTrainedModel, config: LASConfig | FASConfig
 
 
 def _ranges_of(model: PreTrainedModel) -> dict[str, list[float]]:
-    return {name: [site.node.low, site.node.high] for name, site in named_sites(model) if isinstance(site.node, HGNode)}
+    nodes = {name: site.node for name, site in named_sites(model)}
+    return {name: [node.low, node.high] for name, node in nodes.items() if isinstance(node, HGNode | CodingHGNode)}
 
 
 @register_quantizer(METHOD)
@@ -95,7 +96,7 @@ class LASQuantizer(HfQuantizer):
             restore(model, settings.factory(), operations, [name for name in islands if name in names])
         give_codes(model, settings.site_codes, prefix)
         for name, site in named_sites(model):
-            if isinstance(site.node, HGNode):
+            if isinstance(site.node, HGNode | CodingHGNode):
                 bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)
                 if bounds is None:
                     raise BrokenCheckpointError(

@@ -214,6 +214,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--by-operations", action="store_true", help="convert operation by operation, models of known families too"
     )
+    group.add_argument(
+        "--fewer-stages",
+        action="store_true",
+        help="norms, softmax and activations in their short forms: less latency (models of known families)",
+    )
     group.add_argument("--keep-analog", nargs="+", metavar="PATTERN", help="modules that stay analog")
 
 

@@ -14,8 +14,7 @@ from las_sj.conversion.continuation import calibrate_continuation
 from las_sj.data.batches import Batch, to_device
 from las_sj.models import Execution, execution_of, named_sites
 from las_sj.models.layers.site import Site
-from las_sj.neurons import HGNode
-from las_sj.neurons.seen_values import SeenValues
+from las_sj.neurons import CodingHGNode, HGNode
 
 
 class CalibrationError(ValueError):
@@ -29,7 +28,7 @@ class _SiteStatistics:
         self.name = name
         self.execution = execution
         self.sites = sites
-        self.seen = SeenValues()
+        self.seen = sites[name].node.statistics()
 
     def __call__(self, v: Tensor) -> None:
         mask = self.execution.mask_of(v)
@@ -42,7 +41,11 @@ class _SiteStatistics:
         """What was seen where a function has no finite value, if that is the reason."""
         for name, site in self.sites.items():
             node, observer = site.node, site.node.observer
-            if not isinstance(node, HGNode) or not isinstance(observer, _SiteStatistics) or observer.seen.nothing:
+            if (
+                not isinstance(node, HGNode | CodingHGNode)
+                or not isinstance(observer, _SiteStatistics)
+                or observer.seen.nothing
+            ):
                 continue
             low = observer.seen.low
             if not math.isfinite(float(node.exact(torch.tensor(low)))):

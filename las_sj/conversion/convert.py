@@ -150,6 +150,10 @@ def _convert(model: nn.Module, config: LASConfig, batches: Iterator[Batch], entr
 def _make_spiking(model: nn.Module, config: LASConfig, first: dict[str, Any]) -> None:
     """Give a model neurons that are not calibrated yet, and check that, without coding, it computes what it did."""
     by_operations = config.by_operations or not _by_family(model, config)
+    if by_operations and config.fewer_stages:
+        raise UnsupportedModelError(
+            "fewer_stages is for models of known families, which are not converted by operations: leave it out"
+        )
     if by_operations:
         keep_order_of_tokens(model)  # of the ANN too, which is compared module by module
     probe = probe_of(first)

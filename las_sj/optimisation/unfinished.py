@@ -38,7 +38,7 @@ class Finished:
 
 
 class FinishedInFolder(Finished):
-    """The same in a folder, which is one optimisation's alone while it runs.
+    """What is finished of an optimisation, in a folder that is its alone while it runs.
 
     Args:
         folder: is made if it does not exist.

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from las_sj.analysis import SiteSpikes
-from las_sj.neurons import HGNode
+from las_sj.neurons import CodingHGNode, HGNode
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class SiteReport:
         """Cells of a table: site, feeds, spikes per neuron, thresholds or function, inputs out of range."""
         feeds = f"weights × {self.fan_out}" if self.feeds == "weights" else self.feeds
         thresholds = ", ".join(f"{name} {value:.4g}" for name, value in self.thresholds.items())
-        neurons = thresholds if self.fitted is None else str(self.fitted)
+        fitted = "" if self.fitted is None else str(self.fitted)
+        neurons = "; ".join(text for text in (fitted, thresholds) if text)
         return self.name, feeds, f"{self.spikes_per_neuron:.2f}", neurons, str(self.out_of_range)
 
 
@@ -79,9 +80,9 @@ def site_report(name: str, counts: SiteSpikes) -> SiteReport:
         counts: of a `SpikeMonitor`.
     """
     node, fitted, thresholds = counts.site.node, None, {}
-    if isinstance(node, HGNode):
+    if isinstance(node, HGNode | CodingHGNode):
         fitted = FittedFunction(node.function.name, [node.low, node.high], node.sub_neurons, node.stored_lines)
-    else:
+    if not isinstance(node, HGNode):
         thresholds = {name: float(value.detach().max()) for name, value in node.named_parameters()}
     return SiteReport(
         name=name,

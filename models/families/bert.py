@@ -17,6 +17,7 @@ BERT = register_family(
         model_types=("bert",),
         attention={"BertSelfAttention": ("query", "key", "value")},
         readouts=("classifier", "qa_outputs", "cls.seq_relationship"),
+        activated={"BertLayer": ("intermediate.intermediate_act_fn", "output.dense")},
         unsupported=refuse_decoder,
     )
 )

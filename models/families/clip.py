@@ -24,6 +24,7 @@ CLIP_VISION = register_family(
         model_types=("clip_vision_model",),
         attention={"CLIPAttention": ("q_proj", "k_proj", "v_proj")},
         readouts=("visual_projection",),
+        activated={"CLIPMLP": ("activation_fn", "fc2")},
         layers={"CLIPVisionEmbeddings": VisionEmbeddings},
         constants={"CLIPVisionEmbeddings": ("class_embedding",)},
     )

@@ -8,6 +8,7 @@ DISTILBERT = register_family(
         model_types=("distilbert",),
         attention={"DistilBertSelfAttention": ("q_lin", "k_lin", "v_lin")},
         readouts=("classifier", "qa_outputs"),
+        activated={"FFN": ("activation", "lin2")},
         named_layers={"pre_classifier": RectifiedLinear},
     )
 )

@@ -8,6 +8,7 @@ ELECTRA = register_family(
         model_types=("electra",),
         attention={"ElectraSelfAttention": ("query", "key", "value")},
         readouts=("classifier", "classifier.out_proj", "qa_outputs", "discriminator_predictions.dense_prediction"),
+        activated={"ElectraLayer": ("intermediate.intermediate_act_fn", "output.dense")},
         unsupported=refuse_decoder,
     )
 )

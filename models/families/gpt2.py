@@ -18,6 +18,7 @@ GPT2 = register_family(
         model_types=("gpt2",),
         attention={"GPT2Attention": ()},
         readouts=("classifier", "qa_outputs"),
+        activated={"GPT2MLP": ("act", "c_proj")},
         unsupported=_unsupported,
     )
 )

@@ -3,5 +3,10 @@
 from las_sj.models.registry import Family, register_family
 
 GPT_NEOX = register_family(
-    Family(model_types=("gpt_neox",), attention={"GPTNeoXAttention": ()}, readouts=("classifier", "qa_outputs"))
+    Family(
+        model_types=("gpt_neox",),
+        attention={"GPTNeoXAttention": ()},
+        readouts=("classifier", "qa_outputs"),
+        activated={"GPTNeoXMLP": ("act", "dense_4h_to_h")},
+    )
 )

@@ -7,5 +7,6 @@ OPT = register_family(
         model_types=("opt",),
         attention={"OPTAttention": ("q_proj", "k_proj", "v_proj")},
         readouts=("qa_outputs",),
+        activated={"OPTDecoderLayer": ("activation_fn", "fc2")},
     )
 )

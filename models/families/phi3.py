@@ -9,6 +9,7 @@ from las_sj.models.registry import Family, register_family
 class FusedGatedMLP(GatedProduct):
     """A gated block whose first layer returns gate and up side by side, and codes its own input; [T·B, S, C] both."""
 
+    activation = "activation_fn"
     gate_up_proj: nn.Module
     activation_fn: nn.Module
     down_proj: nn.Module

@@ -58,6 +58,7 @@ ROBERTA = register_family(
         model_types=("roberta",),
         attention={"RobertaSelfAttention": ("query", "key", "value")},
         readouts=("classifier", "classifier.out_proj", "qa_outputs"),
+        activated={"RobertaLayer": ("intermediate.intermediate_act_fn", "output.dense")},
         layers={"RobertaClassificationHead": ClassificationHead, "RobertaLMHead": LanguageHead},
         unsupported=refuse_decoder,
     )

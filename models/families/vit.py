@@ -7,6 +7,7 @@ VIT = register_family(
         model_types=("vit",),
         attention={"ViTAttention": ("q_proj", "k_proj", "v_proj")},
         readouts=("classifier",),
+        activated={"ViTMLP": ("activation_fn", "fc2")},
         constants={"ViTEmbeddings": ("cls_token", "mask_token", "position_embeddings")},
     )
 )

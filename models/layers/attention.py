@@ -198,7 +198,7 @@ class SpikingAttentionCore(SpikingSoftmax):
 
     @property
     def _is_recorded(self) -> bool:
-        nodes = (self.query_node, self.key_node, self.value_node, *self.softmax_nodes)
+        nodes = (self.query_node, self.key_node, self.value_node, *self.coding_nodes)
         return any(node.recorder is not None for node in nodes)
 
 

@@ -18,23 +18,32 @@ PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
 class GatedProduct(SpikingLayer):
-    """The part that gated blocks share: the spike product of gate and up, [T·B, S, C] each, each coded first."""
+    """The part that gated blocks share: the spike product of gate and up, [T·B, S, C] each, each coded first.
 
+    Attributes:
+        activation: name of the module between them.
+        codes_gate: whether the output of the activation must be coded, which a `CodedActivation` has done.
+    """
+
+    activation: str = "act_fn"
+    codes_gate: bool = True
     gate_node: WindowNode
     up_node: WindowNode
 
     def equip(self, factory: NeuronFactory) -> None:
-        self.gate_node = factory.coder()
+        if self.codes_gate:
+            self.gate_node = factory.coder()
         self.up_node = factory.coder()
 
     def sites(self) -> Iterator[Site]:
-        yield Site("gate_node", self.gate_node, "product", (Synapses("product", 1, is_mac=True),))
+        if self.codes_gate:
+            yield Site("gate_node", self.gate_node, "product", (Synapses("product", 1, is_mac=True),))
         yield Site("up_node", self.up_node, "product", (Synapses("product", 1),))
 
     def product(self, activation: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
         """Currents, or accumulated values, of activation(gate) ∘ up."""
         dtype = up.dtype
-        if isinstance(activation, SpikingActivation) and not watching.is_wrapped(activation):
+        if self.codes_gate and isinstance(activation, SpikingActivation) and not watching.is_wrapped(activation):
             nodes = (activation.node, self.gate_node, self.up_node)
             gates, ups = self.window(gate), self.window(up)
             live = self.execution.live_of(gates.shape[1:])
@@ -42,7 +51,8 @@ class GatedProduct(SpikingLayer):
             if y is not None:
                 return self.close_window(y)
         wide = single(gate) if isinstance(activation, SpikingActivation) else gate  # as kernels have it
-        gate, up = self.fire(self.gate_node, single(activation(wide))), self.fire(self.up_node, single(up))
+        gate, up = single(activation(wide)), self.fire(self.up_node, single(up))
+        gate = self.fire(self.gate_node, gate) if self.codes_gate else gate
         if not self.execution.temporal:
             return (gate * up).to(dtype)
         split = self.execution.split_time

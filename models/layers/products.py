@@ -40,6 +40,21 @@ def spiking_product(a_seq: Tensor, b_seq: Tensor) -> Tensor:
     return _product(single(a_seq), single(b_seq), torch.mul, Tensor.addcmul_)
 
 
+def gained_product(a_seq: Tensor, b_seq: Tensor, gains: Tensor) -> Tensor:
+    """γ∘a∘b of two trains that broadcast to [T, ..., C], and γ, [C]; to [T, ..., C].
+
+    The accumulated operands are weighted sums of spikes, Σ γ·s: S_γa(t)·s_b(t) + s_a(t)·S_γb(t−1). So spikes meet
+    weights and sums, and no current is multiplied.
+    """
+    a_seq, b_seq, gains = single(a_seq), single(b_seq), single(gains)
+    steps, a_sum, b_sum = [], torch.zeros_like(a_seq[0]), torch.zeros_like(b_seq[0] * gains)
+    for a, b in zip(a_seq, b_seq, strict=True):
+        a_sum = a_sum + a * gains
+        steps.append(a_sum * b + a * b_sum)
+        b_sum = b_sum + b * gains
+    return torch.stack(steps)
+
+
 def _operand(x_seq: Tensor) -> Tensor:
     """A train as matrix products take it: as it is on GPUs, which add products of half precision in single."""
     return x_seq if x_seq.device.type == "cuda" and not torch.is_grad_enabled() else single(x_seq)

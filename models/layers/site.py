@@ -52,6 +52,7 @@ class Site:
         dense: operations on the currents that come in.
         native: the ANN's operation on the value that each neuron takes ("norm", "softmax", a function), once a site.
         upper_bound: largest magnitude that can occur, where it is known beforehand.
+        computes: name of the operator within the layer that `native` is, where it is not the one that spikes go into.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Site:
     dense: tuple[Dense, ...] = ()
     native: str = ""
     upper_bound: float | None = None
+    computes: str = ""
 
     @property
     def fan_out(self) -> int:

@@ -15,9 +15,10 @@ from las_sj.neurons import HGNode
 T = 7
 
 
+@pytest.mark.parametrize("fewer_stages", [False, True])
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_trains_are_what_was_emitted(execution: str) -> None:
-    snn = convert_tiny(MODELS["llama"](), time_steps=T, levels=3)
+def test_trains_are_what_was_emitted(execution: str, fewer_stages: bool) -> None:
+    snn = convert_tiny(MODELS["llama"](), time_steps=T, levels=3, fewer_stages=fewer_stages)
     emitted: dict[str, torch.Tensor] = {}
     handles = [
         site.node.register_forward_hook(lambda m, a, train, name=name: emitted.__setitem__(name, train))

@@ -47,9 +47,11 @@ def test_defaults_are_those_of_the_request(command: str) -> None:
 
 def test_options_become_fields() -> None:
     settings = ["--levels", "3", "--max-spikes", "none", "--single-threshold", "--keep-analog", "a", "b", "--seed", "5"]
+    settings.append("--fewer-stages")
     options = ["m", "--output", "out", "--max-memory", "0=1GiB", "cpu=2GiB", "--calibration", "c.txt", "--overwrite"]
-    config = las_sj.LASConfig(levels=3, max_spikes=None, outlier_aware=False, keep_analog=("a", "b"), seed=5)
-    asked = frozenset({"levels", "max_spikes", "outlier_aware", "keep_analog", "seed"})
+    kept = ("a", "b")
+    config = las_sj.LASConfig(levels=3, outlier_aware=False, keep_analog=kept, fewer_stages=True, seed=5)
+    asked = frozenset({"levels", "max_spikes", "outlier_aware", "keep_analog", "fewer_stages", "seed"})
     assert convert_request.parse_arguments([*options, *settings]) == ConvertRequest(
         OUT, "m", config, asked, overwrite=True, max_memory=("0=1GiB", "cpu=2GiB"), calibration=Path("c.txt")
     )

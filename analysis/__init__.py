@@ -9,6 +9,7 @@ from las_sj.analysis.plots.firing_rate import plot_firing_rate
 from las_sj.analysis.plots.hg_fit import plot_hg_fit
 from las_sj.analysis.plots.histogram import plot_activation_histogram
 from las_sj.analysis.plots.membrane import plot_membrane
+from las_sj.analysis.plots.pareto import plot_pareto
 from las_sj.analysis.plots.raster import plot_raster
 from las_sj.analysis.spikes.network import Network, Population, describe_network
 from las_sj.analysis.spikes.site_spikes import SiteSpikes
@@ -41,5 +42,6 @@ __all__ = [
     "plot_firing_rate",
     "plot_hg_fit",
     "plot_membrane",
+    "plot_pareto",
     "plot_raster",
 ]

@@ -23,6 +23,7 @@ from timing import print_header, print_row
 from transformers import PreTrainedModel
 
 import las_sj
+from las_sj.analysis import plot_pareto
 from las_sj.data.unfinished import write_whole
 from las_sj.evaluation.classification import by_length, calibration_batches, columns_of, read_rows
 from las_sj.evaluation.digest import digest_of
@@ -177,6 +178,17 @@ def cells_of(case: Case, point: Point, row: dict[str, Any]) -> Iterator[str]:
     yield from (f"{found.ratios[name]:.3f}" for name in ("paper", "level_aware", "with_memory"))
 
 
+def series_of(rows: list[tuple[Point, dict[str, Any]]]) -> dict[str, list[tuple[float, float, float]]]:
+    """For each accounting that was optimised for, its energies and losses on the test data, in per cent."""
+    series: dict[str, list[tuple[float, float, float]]] = {}
+    for point, row in rows:
+        if "failed" not in row:
+            found, name = Measurement.from_dict(row["measured"]), point.goal.accounting
+            entry = (found.ratios[name], 100 * found.loss, 100 * found.loss_interval)
+            series.setdefault(f"{name.replace('_', '-')} accounting, T ≤ {point.time_steps}", []).append(entry)
+    return series
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("classifiers", nargs="*", type=Path, help="folders that las_sj.finetune wrote")
@@ -185,6 +197,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="rows of the development split (all)")
     parser.add_argument("--only", choices=POINTS, nargs="+", default=[*POINTS])
     parser.add_argument("--work", type=Path, help="folder for finished rows")
+    parser.add_argument("--picture", type=Path, help="PNG to draw loss against energy to")
     arguments = parser.parse_args()
     if arguments.work is not None:
         arguments.work.mkdir(parents=True, exist_ok=True)
@@ -196,9 +209,14 @@ def main() -> None:
         change = "perplexity" if case.classifier is None else "score, ANN → SNN"
         columns = ["goal", "T", "levels", "loss, check", "loss, test", change, "spikes per neuron"]
         print_header([*columns, "paper", "level-aware", "with memory"])
+        rows: list[tuple[Point, dict[str, Any]]] = []
         for name in arguments.only:
             for point in POINTS[name]:
-                print_row([*cells_of(case, point, row_of(case, point, arguments.work))])
+                row = row_of(case, point, arguments.work)
+                print_row([*cells_of(case, point, row)])
+                rows.append((point, row))
+        if arguments.picture is not None:
+            plot_pareto(series_of(rows), case.name).savefig(arguments.picture, dpi=130)
 
 
 if __name__ == "__main__":

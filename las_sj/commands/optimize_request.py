@@ -86,6 +86,8 @@ def _add_goal(parser: OneLineParser) -> None:
     group.add_argument("--time-steps", type=int, metavar="T", help="the most that are tried, 1…24 (16)")
     group.add_argument("--rounding", choices=("nearest", "floor"), help="of what is coded (nearest)")
     group.add_argument("--hg-tolerance", type=float, metavar="E", help="error of HG neurons (1e-5)")
+    group.add_argument("--hg-lines", type=int, metavar="N", help="stored for each population of HG neurons, at most")
+    group.add_argument("--fewer-stages", action="store_true", help="neurons that compute and code at once")
     group.add_argument("--headroom", type=float, metavar="F", help="range over calibrated maximum (1.5)")
     group.add_argument("--keep-analog", nargs="+", metavar="PATTERN", help="modules that stay analog")
     group.add_argument("--by-operations", action="store_true", help="convert operation by operation")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from las_sj.models import Site
-from las_sj.neurons import MTNode, MultiThresholdCode, ThresholdNode
+from las_sj.neurons import MultiThresholdCode, OATNode, ThresholdNode
 from las_sj.neurons.responses import outcomes
 from las_sj.optimisation.sensitivity import Sensitivity
 
@@ -61,8 +61,9 @@ def choices_for(
     if seen.largest == 0.0:
         return []
     assert isinstance(site.node, ThresholdNode)
+    has_outliers = isinstance(site.node, OATNode) and getattr(site.node, "outlier_aware", True)
     limit = site.upper_bound or seen.largest * headroom
-    finest = limit if isinstance(site.node, MTNode) else limit * 2.0**-OCTAVES_TRIED
+    finest = limit * 2.0**-OCTAVES_TRIED if has_outliers else limit
     found: list[Choice] = []
     larger = 1.0 if site.node.power_of_two_units else 1 + crc32(name.encode()) * 2.0 ** -(32 + LARGER)
     for code in codes:
@@ -71,8 +72,8 @@ def choices_for(
         )
         columns = (outcome.theta_normal, outcome.theta_outlier, outcome.error, outcome.spikes)
         for normal, outlier, loss, spikes in zip(*(column.tolist() for column in columns), strict=True):
-            if isinstance(site.node, MTNode) and normal != outlier:
-                continue  # has no outliers
+            if normal != outlier and not has_outliers:
+                continue
             pj = spikes * price(code.levels)
             found.append(Choice(code, normal * larger, outlier * larger, loss, spikes, pj))
     return lower_hull(found)

@@ -104,6 +104,16 @@ def test_binary_spikes() -> None:
     assert found.checked.loss <= 0.02
 
 
+def test_short_forms_and_single_thresholds() -> None:
+    for config in (LASConfig(time_steps=8, fewer_stages=True), LASConfig(time_steps=8, outlier_aware=False)):
+        model = gpt2(n_layer=1)
+        found = optimize(model, config, CALIBRATION, CHECK, loss=0.02, binary=True)
+        assert measure(model, CHECK).loss == pytest.approx(found.checked.loss)
+        assert found.checked.loss <= 0.02
+        settings = model.config.quantization_config.settings
+        assert (settings.fewer_stages, settings.outlier_aware) == (config.fewer_stages, config.outlier_aware)
+
+
 def test_a_loss_out_of_reach_leaves_the_model(capfd: pytest.CaptureFixture[str]) -> None:
     model = gpt2()
     before, kind = model(**OTHER[0]).logits, type(model.transformer.h[0].ln_1)

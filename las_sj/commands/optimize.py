@@ -1,6 +1,7 @@
 """The command `las-sj optimize`: convert with the fewest spikes that a loss allows."""
 
 import copy
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +21,12 @@ from las_sj.commands.convert_data import Data, Given, prepare_data, read_data
 from las_sj.commands.converted_folder import executions_gap, write_converted
 from las_sj.commands.devices import check_device, check_limits
 from las_sj.commands.media_options import check_takes
+from las_sj.commands.optimize_data import task_data
 from las_sj.commands.optimize_request import OptimizeRequest, parse_arguments
 from las_sj.conversion.quality import compare
 from las_sj.data.batches import Batch
 from las_sj.data.modalities import modalities_of
+from las_sj.data.noise import in_words
 from las_sj.data.output_folder import CONVERSION, check_output
 from las_sj.evaluation.digest import digest_of
 from las_sj.models import running
@@ -41,7 +44,7 @@ def main(argument_list: list[str] | None = None) -> None:
     check_output(asked.output, asked.overwrite, CONVERSION, asked.inputs)
     if not request.restart:
         OPTIMISATION.check(request.unfinished, request.fingerprint)
-    given = read_data(asked)
+    given = None if request.task is not None else read_data(asked)
     with places_of(asked.device_map, asked.max_memory) as places:
         check_limits(asked.max_memory)
         _optimize(request, given, places)
@@ -58,7 +61,12 @@ def _optimize(request: OptimizeRequest, given: Given | None, places: dict[str, A
     processors = load_processors(name, takes, asked.trust, asked.gguf_file)
     ann = load_original(asked, model_class, places)
     check_finite(ann, name)
-    data = prepare_data(asked, given, takes, ann, processors)
+    if request.task is None:
+        data = prepare_data(asked, given, takes, ann, processors)
+    else:
+        data = task_data(request, ann, processors)
+    if given is None and request.task is None:
+        print(f"no data given: {in_words(takes)} instead; give some with {takes.option}", file=sys.stderr)
     calibration, check = _halves(data)
     start = time.perf_counter()
     snn = load_original(asked, model_class, places) if places else copy.deepcopy(ann)

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from las_sj.commands.command_line import OneLineParser
+from las_sj.commands.command_line import OneLineParser, at_least
 from las_sj.commands.convert_request import ConvertRequest, add_data, add_model, request_of
+from las_sj.commands.fas_data import task_named
 from las_sj.config import LASConfig
+from las_sj.evaluation.glue import TASKS
 from las_sj.optimisation.goal import Goal
 
 
@@ -19,16 +21,27 @@ class OptimizeRequest:
         convert: the model, its data and where the network goes; T is the largest that is tried.
         goal: loss or energy.
         restart: whether what an unfinished optimisation has kept is forgotten.
+        task: of GLUE, whose rows are calibrated and checked on; None where data are given otherwise.
+        data_dir: folder of GLUE; None reads from the hub.
+        task_rows: of the development split that are compared on; None is all.
 
     Raises:
-        ValueError: there is nothing to choose for, or nothing to calibrate on.
+        ValueError: options do not go together.
     """
 
     convert: ConvertRequest
     goal: Goal = field(default_factory=lambda: Goal(loss=0.003))
     restart: bool = False
+    task: str | None = None
+    data_dir: Path | None = None
+    task_rows: int | None = None
 
     def __post_init__(self) -> None:
+        at_least("task_rows", self.task_rows, 1)
+        if self.task is None and (self.data_dir is not None or self.task_rows is not None):
+            raise ValueError("--data-dir and --task-rows belong to --task: leave them out")
+        if self.task is not None and (self.convert.data_option is not None or self.convert.model is None):
+            raise ValueError("--task has data of its own, for a classifier: name one, and no other data")
         if self.convert.execution is not None:
             raise ValueError("--execution is the accumulated one: leave it out")
 
@@ -47,7 +60,7 @@ class OptimizeRequest:
     def fingerprint(self) -> dict[str, Any]:
         """All that the course of the optimisation depends on, as far as it was asked for."""
         goal = {each.name: getattr(self.goal, each.name) for each in fields(Goal)}
-        return {"goal": goal, "settings": self.config.to_dict(), "dtype": self.convert.dtype}
+        return {"goal": goal, "task": self.task, "settings": self.config.to_dict(), "dtype": self.convert.dtype}
 
 
 def parse_arguments(arguments: list[str] | None = None) -> OptimizeRequest:
@@ -56,15 +69,16 @@ def parse_arguments(arguments: list[str] | None = None) -> OptimizeRequest:
     add_model(parser)
     _add_goal(parser)
     add_data(parser)
+    _add_task(parser)
     return parser.request(arguments, _request)
 
 
 def _request(given: dict[str, Any]) -> OptimizeRequest:
     goal = {each.name: given.pop(each.name) for each in fields(Goal) if each.name in given}
-    restart = given.pop("restart", False)
+    own = {name: given.pop(name) for name in ("restart", "task", "data_dir", "task_rows") if name in given}
     if not {"loss", "energy"} & goal.keys():
         raise ValueError("give --loss or --energy: what may be lost, or what may be spent")
-    return OptimizeRequest(request_of(given), Goal(**goal), restart)
+    return OptimizeRequest(request_of(given), Goal(**goal), **own)
 
 
 def percentage(text: str) -> float:
@@ -73,6 +87,13 @@ def percentage(text: str) -> float:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no share: give 0.3% or 0.003") from None
+
+
+def _add_task(parser: OneLineParser) -> None:
+    group = parser.add_argument_group("a task, for its classifiers")
+    group.add_argument("--task", type=task_named, choices=TASKS, help="of GLUE: calibrate and check on training rows")
+    group.add_argument("--data-dir", type=Path, metavar="FOLDER", help="holds SST-2/train.tsv, … (the hub's GLUE)")
+    group.add_argument("--task-rows", type=int, metavar="N", help="of the development split to compare on (all)")
 
 
 def _add_goal(parser: OneLineParser) -> None:

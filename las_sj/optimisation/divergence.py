@@ -11,14 +11,18 @@ from transformers import PreTrainedModel
 
 from las_sj.conversion.quality import predicted_by
 from las_sj.data.batches import Batch, without_padding
+from las_sj.models.heads import classifies_sequences
 
 DRAWS = 2  # of labels, or of signs
 FEW_CLASSES = 8
+OTHER_PROBLEMS = ("regression", "multi_label_classification")
 
 
 def predicts(model: PreTrainedModel) -> bool:
-    """Whether outputs of a model are logits of a distribution: those of a regression, or hidden states, are not."""
-    return predicted_by(model) is not None and getattr(model.config, "problem_type", None) != "regression"
+    """Whether outputs of a model are logits of one distribution: those of a regression, or hidden states, are not."""
+    if getattr(model.config, "problem_type", None) in OTHER_PROBLEMS:
+        return False
+    return predicted_by(model) is not None or (classifies_sequences(model) and model.config.num_labels > 1)
 
 
 def rows_of(batch: Batch, output: Tensor) -> Tensor:

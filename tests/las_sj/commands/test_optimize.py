@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from commands import Run, assert_one_line, contents
-from tiny_models import gpt2, save
+from tiny_models import bert, gpt2, save
+from transformers import BertForSequenceClassification
 
 import las_sj.optimisation.optimise as optimise_module
 from las_sj.checkpoint.loading import load_converted
@@ -16,6 +17,7 @@ from las_sj.commands.report import main as report_main
 from las_sj.optimisation.measurement import Measurement, measure
 from las_sj.optimisation.sensitivity import coding_sites
 
+GLUE = Path(__file__).parents[2] / "data" / "glue"
 TEXT = "All: Speak, speak.\n\nFirst Citizen: You are all resolved rather to die than to famish?\n" * 12
 OF_TEXT = ("--calibration-tokens", 128, "--evaluation-tokens", 64, "--window", 32, "--batch-size", 1)
 GOAL = ("--loss", "0.4%", "--time-steps", 8, "--binary")
@@ -98,6 +100,19 @@ def test_an_interrupted_one_is_kept_and_goes_on(
     assert ours["quality"] == theirs["quality"]
 
 
+def test_a_classifier_on_its_task(run: Run, files: Path, tmp_path: Path) -> None:
+    model = bert(BertForSequenceClassification, num_labels=2, num_hidden_layers=1, vocab_size=512)
+    save(model, files / "bert")
+    task = ("--task", "sst2", "--data-dir", GLUE, "--batch-size", 2)
+    made = run(main, files / "bert", "--output", tmp_path / "out", *task, *GOAL)
+    assert made.code == 0, made.err
+    report = json.loads((tmp_path / "out" / "las_report.json").read_text())
+    assert report["optimization"]["checked"]["loss"] <= 0.004
+    assert report["data"]["calibration"] == "the first half of training rows of SST-2"
+    other = run(main, files / "gpt2", "--output", tmp_path / "other", *task, *GOAL)
+    assert_one_line(other, "GPT2LMHeadModel is no classifier of SST-2")
+
+
 @pytest.mark.parametrize(
     ("options", "says", "code"),
     [
@@ -105,6 +120,8 @@ def test_an_interrupted_one_is_kept_and_goes_on(
         (("--loss", "a lot"), "'a lot' is no share: give 0.3% or 0.003", 2),
         (("--loss", "0%"), "loss must be a positive number", 2),
         (("--loss", "1%", "--energy", 0.4), "give a loss or an energy, and not both", 2),
+        (("--loss", "1%", "--task", "MRPC"), "--task has data of its own", 2),
+        (("--loss", "1%", "--task-rows", 5), "belong to --task: leave them out", 2),
         (("--loss", "1%", "--time-steps", 25), "time.steps must be", 2),
         (("--loss", "1%", "--execution", "temporal"), "--execution is the accumulated one", 2),
         (("--loss", "1%", "--calibration-tokens", 32), "there is one batch to calibrate and check on", 1),

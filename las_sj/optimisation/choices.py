@@ -56,9 +56,10 @@ def choices_for(
         headroom: the range is this much larger than the largest magnitude that was seen.
 
     Returns:
-        None where the population has seen nothing but zeros: it keeps its code.
+        None where the population has seen nothing but zeros, or no value of it moves the first output (a pooler's
+        do not where hidden states are that): it keeps its code.
     """
-    if seen.largest == 0.0:
+    if seen.largest == 0.0 or not bool(seen.weights.any()):
         return []
     assert isinstance(site.node, ThresholdNode)
     has_outliers = isinstance(site.node, OATNode) and getattr(site.node, "outlier_aware", True)

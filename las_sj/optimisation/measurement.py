@@ -27,7 +27,7 @@ class Measurement:
     """Of one network.
 
     Attributes:
-        loss: mean divergence of a prediction: KL(ANN ‖ SNN) in nats, or the squared relative error of the output.
+        loss: mean divergence of a prediction, KL(ANN ‖ SNN) in nats; of other outputs their relative error.
         loss_interval: half of its 95 % interval.
         perplexity_change: of a language model, in percent; else None.
         perplexity_interval: half of its 95 % interval, over paired tokens.
@@ -79,6 +79,8 @@ def measure(model: PreTrainedModel, batches: Iterable[Batch], description: str =
                 changes.append(_next_token_changes(batch, ann, snn))
     energy = energy_report(monitor)
     loss, loss_interval = _mean(torch.cat(found))
+    if not as_logits and loss > 0:  # squares
+        loss, loss_interval = loss**0.5, loss_interval / (2 * loss**0.5)
     change, change_interval = _mean(torch.cat(changes)) if changes else (None, None)
     return Measurement(
         loss,

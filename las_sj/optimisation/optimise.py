@@ -35,7 +35,6 @@ from las_sj.optimisation.unfinished import Finished
 ROUNDS = 6
 CLOSE = 0.88  # of the loss that is allowed: nearer is not looked for
 SAME = 1.01  # ratios of energies that count as equal: fewer time steps win
-
 HOPELESS = 0.2  # of the loss that is allowed: where plans for so little lose more, codes are not the reason
 
 Hulls = dict[str, list[Choice]]
@@ -152,8 +151,9 @@ class _Search:
         ratios = {steps: None if other is None else other.ratio for steps, other in tried.items()}
         predicted = statistics.budget.ratio(plan.pj, attempt.time_steps, self.goal.accounting)
         checked = next(found for measured, found in rounds if measured is plan)
-        measured = [(each.loss, found) for each, found in rounds]
-        return Optimisation(self.goal, attempt.time_steps, plan, predicted, checked, measured, ratios)
+        root = 1 / self._power
+        measured = [(each.loss**root, found) for each, found in rounds]
+        return Optimisation(self.goal, attempt.time_steps, plan, plan.loss**root, predicted, checked, measured, ratios)
 
     def _attempts(self, sites: dict[str, Site], statistics: Statistics) -> dict[int, _Attempt | None]:
         """T from the most on, until fewer steps take more than the least energy, or lose too much."""
@@ -188,7 +188,7 @@ class _Search:
         if self.goal.loss is None:
             return _Attempt(time_steps, hulls, plan.loss)
         ratio = budget.ratio(plan.pj, time_steps, accounting)
-        return None if plan.loss > self._target else _Attempt(time_steps, hulls, ratio)
+        return None if plan.loss > self._target**self._power else _Attempt(time_steps, hulls, ratio)
 
     def _in_order(self, tried: dict[int, _Attempt | None]) -> list[_Attempt]:
         """The fewest time steps among those of about least energy, then more: errors that no code has are less there.
@@ -230,17 +230,20 @@ class _Search:
 
     def _plan(self, hulls: Hulls, aim: float, time_steps: int, statistics: Statistics) -> Plan:
         if self.goal.loss is not None:
-            return plan_for_loss(hulls, aim)
+            return plan_for_loss(hulls, aim**self._power)
         return plan_for_energy(hulls, statistics.budget.spikes_pj(aim, time_steps, self.goal.accounting))
 
     @property
     def _target(self) -> float:
-        """What may not be exceeded: a mean divergence, or an energy. Errors of outputs that predict nothing are roots
-        of it."""
-        if self.goal.energy is not None:
-            return self.goal.energy
-        assert self.goal.loss is not None
-        return self.goal.loss if predicts(self.model) else self.goal.loss**2
+        """What may not be exceeded: a loss or an energy."""
+        target = self.goal.energy if self.goal.loss is None else self.goal.loss
+        assert target is not None
+        return target
+
+    @property
+    def _power(self) -> int:
+        """Of a loss that is a sum over populations: errors of outputs that predict nothing add up as squares."""
+        return 1 if predicts(self.model) else 2
 
     @property
     def _asked(self) -> str:

@@ -21,6 +21,7 @@ class Optimisation:
         goal: what was asked for.
         time_steps: T that was chosen.
         plan: the choices.
+        predicted_loss: what the plan is expected to lose.
         predicted_ratio: energy of the network over that of the ANN, on the calibration data.
         checked: what it loses and costs on data that it was not calibrated on.
         rounds: each plan that was measured: the loss that it was made for, and what came of it.
@@ -30,6 +31,7 @@ class Optimisation:
     goal: Goal
     time_steps: int
     plan: Plan
+    predicted_loss: float
     predicted_ratio: float
     checked: Measurement
     rounds: list[tuple[float, Measurement]]
@@ -45,7 +47,7 @@ class Optimisation:
             "binary": goal.binary,
             "time_steps": self.time_steps,
             "steps_tried": {str(steps): ratio for steps, ratio in self.steps_tried.items()},
-            "predicted_loss": self.plan.loss,
+            "predicted_loss": self.predicted_loss,
             "predicted_ratio": self.predicted_ratio,
             "gap_pj": self.plan.gap,
             "checked": self.checked.to_dict(),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import calibration_batches, gpt2, llama, save, token_ids
+from tiny_models import bert, calibration_batches, gpt2, llama, save, token_ids
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -95,6 +95,21 @@ def test_paper_accounting_has_levels_and_survives_a_folder(tmp_path: Path) -> No
     for name, site in coding_sites(loaded).items():
         assert site.node.code == coding_sites(model)[name].node.code, name
     assert torch.equal(loaded(**OTHER[0]).logits, model(**OTHER[0]).logits)
+
+
+@torch.no_grad()
+def test_hidden_states_have_a_relative_error() -> None:
+    ann, model = bert(num_hidden_layers=1), bert(num_hidden_layers=1)
+    found = optimised(model, loss=0.04, binary=True)
+    assert 0.02 < found.checked.loss <= 0.04
+    assert found.predicted_loss == pytest.approx(found.checked.loss, rel=0.5)
+    exact, coded = ann(**CHECK[0]), model(**CHECK[0])
+    error = coded.last_hidden_state - exact.last_hidden_state
+    assert float(error.norm() / exact.last_hidden_state.norm()) == pytest.approx(found.checked.loss, rel=0.02)
+    # The pooler does not move the first output, and keeps its code.
+    pooled = coded.pooler_output - exact.pooler_output
+    assert float(pooled.norm() / exact.pooler_output.norm()) < 0.2
+    assert "pooler.dense.input_node" not in found.plan.choices
 
 
 def test_binary_spikes() -> None:

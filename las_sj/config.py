@@ -112,8 +112,9 @@ class LASConfig:
         """Plain values, for JSON."""
         codes = [astuple(code) for code in self.site_codes]
         values = asdict(self) | {"keep_analog": list(self.keep_analog), "site_codes": list(map(list, codes))}
-        if not self.fewer_stages:
-            del values["fewer_stages"]  # older versions read what has no such entry
+        for name in ("fewer_stages", "site_codes"):  # older versions read what has no such entry
+            if not values[name]:
+                del values[name]
         return values
 
     @classmethod

@@ -25,11 +25,6 @@ LAS_INLINE Tables tables_of(const Curve &curve) { return {curve.lines, curve.cel
 LAS_INLINE bool is_beyond(float v, const Curve &curve) { return v < curve.low || v > curve.high; }
 LAS_INLINE bool is_outside(float v, const Curve &curve) { return !(v >= curve.core_low && v <= curve.core_high); }
 
-// Whether an input needs more than its sub-neuron of the core: it lies outside of the core, or is counted.
-LAS_INLINE bool is_unusual(float v, const Curve &curve) {
-    return !(v >= fmaxf(curve.core_low, curve.low) && v <= fminf(curve.core_high, curve.high));
-}
-
 constexpr float WHOLE = 12582912.0f;  // 1.5·2^23: whole numbers are in the last bits of its sums
 constexpr int WHOLE_BITS = 0x4B400000;
 

@@ -103,17 +103,14 @@ LAS_INLINE void threshold_trains(const Window<Coder<float>, Element> &window) {
 // The open sub-neurons of a pack; counts inputs out of range.
 template <int PACK, bool GRID>
 LAS_INLINE void open_pack(const Curve &curve, const Tables &tables, const float *v, Open<float> *open, unsigned &beyond) {
-    bool any_unusual = false;
+    bool any_outside = false;
     LAS_EACH(i) {
         open[i] = GRID ? open_in_core(v[i], curve, tables) : open_in_octaves(v[i], curve, tables);
-        if (GRID) any_unusual |= is_unusual(v[i], curve);
-        else beyond += is_beyond(v[i], curve);
+        if (GRID) any_outside |= is_outside(v[i], curve);
+        beyond += is_beyond(v[i], curve);
     }
-    if (any_unusual)
-        LAS_EACH(i) {
-            if (is_outside(v[i], curve)) open_outside(v[i], curve, open[i]);
-            beyond += is_beyond(v[i], curve);
-        }
+    if (any_outside)
+        LAS_EACH(i) if (is_outside(v[i], curve)) open_outside(v[i], curve, open[i]);
 }
 
 template <class Element, bool GRID, bool COUNTED> LAS_INLINE void gate_sums(const Window<Curve, Element> &window) {

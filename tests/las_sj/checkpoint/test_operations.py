@@ -127,7 +127,7 @@ def test_the_third_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Operations had neurons of their own, those of norms too."""
     monkeypatch.setattr(Operation, "_reading", lambda op, name, kind, coded: op.populations.readings.get(name))
     monkeypatch.setattr(model_of_operations, "norms_in", lambda model: ())
-    snn = generating_models.spiking("gemma3", torch.float32)
+    snn = generating_models.converted_anew("gemma3", torch.float32)
     monkeypatch.undo()
     snn.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -27,8 +27,8 @@ def plot_pareto(series: Mapping[str, Sequence[Point]], title: str = "") -> Pictu
     axes = figure.subplots()
     for number, (name, points) in enumerate(series.items()):
         energies, losses, halves = zip(*sorted(points), strict=True) if points else ((), (), ())
-        style = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
-        axes.errorbar(energies, losses, yerr=halves, label=name, linewidth=1.2, markersize=5, capsize=2, **style)
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        axes.errorbar(energies, losses, halves, label=name, color=colour, marker=marker, markersize=5, capsize=2)
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.axvline(1.0, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("energy, SNN / ANN")

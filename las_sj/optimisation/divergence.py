@@ -22,7 +22,7 @@ def predicts(model: PreTrainedModel) -> bool:
     """Whether outputs of a model are logits of one distribution: those of a regression, or hidden states, are not."""
     if getattr(model.config, "problem_type", None) in OTHER_PROBLEMS:
         return False
-    return predicted_by(model) is not None or (classifies_sequences(model) and model.config.num_labels > 1)
+    return predicted_by(model) is not None or (classifies_sequences(model) and (model.config.num_labels or 0) > 1)
 
 
 def rows_of(batch: Batch, output: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The hierarchically gated neuron whose sub-neurons emit spikes of a code: a non-linearity and its coder in one."""
 
-import math
 from collections.abc import Iterator
 from itertools import chain
 
@@ -97,11 +96,7 @@ class CodingHGNode(Gated, OATNode):
         Raises:
             ValueError: an end is not finite.
         """
-        for name, value in (("low", low), ("high", high)):
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name} must be finite, got {value!r}")
-        with torch.device("cpu"):
-            self.gates.set_range(low, high)
+        self._set_ends(low, high)
         if self.lines is not None:
             for name, table in self.gates.tables().items():
                 own = getattr(self, name)

@@ -1,5 +1,9 @@
 """What the gates of a neuron say of it."""
 
+import math
+
+import torch
+
 from las_sj.neurons.grid_gates import GridGates
 from las_sj.neurons.octave_gates import OctaveGates
 
@@ -42,3 +46,15 @@ class Gated:
     def stored_lines(self) -> int:
         """Lines that must be stored: sub-neurons whose parameters are those of others, shifted, need none."""
         return self.gates.stored_lines
+
+    def _set_ends(self, low: float | None, high: float | None) -> None:
+        """Set the range of the gates, whose tables may be other ones then.
+
+        Raises:
+            ValueError: an end is not finite.
+        """
+        for name, value in (("low", low), ("high", high)):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value!r}")
+        with torch.device("cpu"):  # also while a model is created on the meta device
+            self.gates.set_range(low, high)

@@ -94,11 +94,7 @@ class HGNode(Gated, WindowNode):
 
         Tables with a limit of lines are fitted anew.
         """
-        for name, value in (("low", low), ("high", high)):
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name} must be finite, got {value!r}")
-        with torch.device("cpu"):
-            self.gates.set_range(low, high)
+        self._set_ends(low, high)
         if self.lines is not None:
             self._take_tables(self.gates.tables())
         ends = f"{self.low} {self.high}"  # made here: compilers take the numbers for ones that change

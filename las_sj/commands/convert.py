@@ -5,22 +5,16 @@ import sys
 import time
 from typing import Any
 
-import torch
-from transformers import PreTrainedModel
-
-from las_sj.checkpoint.loading import class_to_convert, default_model, load_ann, rate_codes_of, read_config
+from las_sj.checkpoint.loading import class_to_convert, rate_codes_of, read_config
 from las_sj.checkpoint.placement import places_of
-from las_sj.checkpoint.processors import load_processors
-from las_sj.checkpoint.weights import check_finite
 from las_sj.commands.analog import analog_by_option
 from las_sj.commands.convert_data import Given, prepare_data, read_data
 from las_sj.commands.convert_request import ConvertRequest, parse_arguments
 from las_sj.commands.converted_folder import executions_gap, write_converted
 from las_sj.commands.devices import check_device, check_limits
-from las_sj.commands.media_options import check_takes
+from las_sj.commands.source import called, load_original, load_source, name_of
 from las_sj.conversion.convert import convert
 from las_sj.conversion.quality import compare
-from las_sj.data.modalities import modalities_of
 from las_sj.data.noise import in_words
 from las_sj.data.output_folder import CONVERSION, check_output
 from las_sj.models import execution_of, running, set_execution
@@ -39,14 +33,11 @@ def main(argument_list: list[str] | None = None) -> None:
 
 
 def _convert(request: ConvertRequest, given: Given | None, places: dict[str, Any]) -> None:
-    model_class = class_to_convert(_name(request), request.gguf_file, request.trust, rate_coded=True)
-    trained = rate_codes_of(read_config(_name(request), request.gguf_file, request.trust))
+    model_class = class_to_convert(name_of(request), request.gguf_file, request.trust, rate_coded=True)
+    trained = rate_codes_of(read_config(name_of(request), request.gguf_file, request.trust))
     config = request.config_for(trained)
-    takes = modalities_of(model_class)
-    check_takes(_name(request), takes, request.data_option, [] if given is None else given.examples)
-    processors = load_processors(_name(request), takes, request.trust, request.gguf_file)
-    ann = load_original(request, model_class, places)
-    check_finite(ann, _name(request))
+    loaded = load_source(request, model_class, given, places)
+    ann, takes, processors = loaded.ann, loaded.takes, loaded.processors
     if trained is not None:
         set_execution(ann, "accumulated")
     data = prepare_data(request, given, takes, ann, processors)
@@ -66,19 +57,10 @@ def _convert(request: ConvertRequest, given: Given | None, places: dict[str, Any
             quantised, _ = compare(ann, snn, data.evaluation)
     gap = executions_gap(snn, data.evaluation[0])
     seconds = {"convert": converted - start, "compare": time.perf_counter() - converted}
-    source = request.model or "the default model (GPT-2, Tiny Shakespeare)"
     settings = snn.config.quantization_config.settings
     reference = "ANN" if trained is None else "quantised ANN"
-    report = conversion_report(snn, source, settings, data.source, quality, monitor, gap, seconds, quantised, reference)
+    report = conversion_report(
+        snn, called(request), settings, data.source, quality, monitor, gap, seconds, quantised, reference
+    )
     written = write_converted(request, snn, processors, data.evaluation, report)
     print(f"{report.summary()}\n\n{written}")
-
-
-def load_original(request: ConvertRequest, model_class: Any, places: dict[str, Any]) -> PreTrainedModel:
-    """The model that is to be converted."""
-    dtype = getattr(torch, request.dtype)
-    return load_ann(model_class, _name(request), request.gguf_file, dtype, request.device, places, request.trust)
-
-
-def _name(request: ConvertRequest) -> str:
-    return request.model or str(default_model())

@@ -5,35 +5,32 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from las_sj.checkpoint.loading import class_to_convert, default_model, rate_codes_of, read_config
+from las_sj.checkpoint.loading import class_to_convert, rate_codes_of, read_config
 from las_sj.checkpoint.placement import places_of
-from las_sj.checkpoint.processors import load_processors
-from las_sj.checkpoint.weights import check_finite
 from las_sj.commands.analog import analog_by_option
 from las_sj.commands.command_line import Unfinished
-from las_sj.commands.convert import load_original
 from las_sj.commands.convert_data import Data, Given, prepare_data, read_data
 from las_sj.commands.converted_folder import executions_gap, write_converted
 from las_sj.commands.devices import check_device, check_limits
-from las_sj.commands.media_options import check_takes
 from las_sj.commands.optimize_data import task_data
 from las_sj.commands.optimize_request import OptimizeRequest, parse_arguments
+from las_sj.commands.source import Source, called, load_original, load_source, name_of
 from las_sj.conversion.quality import compare
 from las_sj.data.batches import Batch
-from las_sj.data.modalities import modalities_of
 from las_sj.data.noise import in_words
 from las_sj.data.output_folder import CONVERSION, check_output
 from las_sj.evaluation.digest import digest_of
 from las_sj.models import running
 from las_sj.optimisation.errors import OptimisationError
 from las_sj.optimisation.optimise import optimize
+from las_sj.optimisation.result import Optimisation
 from las_sj.optimisation.unfinished import OPTIMISATION, FinishedInFolder, finished_in
-from las_sj.reports.conversion_report import conversion_report
+from las_sj.reports.conversion_report import ConversionReport, conversion_report
 
 
 def main(argument_list: list[str] | None = None) -> None:
@@ -51,55 +48,52 @@ def main(argument_list: list[str] | None = None) -> None:
 
 
 def _optimize(request: OptimizeRequest, given: Given | None, places: dict[str, Any]) -> None:
-    asked = request.convert
-    name = asked.model or str(default_model())
+    asked, name = request.convert, name_of(request.convert)
     model_class = class_to_convert(name, asked.gguf_file, asked.trust, rate_coded=True)
     if rate_codes_of(read_config(name, asked.gguf_file, asked.trust)) is not None:
         raise OptimisationError(f"{name} is a network of rate codes, whose neurons las-sj fas calibrate chooses")
-    takes = modalities_of(model_class)
-    check_takes(name, takes, asked.data_option, [] if given is None else given.examples)
-    processors = load_processors(name, takes, asked.trust, asked.gguf_file)
-    ann = load_original(asked, model_class, places)
-    check_finite(ann, name)
-    if request.task is None:
-        data = prepare_data(asked, given, takes, ann, processors)
-    else:
-        data = task_data(request, ann, processors)
-    if given is None and request.task is None:
-        print(f"no data given: {in_words(takes)} instead; give some with {takes.option}", file=sys.stderr)
+    loaded = load_source(asked, model_class, given, places)
+    data = _data(request, given, loaded)
     calibration, check = _halves(data)
-    start = time.perf_counter()
-    snn = load_original(asked, model_class, places) if places else copy.deepcopy(ann)
-    known = request.fingerprint | {"model": _digest(ann), "data": digest_of([calibration, check])}
-    with finished_in(request.unfinished, known, request.restart) as kept, _kept(kept):
+    snn = load_original(asked, model_class, places) if places else copy.deepcopy(loaded.ann)
+    known = {"model": digest_of(loaded.ann.state_dict()), "data": digest_of([calibration, check])}
+    with finished_in(request.unfinished, request.fingerprint | known, request.restart) as kept, _kept(kept):
+        start = time.perf_counter()
         with analog_by_option(request.config):
-            found = optimize(
-                snn,
-                request.config,
-                calibration,
-                check,
-                loss=request.goal.loss,
-                energy=request.goal.energy,
-                accounting=request.goal.accounting,
-                binary=request.goal.binary,
-                finished=kept,
-            )
-        optimised = time.perf_counter()
-        with running(snn, "accumulated"):
-            quality, monitor = compare(ann, snn, data.evaluation)
-        gap = executions_gap(snn, data.evaluation[0])
-        seconds = {"optimize": optimised - start, "compare": time.perf_counter() - optimised}
-        source = asked.model or "the default model (GPT-2, Tiny Shakespeare)"
-        settings = snn.config.quantization_config.settings
-        report = conversion_report(snn, source, settings, _sources(data), quality, monitor, gap, seconds)
-        report = replace(report, optimization=found.to_dict(), chosen=found.to_markdown())
-        written = write_converted(asked, snn, processors, data.evaluation, report)
+            found = optimize(snn, request.config, calibration, check, **asdict(request.goal), finished=kept)
+        report = _reported(request, loaded.ann, snn, data, found, time.perf_counter() - start)
+        written = write_converted(asked, snn, loaded.processors, data.evaluation, report)
         kept.remove()
     print(f"{report.summary()}\n\n{found.summary()}\n\n{written}")
 
 
-def _digest(model: PreTrainedModel) -> str:
-    return digest_of(model.state_dict())
+def _data(request: OptimizeRequest, given: Given | None, loaded: Source) -> Data:
+    if request.task is not None:
+        return task_data(request, loaded.ann, loaded.processors)
+    if given is None:
+        takes = loaded.takes
+        print(f"no data given: {in_words(takes)} instead; give some with {takes.option}", file=sys.stderr)
+    return prepare_data(request.convert, given, loaded.takes, loaded.ann, loaded.processors)
+
+
+def _reported(
+    request: OptimizeRequest,
+    ann: PreTrainedModel,
+    snn: PreTrainedModel,
+    data: Data,
+    found: Optimisation,
+    seconds: float,
+) -> ConversionReport:
+    """Compare both models on the evaluation data, which nothing was chosen by."""
+    start = time.perf_counter()
+    with running(snn, "accumulated"):
+        quality, monitor = compare(ann, snn, data.evaluation)
+    gap = executions_gap(snn, data.evaluation[0])
+    taken = {"optimize": seconds, "compare": time.perf_counter() - start}
+    settings = snn.config.quantization_config.settings
+    name, sources = called(request.convert), _sources(data)
+    report = conversion_report(snn, name, settings, sources, quality, monitor, gap, taken)
+    return replace(report, optimization=found.to_dict(), chosen=found.to_markdown())
 
 
 def _halves(data: Data) -> tuple[list[Batch], list[Batch]]:

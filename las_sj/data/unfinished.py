@@ -2,11 +2,15 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from las_sj.data.paths import check_regular
+from las_sj.data.writing import writing
 
 LOCK = ".lock"
 
@@ -60,6 +64,64 @@ class UnfinishedWork:
         if names:
             other = ", ".join(names).replace("_", " ")
             raise self.error(f"{folder} is of {self.name} with other {other}: --restart begins anew")
+
+
+class UnfinishedFolder:
+    """A folder that is one work's alone while it runs; subclasses say what it keeps.
+
+    Args:
+        folder: is made if it does not exist.
+        fingerprint: of everything that the course of the work depends on.
+        restart: whether to forget what the folder holds, if it is of such a work.
+
+    Attributes:
+        work: the kind of work.
+
+    Raises:
+        Exception: the error of `work`: the folder belongs to another one, to none, or to one that is running.
+    """
+
+    work: UnfinishedWork
+
+    def __init__(self, folder: Path, fingerprint: dict[str, Any], restart: bool = False) -> None:
+        self.folder, work = folder, self.work
+        if not (restart and (folder / work.fingerprint).exists()):
+            work.check(folder, fingerprint)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            noun = work.name.split()[-1]
+            raise work.error(f"another {noun} is running in {folder}: wait for it, or stop it") from None
+        if restart:
+            self._empty()
+        with writing(folder):
+            write_whole(folder / work.fingerprint, fingerprint)
+
+    @property
+    def has_something(self) -> bool:
+        """Whether there is anything to go on with."""
+        raise NotImplementedError
+
+    def _empty(self) -> None:
+        """Remove what is kept."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the folder; it goes where there is nothing to go on with."""
+        if not self.has_something:
+            self.remove()
+        self._lock.release()
+
+    def remove(self) -> None:
+        """Remove what was kept, and the folder if there is nothing else in it."""
+        self._empty()
+        for name in (self.work.fingerprint, self.work.partial, LOCK):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody put something there
+            self.folder.rmdir()
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:

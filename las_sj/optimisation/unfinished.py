@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from las_sj.data.unfinished import LOCK, UnfinishedWork, write_whole
+from las_sj.data.unfinished import UnfinishedFolder, UnfinishedWork, write_whole
 from las_sj.data.writing import writing
 from las_sj.optimisation.errors import OptimisationError
 from las_sj.optimisation.measurement import Measurement
@@ -37,34 +35,16 @@ class Finished:
         return self.measurements[key]
 
 
-class FinishedInFolder(Finished):
+class FinishedInFolder(UnfinishedFolder, Finished):
     """What is finished of an optimisation, in a folder that is its alone while it runs.
 
-    Args:
-        folder: is made if it does not exist.
-        fingerprint: of everything that the optimisation depends on.
-        restart: whether to forget what the folder holds, if it is of an optimisation.
-
-    Raises:
-        OptimisationError: the folder belongs to another optimisation, to none, or to one that is running.
+    Arguments are those of `UnfinishedFolder`, and the error is an OptimisationError.
     """
 
+    work = OPTIMISATION
+
     def __init__(self, folder: Path, fingerprint: dict[str, Any], restart: bool = False) -> None:
-        super().__init__()
-        self.folder = folder
-        if not (restart and (folder / OPTIMISATION.fingerprint).exists()):
-            OPTIMISATION.check(folder, fingerprint)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / LOCK)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise OptimisationError(f"another optimisation is running in {folder}: wait for it, or stop it") from None
-        if restart:
-            self._empty()
-        with writing(folder):
-            write_whole(folder / OPTIMISATION.fingerprint, fingerprint)
+        UnfinishedFolder.__init__(self, folder, fingerprint, restart)
         self.measurements = self._read()
 
     def _read(self) -> dict[str, Measurement]:
@@ -101,24 +81,9 @@ class FinishedInFolder(Finished):
         """Whether there is anything to go on with."""
         return (self.folder / STATISTICS).exists()
 
-    def close(self) -> None:
-        """Let go of the folder; it goes where nothing was finished."""
-        if not self.has_something:
-            self.remove()
-        self._lock.release()
-
-    def remove(self) -> None:
-        """Remove what was kept, and the folder if there is nothing else in it."""
-        self._empty()
-        for name in (OPTIMISATION.fingerprint, OPTIMISATION.partial, LOCK):
-            (self.folder / name).unlink(missing_ok=True)
-        with suppress(OSError):  # somebody put something there
-            self.folder.rmdir()
-
     def _empty(self) -> None:
         for name in (STATISTICS, f".{STATISTICS}", MEASUREMENTS, f".{MEASUREMENTS}"):
             (self.folder / name).unlink(missing_ok=True)
-        self.measurements = {}
 
 
 @contextmanager

@@ -3,14 +3,11 @@
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from las_sj.data.unfinished import LOCK, UnfinishedWork, write_whole
-from las_sj.data.writing import writing
+from las_sj.data.unfinished import UnfinishedFolder, UnfinishedWork
 from las_sj.training.errors import TrainingError
 from las_sj.training.whole import WHOLE
 
@@ -21,51 +18,19 @@ _NUMBER = re.compile(r"[0-9]{1,12}")
 Fingerprint = dict[str, Any]
 
 
-class UnfinishedTraining:
-    """A folder that is one training's alone while it runs.
+class UnfinishedTraining(UnfinishedFolder):
+    """The folder of one training; arguments are those of `UnfinishedFolder`, and the error is a TrainingError."""
 
-    Args:
-        folder: is made if it does not exist.
-        fingerprint: of everything that the course of the training depends on.
-        restart: whether to forget what the folder holds, if it is of a training.
-
-    Raises:
-        TrainingError: the folder belongs to another training, to none, or to one that is running.
-    """
-
-    def __init__(self, folder: Path, fingerprint: Fingerprint, restart: bool = False) -> None:
-        self.folder = folder
-        if not (restart and (folder / TRAINING.fingerprint).exists()):
-            TRAINING.check(folder, fingerprint)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / LOCK)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise TrainingError(f"another training is running in {folder}: wait for it, or stop it") from None
-        if restart:
-            self._empty()
-        with writing(folder):
-            write_whole(folder / TRAINING.fingerprint, fingerprint)
+    work = TRAINING
 
     def checkpoint(self) -> Path | None:
         """The last checkpoint that was written to its end."""
         return last_checkpoint(self.folder)
 
-    def close(self) -> None:
-        """Let go of the folder; it goes where there is no checkpoint to go on from."""
-        if self.checkpoint() is None:
-            self.remove()
-        self._lock.release()
-
-    def remove(self) -> None:
-        """Remove what was kept, and the folder if there is nothing else in it."""
-        self._empty()
-        for name in (TRAINING.fingerprint, TRAINING.partial, LOCK):
-            (self.folder / name).unlink(missing_ok=True)
-        with suppress(OSError):  # somebody put something there
-            self.folder.rmdir()
+    @property
+    def has_something(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self.checkpoint() is not None
 
     def _empty(self) -> None:
         for path in _numbered(self.folder).values():

@@ -10,6 +10,7 @@ from las_sj.models.site_codes import SiteCode, site_codes_in
 from las_sj.neurons import MultiThresholdCode
 from las_sj.neurons.line_budget import LEAST_LINES, MOST_LINES, is_number_of_lines
 from las_sj.neurons.precision import HALF
+from las_sj.presets import settings_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class LASConfig:
         hg_tolerance: error that HG neurons are fitted to, 1e-7 … 0.1.
         hg_lines: that a population of HG neurons may store, 8 … 1024: each then has the least error over its calibrated
             range that so many allow, but no less than the tolerance; None: as many as the tolerance asks for.
+        last_step: least difference between values that populations which feed weights can tell apart, over the mean
+            magnitude that they code, 2^-16 … 2. None: as small as the least coding error asks for.
         headroom: ranges are this much larger than the largest calibrated value, ≥ 1.
         power_of_two_units: whether calibration makes θ/n of all neurons that code values powers of two: spikes of up to
             63 levels are then exact in bf16, fp16 and int8. None: in models of half precision.
@@ -46,6 +49,7 @@ class LASConfig:
     outlier_aware: bool = True
     hg_tolerance: float = 1e-5
     hg_lines: int | None = None
+    last_step: float | None = None
     headroom: float = 1.5
     power_of_two_units: bool | None = None
     keep_analog: tuple[str, ...] = ()
@@ -64,6 +68,8 @@ class LASConfig:
             raise ValueError(
                 f"hg_lines must be an integer in {LEAST_LINES}…{MOST_LINES} or None, got {self.hg_lines!r}"
             )
+        if self.last_step is not None and (not _is_number(self.last_step) or not 2.0**-16 <= self.last_step <= 2):
+            raise ValueError(f"last_step must lie in 2^-16…2 or be None, got {self.last_step!r}")
         if not _is_number(self.headroom) or not 1 <= self.headroom <= 1024:
             raise ValueError(f"headroom must lie in 1…1024, got {self.headroom!r}")
         if self.power_of_two_units is not None and not isinstance(self.power_of_two_units, bool):
@@ -80,6 +86,19 @@ class LASConfig:
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or abs(self.seed) >= 2**63:
             raise ValueError(f"seed must be an integer of at most 63 bits, got {self.seed!r}")
         object.__setattr__(self, "site_codes", site_codes_in(self.site_codes))
+
+    @classmethod
+    def preset(cls, name: str, **settings: Any) -> "LASConfig":
+        """Settings that go together: "exact", "efficient" or "minimal"; docs/optimisation.md has what each loses.
+
+        Args:
+            name: of the preset.
+            settings: that take the place of the preset's, or add to them.
+
+        Raises:
+            ValueError: there is no such preset, or a setting is out of its range.
+        """
+        return cls(**settings_of(name) | settings)
 
     @property
     def code(self) -> MultiThresholdCode:
@@ -112,7 +131,7 @@ class LASConfig:
         """Plain values, for JSON."""
         codes = [astuple(code) for code in self.site_codes]
         values = asdict(self) | {"keep_analog": list(self.keep_analog), "site_codes": list(map(list, codes))}
-        for name in ("fewer_stages", "site_codes"):  # older versions read what has no such entry
+        for name in ("fewer_stages", "last_step", "site_codes"):  # older versions read what has no such entry
             if not values[name]:
                 del values[name]
         return values

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from las_sj.neurons.thresholds import BINS, magnitude_histogram
+from las_sj.neurons.thresholds import BINS, bin_centres, magnitude_histogram
 
 
 class SeenValues:
@@ -31,6 +31,13 @@ class SeenValues:
         self.histogram += magnitude_histogram(v)
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.largest = max(self.largest, abs(low), abs(high))
+
+    @property
+    def mean_magnitude(self) -> float:
+        """Mean of |v|, by the histogram; 0 where nothing was seen."""
+        bins = torch.nonzero(self.histogram).squeeze(1)
+        counts = self.histogram[bins].double()
+        return float((counts * bin_centres()[bins]).sum() / counts.sum().clamp(min=1))
 
     @property
     def nothing(self) -> bool:

@@ -117,6 +117,12 @@ class ThresholdNode(RowGatedNode):
         limit = bounded(limit)
         return least_with_power_of_two_unit(limit, self.code.levels) if self.power_of_two_units else limit
 
+    def coarsen(self, last_step: float) -> None:
+        """Raise thresholds until θ(T)/n is at least `last_step`; the first steps are silent then."""
+        least = last_step * self.code.levels * 2.0**self.time_steps
+        for threshold in self.thresholds:
+            threshold.data.clamp_(min=self.threshold_for(least))
+
     def with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """encode(v) with straight-through gradients to `v` and, as in LSQ, to the thresholds."""
         return StraightThroughCode.apply(v, self.alpha(v), encode)

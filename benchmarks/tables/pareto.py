@@ -11,30 +11,45 @@ Prints a Markdown table. With --work, finished rows are kept: the same command g
 import argparse
 import copy
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from real_models import DATA, smollm2
-from support import GLUE, Classifier, print_origin
+from cases import Batches, Case, cases, metric_of
+from real_models import DATA
+from support import print_origin
 from timing import print_header, print_row
 from transformers import PreTrainedModel
 
 import las_sj
-from las_sj.analysis import plot_pareto
+from las_sj.analysis import SpikeMonitor, energy_report, plot_pareto
+from las_sj.analysis.energies.prices import EQUAL_LOSS
 from las_sj.data.unfinished import write_whole
-from las_sj.evaluation.classification import by_length, calibration_batches, columns_of, read_rows
 from las_sj.evaluation.digest import digest_of
-from las_sj.evaluation.glue import predictions_of, score
 from las_sj.optimisation.goal import Goal
 from las_sj.optimisation.measurement import Measurement, measure
 from las_sj.optimisation.statistics import Statistics
 from las_sj.optimisation.unfinished import Finished
+from las_sj.reports.equal_loss import fewest_bits
 
-WINDOW = 512
-Batches = list[dict[str, torch.Tensor]]
+COUNTED = 4  # batches of the test data whose spikes are counted for int8 weights
+Row = dict[str, Any]
+COLUMNS = (
+    "goal",
+    "T",
+    "levels",
+    "loss, check",
+    "loss, test",
+    "spikes per neuron",
+    "paper",
+    "level-aware",
+    "with memory",
+    "int8, equal loss",
+    "minutes",
+)
 
 
 @dataclass(frozen=True)
@@ -47,121 +62,91 @@ class Point:
 
 POINTS = {
     "frontier": [Point(Goal(loss=loss), 16) for loss in (0.0015, 0.004, 0.008)],
+    "binary": [Point(Goal(loss=loss, binary=True), 16) for loss in (0.004, 0.008)],
     "paper": [Point(Goal(loss=loss, accounting="paper"), 12) for loss in (0.0015, 0.004)],
     "steps": [Point(Goal(loss=0.0025), 8), Point(Goal(loss=0.015), 6)],
-    "memory": [Point(Goal(loss=0.004, accounting="with_memory"), 12)],
+    "memory": [Point(Goal(loss=loss, accounting="with_memory"), 10) for loss in (0.004, 0.01, 0.02, 0.04)],
 }
 
 
-@dataclass
-class Case:
-    """A model with its data.
+class _Statistics(Finished):
+    """Those of one case, gathered once, whatever the goal.
 
-    Attributes:
-        name: of both.
-        ann: the model.
-        calibration, check, evaluation: batches.
-        classifier: its task, or None of a language model.
-        statistics: once they are gathered.
+    Args:
+        kept: file that they are kept in, or None.
     """
 
-    name: str
-    ann: PreTrainedModel
-    calibration: Batches
-    check: Batches
-    evaluation: Batches
-    classifier: Classifier | None = None
-    statistics: Statistics | None = None
-
-    @property
-    def digest(self) -> str:
-        return digest_of([self.ann.state_dict(), self.calibration, self.check, self.evaluation])
-
-
-class _Shared(Finished):
-    """Statistics are those of the model, whatever the goal."""
-
-    def __init__(self, case: Case, kept: Path | None) -> None:
+    def __init__(self, kept: Path | None) -> None:
         super().__init__()
-        self.case, self.kept = case, kept
+        self.kept = kept
+        self.known = Statistics.load(kept) if kept is not None and kept.exists() else None
 
-    def statistics(self, gather: Any) -> Statistics:
-        if self.case.statistics is None and self.kept is not None and self.kept.exists():
-            self.case.statistics = Statistics.load(self.kept)
-        if self.case.statistics is None:
-            self.case.statistics = gather()
+    def statistics(self, gather: Callable[[], Statistics]) -> Statistics:
+        if self.known is None:
+            self.known = gather()
             if self.kept is not None:
-                self.case.statistics.save(self.kept)
-        return self.case.statistics
+                self.known.save(self.kept)
+        return self.known
 
 
-def language_model(data: Path, tokens: int) -> Case:
-    """SmolLM2 on WikiText-2."""
-    model, tokenizer = smollm2()
-
-    def windows(file: str, count: int) -> Batches:
-        text = (data / file).read_text(encoding="utf-8")[: 8 * count]
-        ids = tokenizer(text, return_tensors="pt").input_ids[0, :count]
-        return [{"input_ids": part[None]} for part in ids.split(WINDOW)]
-
-    both = windows("wikitext-2/valid.txt", 4096)
-    evaluation = windows("wikitext-2-raw/wiki.test.raw", tokens)
-    return Case(f"SmolLM2-135M, {tokens:,} tokens", model, both[:4], both[4:], evaluation)
-
-
-def classifier(folder: Path, data: Path, limit: int | None) -> Case:
-    """A classifier on the task that it was trained for."""
-    found = Classifier.load(folder, data, limit)
-    both = calibration_batches(found.task, found.ann, found.tokenizer, data, 24)
-    rows = read_rows(found.task, found.data, found.limit)
-    evaluation, _ = by_length(found.task, found.ann, found.tokenizer, rows, 32)
-    return Case(f"{found.task.name}, {len(rows)} rows", found.ann, both[::2], both[1::2], evaluation, found)
-
-
-@torch.no_grad()
-def metric_of(case: Case, model: PreTrainedModel) -> float:
-    """The metric of a classifier, in points."""
-    assert case.classifier is not None
-    task = case.classifier.task
-    rows = read_rows(task, case.classifier.data, case.classifier.limit)
-    _, order = by_length(task, case.ann, case.classifier.tokenizer, rows, 32)
-    logits = torch.cat([model(**batch).logits for batch in case.evaluation])
-    labels = [rows["label"][index] for index in order]
-    return 100 * score(task, predictions_of(task, logits.numpy()[:, columns_of(case.ann, task)]), labels)
-
-
-def row_of(case: Case, point: Point, work: Path | None) -> dict[str, Any]:
+def row_of(case: Case, point: Point, statistics: _Statistics, work: Path | None) -> Row:
     """What came of a goal, from `work` if it is known."""
-    kept = (
-        None if work is None else work / f"{digest_of([case.digest, asdict(point.goal), point.time_steps])[:16]}.json"
-    )
+    name = digest_of([case.digest, asdict(point.goal), point.time_steps])[:16]
+    kept = None if work is None else work / f"{name}.json"
     if kept is not None and kept.exists():
-        row: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        row: Row = json.loads(kept.read_text(encoding="utf-8"))
         return row
-    statistics = None if work is None else work / f"{case.digest[:16]}.safetensors"
-    snn, goal = copy.deepcopy(case.ann), point.goal
-    config = las_sj.LASConfig(time_steps=point.time_steps)
-    shared = _Shared(case, statistics)
-    try:
-        found = las_sj.optimize(snn, config, case.calibration, case.check, **asdict(goal), finished=shared)
-    except las_sj.OptimisationError as error:
-        row = {"failed": str(error)}
-    else:
-        las_sj.set_execution(snn, "accumulated")
-        measured = measure(snn, case.evaluation, "evaluating")
-        row = {"time_steps": found.time_steps, "checked": found.checked.to_dict(), "measured": measured.to_dict()}
-        row["levels"] = sorted({choice.code.levels for choice in found.plan.choices.values()})
-        if case.classifier is not None:
-            row |= {"ann": metric_of(case, case.ann), "snn": metric_of(case, snn)}
+    row = made_of(case, point, statistics)
     if kept is not None:
         write_whole(kept, row)
     return row
 
 
-def cells_of(case: Case, point: Point, row: dict[str, Any]) -> Iterator[str]:
+def made_of(case: Case, point: Point, statistics: _Statistics) -> Row:
+    """Optimise, and measure on the test data."""
+    snn, config = copy.deepcopy(case.ann), las_sj.LASConfig(time_steps=point.time_steps)
+    start = time.perf_counter()
+    try:
+        found = las_sj.optimize(snn, config, case.calibration, case.check, **asdict(point.goal), finished=statistics)
+    except las_sj.OptimisationError as error:
+        return {"failed": str(error)}
+    seconds = time.perf_counter() - start
+    las_sj.set_execution(snn, "accumulated")
+    measured = measure(snn, case.evaluation, "evaluating")
+    row: Row = {"time_steps": found.time_steps, "checked": found.checked.to_dict(), "measured": measured.to_dict()}
+    row |= {"levels": sorted({choice.code.levels for choice in found.plan.choices.values()}), "seconds": seconds}
+    if case.classifier is not None:
+        row |= {"ann": metric_of(case, case.ann), "snn": metric_of(case, snn)}
+    if point.goal.accounting == "with_memory":
+        row |= against_equal_loss(snn, case.evaluation)
+    return row
+
+
+@torch.no_grad()
+def against_equal_loss(snn: PreTrainedModel, batches: Batches) -> Row:
+    """Energy with memory and int8 weights over that of the ANN whose activations have as few bits as lose no more."""
+    with SpikeMonitor(snn) as monitor:
+        for batch in batches[:COUNTED]:
+            snn(**batch)
+    bits = fewest_bits(snn, batches[:1])
+    ratio = None if bits is None else energy_report(monitor, "int8", bits).ratio(EQUAL_LOSS)
+    return {"equal_loss_bits": bits, "equal_loss": ratio}
+
+
+def crossing(rows: list[tuple[Point, Row]]) -> str:
+    """From which of the losses on the SNN takes less than the ANN quantised to equal loss, in words."""
+    below = [point for point, row in rows if (row.get("equal_loss") or 1.0) < 1.0]
+    if not below:
+        return "With memory and int8 weights the ANN quantised to equal loss takes less at each of these losses."
+    least = 100 * (min(point.goal.loss or 0.0 for point in below))
+    return f"With memory and int8 weights the SNN takes less than the ANN quantised to equal loss from {least:g} % on."
+
+
+def cells_of(case: Case, point: Point, row: Row) -> Iterator[str]:
     """A row of the table."""
     goal = point.goal
-    yield f"{goal.accounting.replace('_', '-')}, loss {100 * (goal.loss or 0):g} %, T ≤ {point.time_steps}"
+    binary = ", binary" * goal.binary
+    yield f"{goal.accounting.replace('_', '-')}{binary}, loss {100 * (goal.loss or 0):g} %, T ≤ {point.time_steps}"
     if "failed" in row:
         yield row["failed"]
         return
@@ -176,16 +161,18 @@ def cells_of(case: Case, point: Point, row: dict[str, Any]) -> Iterator[str]:
         yield f"{row['ann']:.1f} → {row['snn']:.1f}"
     yield f"{found.spikes_per_neuron:.2f}"
     yield from (f"{found.ratios[name]:.3f}" for name in ("paper", "level_aware", "with_memory"))
+    yield f"{row['equal_loss']:.3f} ({row['equal_loss_bits']} bits)" if row.get("equal_loss") else ""
+    yield f"{row['seconds'] / 60:.1f}" if "seconds" in row else ""
 
 
-def series_of(rows: list[tuple[Point, dict[str, Any]]]) -> dict[str, list[tuple[float, float, float]]]:
+def series_of(rows: list[tuple[Point, Row]]) -> dict[str, list[tuple[float, float, float]]]:
     """For each accounting that was optimised for, its energies and losses on the test data, in per cent."""
     series: dict[str, list[tuple[float, float, float]]] = {}
     for point, row in rows:
         if "failed" not in row:
             found, name = Measurement.from_dict(row["measured"]), point.goal.accounting
             entry = (found.ratios[name], 100 * found.loss, 100 * found.loss_interval)
-            series.setdefault(f"{name.replace('_', '-')} accounting, T ≤ {point.time_steps}", []).append(entry)
+            series.setdefault(f"{name.replace('_', '-')} accounting{', binary' * point.goal.binary}", []).append(entry)
     return series
 
 
@@ -201,20 +188,17 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.work is not None:
         arguments.work.mkdir(parents=True, exist_ok=True)
-    glue = GLUE if arguments.data == DATA else arguments.data / "glue"
-    makers = [lambda folder=folder: classifier(folder, glue, arguments.limit) for folder in arguments.classifiers]
-    for make in makers or [lambda: language_model(arguments.data, arguments.tokens)]:
-        case = make()
+    for case in cases(arguments.classifiers, arguments.data, arguments.tokens, arguments.limit):
         print_origin(case.name)
-        change = "perplexity" if case.classifier is None else "score, ANN → SNN"
-        columns = ["goal", "T", "levels", "loss, check", "loss, test", change, "spikes per neuron"]
-        print_header([*columns, "paper", "level-aware", "with memory"])
-        rows: list[tuple[Point, dict[str, Any]]] = []
-        for name in arguments.only:
-            for point in POINTS[name]:
-                row = row_of(case, point, arguments.work)
-                print_row([*cells_of(case, point, row)])
-                rows.append((point, row))
+        print_header([*COLUMNS[:5], case.change, *COLUMNS[5:]])
+        kept = None if arguments.work is None else arguments.work / f"{case.digest[:16]}.safetensors"
+        statistics, rows = _Statistics(kept), []
+        for point in (point for name in arguments.only for point in POINTS[name]):
+            row = row_of(case, point, statistics, arguments.work)
+            print_row([*cells_of(case, point, row)])
+            rows.append((point, row))
+        if any("equal_loss" in row for _, row in rows):
+            print(f"\n{crossing(rows)}")
         if arguments.picture is not None:
             plot_pareto(series_of(rows), case.name).savefig(arguments.picture, dpi=130)
 

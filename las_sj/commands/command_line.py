@@ -21,6 +21,7 @@ from las_sj.data.writing import is_full
 from las_sj.fas_config import METHODS, FASConfig
 from las_sj.memory import keep_freed_memory
 from las_sj.models import OutOfRangeWarning
+from las_sj.presets import PRESETS, settings_of
 from las_sj.reasons import reason_of, without_class_names
 from las_sj.usage import UsageError
 
@@ -193,6 +194,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--presimulation-steps", type=int, metavar="N", help="srp's τ, cos's ρ (4, or T if less)")
     common.add_argument("--fully-spiking", action="store_true", help="fas, qcfs: all else becomes spiking too, by las")
     group = parser.add_argument_group("settings of las")
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        help="exact (the defaults), or with about 1/2 (efficient) or 0.4 (minimal) of the ANN's energy, whose losses "
+        "docs/optimisation.md has; other settings take the place of its own",
+    )
     group.add_argument("--rounding", choices=("nearest", "floor"), help="of what is coded (nearest)")
     group.add_argument("--max-spikes", type=count_or_none, metavar="K", help="spikes per neuron and window (no limit)")
     group.add_argument(
@@ -204,6 +211,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--hg-tolerance", type=float, metavar="E", help="error of HG neurons (1e-5)")
     group.add_argument(
         "--hg-lines", type=count_or_none, metavar="N", help="lines that a population of HG neurons may store (no limit)"
+    )
+    group.add_argument(
+        "--last-step",
+        type=float,
+        metavar="S",
+        help="of what feeds weights, over its mean magnitude: larger steps, fewer spikes (least coding error)",
     )
     group.add_argument("--headroom", type=float, metavar="F", help="range over calibrated maximum (1.5)")
     group.add_argument(
@@ -223,14 +236,23 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def split_settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options that are settings of the network, and all others.
+    """The options that are settings of the network, those of a preset too, and all others, its name among them.
 
     Args:
         given: options by name, with their values.
+
+    Raises:
+        ValueError: a preset belongs to another method.
     """
     names = {field.name for kind in (LASConfig, FASConfig) for field in fields(kind)}
     settings = {name: value for name, value in given.items() if name in names}
-    return settings, {name: value for name, value in given.items() if name not in names}
+    others = {name: value for name, value in given.items() if name not in names}
+    preset = others.get("preset")
+    if preset is None:
+        return settings, others
+    if settings.get("method", "las") != "las":
+        raise ValueError("--preset is a setting of --method las: leave it out, or change --method")
+    return settings_of(preset) | settings, others
 
 
 def config_of(settings: dict[str, Any]) -> LASConfig | FASConfig:

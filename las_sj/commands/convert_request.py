@@ -130,6 +130,7 @@ def parse_arguments(arguments: list[str] | None = None) -> ConvertRequest:
 def request_of(given: dict[str, Any]) -> ConvertRequest:
     """The conversion that options ask for, by name."""
     settings, others = split_settings(given)
+    others.pop("preset", None)
     return ConvertRequest(config=config_of(settings), asked=frozenset(settings), **others)
 
 

@@ -124,7 +124,10 @@ def _check_source(request: EvaluateRequest, source: Source) -> None:
             "--execution accumulated"
         )
     asked, found = ({"method": "las"} | config.to_dict() for config in (source.config, own))
-    other = [OPTIONS.get(name, name) for name in request.given if asked[name] != found.get(name)]
+    differing = [name for name in request.given if asked.get(name) != found.get(name)]
+    other = list(
+        dict.fromkeys("preset" if name in request.of_preset else OPTIONS.get(name, name) for name in differing)
+    )
     other += [name for name in ("gguf_file", "calibration", "dtype") if getattr(request, name) is not None]
     if other:
         text = ", ".join(map(option_of, other))

@@ -11,6 +11,7 @@ from las_sj.config import LASConfig
 from las_sj.evaluation.models import Source
 from las_sj.evaluation.registry import Options
 from las_sj.fas_config import FASConfig
+from las_sj.presets import settings_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class EvaluateRequest:
         output: folder to write.
         config: settings of a conversion.
         given: names of the settings among them that were asked for, which a converted model must have.
+        preset: that some of them are of, or None.
         overwrite: whether the folder may be that of an earlier evaluation.
         restart: whether the finished batches of a run that was cut off are forgotten.
         limit: rows, tokens or questions of each task; None for all.
@@ -47,6 +49,7 @@ class EvaluateRequest:
     output: Path
     config: LASConfig | FASConfig = field(default_factory=LASConfig)
     given: tuple[str, ...] = ()
+    preset: str | None = None
     overwrite: bool = False
     restart: bool = False
     limit: int | None = None
@@ -78,6 +81,11 @@ class EvaluateRequest:
         check_device_name(self.device)
         if not self.output.name:
             raise ValueError(f"--output {self.output} is no name for a new folder")
+
+    @property
+    def of_preset(self) -> frozenset[str]:
+        """Names of the settings that the preset stands for."""
+        return frozenset() if self.preset is None else frozenset(settings_of(self.preset))
 
     @property
     def seed(self) -> int:

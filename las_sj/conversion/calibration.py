@@ -14,7 +14,8 @@ from las_sj.conversion.continuation import calibrate_continuation
 from las_sj.data.batches import Batch, to_device
 from las_sj.models import Execution, execution_of, named_sites
 from las_sj.models.layers.site import Site
-from las_sj.neurons import CodingHGNode, HGNode
+from las_sj.neurons import CodingHGNode, HGNode, ThresholdNode
+from las_sj.neurons.seen_values import SeenValues
 
 
 class CalibrationError(ValueError):
@@ -90,9 +91,16 @@ class Calibration:
         for name, site in tqdm(self.sites.items(), desc="setting thresholds", unit="site", leave=False):
             try:
                 site.node.calibrate(self.statistics[name].seen, self.config.headroom, site.upper_bound)
+                _coarsen(site, self.statistics[name].seen, self.config.last_step)
             except ValueError as error:
                 raise CalibrationError(f"{error} at {name}: give a batch that has such values first") from None
         execution_of(self.model).ranges.start_again()
+
+
+def _coarsen(site: Site, seen: SeenValues, last_step: float | None) -> None:
+    """Have a population that feeds weights, whose spikes cost most, tell no more values apart than is asked for."""
+    if last_step is not None and site.feeds == "weights" and isinstance(site.node, ThresholdNode):
+        site.node.coarsen(last_step * seen.mean_magnitude)
 
 
 def checked_batch(batch: Batch | None) -> Batch:

@@ -84,8 +84,8 @@ def optimize(
     config = config or LASConfig()
     if is_converted(model):
         raise OptimisationError("the model is converted already: load the original to optimise it")
-    if config.site_codes or config.max_spikes is not None:
-        raise OptimisationError("site_codes and max_spikes are chosen by the optimisation: leave them out")
+    if config.site_codes or config.max_spikes is not None or config.last_step is not None:
+        raise OptimisationError("site_codes, max_spikes and last_step are chosen by the optimisation: leave them out")
     batches = [checked_batch(batch) for batch in calibration] or [checked_batch(None)]
     others = [checked_batch(batch) for batch in check]
     if not others:

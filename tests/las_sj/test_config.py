@@ -1,7 +1,7 @@
 """LASConfig: every bad value is refused at construction, by name."""
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 import las_sj
 from las_sj import LASConfig
 from las_sj.models.site_codes import SiteCode
+from las_sj.presets import PRESETS, settings_of
 
 BAD: dict[str, list[Any]] = {
     "time_steps": [0, 25, -1, 1.0, "16", None, True],
@@ -19,6 +20,7 @@ BAD: dict[str, list[Any]] = {
     "outlier_aware": [1, None, "yes"],
     "hg_tolerance": [0.0, -1e-5, 1e-8, 0.2, float("nan"), float("inf"), "1e-5", None, True],
     "hg_lines": [0, -1, 7, 1025, 16.0, "64", True],
+    "last_step": [0.0, -0.1, 2.0**-17, 2.1, float("nan"), float("inf"), "0.1", True],
     "headroom": [0.99, 0, -1, 1025, float("nan"), float("inf"), "1.5", None, True],
     "power_of_two_units": [1, 0, "yes"],
     "keep_analog": ["mlp", 3, None, [1], {"mlp": 1}],
@@ -35,6 +37,7 @@ GOOD: dict[str, list[Any]] = {
     "outlier_aware": [True, False],
     "hg_tolerance": [1e-7, 0.1],
     "hg_lines": [None, 8, 1024],
+    "last_step": [None, 2.0**-16, 0.1, 2],
     "headroom": [1, 1024, 1.5],
     "power_of_two_units": [None, True, False],
     "keep_analog": [(), ["*mlp*"], ("lm_head",)],
@@ -58,7 +61,7 @@ def test_good_values_survive_json(name: str, value: Any) -> None:
     stored = json.loads(json.dumps(config.to_dict()))
     assert LASConfig.from_dict(stored) == config
     # Every setting is stored, and tested here; one that older versions do not know only where it is set.
-    left_out = [setting for setting in ("fewer_stages", "site_codes") if not getattr(config, setting)]
+    left_out = [setting for setting in ("fewer_stages", "last_step", "site_codes") if not getattr(config, setting)]
     assert list(stored) == [setting for setting in BAD if setting not in left_out]
     expected = tuple(value) if name == "keep_analog" else value
     assert getattr(config, name) == expected
@@ -88,6 +91,29 @@ def test_factory_passes_the_settings_on() -> None:
     assert node.code == factory.code
     assert (node.code.time_steps, node.code.levels, node.code.rounding, node.code.max_spikes) == (9, 3, "floor", 2)
     assert (activation.time_steps, activation.tolerance, activation.lines) == (9, 1e-3, 20)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name: str) -> None:
+    preset = LASConfig.preset(name)
+    assert preset == LASConfig(**settings_of(name))
+    assert LASConfig.preset(name, time_steps=9, headroom=2.0) == replace(preset, time_steps=9, headroom=2.0)
+    assert LASConfig.from_dict(preset.to_dict()) == preset
+
+
+def test_the_exact_preset_is_the_default() -> None:
+    assert LASConfig.preset("exact") == LASConfig()
+
+
+def test_presets_cannot_be_changed_by_those_who_ask() -> None:
+    settings_of("efficient")["time_steps"] = 1
+    assert LASConfig.preset("efficient").time_steps == 12
+
+
+@pytest.mark.parametrize("name", ["", "fast", None, 3])
+def test_no_such_preset(name: Any) -> None:
+    with pytest.raises(ValueError, match="preset must be one of exact, efficient, minimal, got"):
+        LASConfig.preset(name)
 
 
 def test_titles_say_what_matters_most() -> None:

@@ -37,6 +37,9 @@ SETTINGS: dict[str, tuple[dict[str, Any], float]] = {
     "single threshold": ({"outlier_aware": False}, 3e-4),
     "coarse HG": ({"hg_tolerance": 1e-2}, 1e-2),
     "few HG lines": ({"hg_lines": 16}, 1e-2),
+    "coarse last step": ({"last_step": 0.1}, 0.1),
+    "coarse last step, levels=1": ({"last_step": 0.1, "levels": 1}, 0.1),
+    "coarse last step, single threshold": ({"last_step": 0.1, "outlier_aware": False}, 0.1),
     "no headroom": ({"headroom": 1.0}, 1e-4),
 }
 

@@ -69,6 +69,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"outlier_aware": False},
     {"keep_analog": ("*.mlp.*",)},
     {"hg_lines": 12},
+    {"last_step": 0.2, "levels": 1},
     {"hg_lines": 20, "by_operations": True},
     {"time_steps": 24},
 ]

@@ -173,6 +173,7 @@ def test_models_that_were_never_trained_so(files: Path, tmp_path: Path, run: Run
     ("options", "message"),
     [
         (("--method", "fas", "--rounding", "floor"), "--rounding is a setting of --method las, not of fas"),
+        (("--method", "fas", "--preset", "exact"), "--preset is a setting of --method las"),
         (("--method", "cos", "--single-threshold"), "--single-threshold is a setting of --method las"),
         (("--presimulation-steps", "2"), "--presimulation-steps is a setting of --method fas, qcfs, srp, cos"),
         (("--method", "las", "--fully-spiking"), "--fully-spiking is a setting of"),

@@ -31,7 +31,8 @@ from las_sj import Calibration, CalibrationError, LASConfig
 from las_sj.conversion.calibration_data import generated_batches
 from las_sj.conversion.structure import bypassed_coding
 from las_sj.models import named_sites
-from las_sj.neurons import HGNode
+from las_sj.neurons import HGNode, OATNode, ThresholdNode
+from las_sj.neurons.seen_values import SeenValues
 
 Settings = dict[str, tuple[float, ...]]
 
@@ -264,3 +265,58 @@ def test_generated_text_of_a_decoder_after_an_encoder() -> None:
     (batch,) = generated_batches(T5ForConditionalGeneration(config).eval(), 0, batches=1, length=8)
     assert batch["input_ids"].shape == (4, 8)
     assert batch["decoder_input_ids"][:, 0].tolist() == [0] * 4
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"outlier_aware": False}, {"levels": 1}, {"power_of_two_units": True}], ids=str
+)
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_a_coarse_last_step(name: str, settings: dict[str, Any]) -> None:
+    """What feeds weights has steps of that share of the mean magnitude, or larger; all else is as it was."""
+    share = 0.125
+    plain, coarse = (
+        las_sj.convert(MODELS[name](), LASConfig(**settings, last_step=step), calibration_batches())
+        for step in (None, share)
+    )
+    seen = means_at_weights(MODELS[name](), LASConfig(**settings))
+    for (site_name, site), (_, before) in zip(named_sites(coarse), named_sites(plain), strict=True):
+        if not isinstance(site.node, ThresholdNode):
+            continue
+        thetas, earlier = ([float(theta) for theta in each.node.thresholds] for each in (site, before))
+        if site.feeds != "weights":
+            assert thetas == earlier, site_name
+            continue
+        steps = [theta * 2.0**-site.node.time_steps / site.node.code.levels for theta in thetas]
+        most = 2.0 if settings.get("power_of_two_units") else 1.0
+        assert all(step >= 0.99 * share * seen[site_name] for step in steps), site_name
+        assert steps[0] <= 1.01 * most * share * seen[site_name], site_name  # is coarser than least error on these
+        assert all(after >= first for after, first in zip(thetas, earlier, strict=True))
+
+
+def means_at_weights(ann: PreTrainedModel, config: LASConfig) -> dict[str, float]:
+    """The mean magnitude that each population which feeds weights receives, by plain hooks on an uncoded run."""
+    snn = las_sj.convert(ann, config, calibration_batches())
+    las_sj.set_execution(snn, "accumulated")
+    values: dict[str, list[Tensor]] = {}
+    hooks = []
+    for name, site in named_sites(snn):
+        if site.feeds == "weights":
+            given: list[Tensor] = values.setdefault(name, [])
+            hooks.append(site.node.register_forward_pre_hook(lambda _, args, given=given: given.append(args[0].abs())))
+    with torch.no_grad(), bypassed_coding(snn):
+        for batch in calibration_batches():
+            snn(**batch)
+    for hook in hooks:
+        hook.remove()
+    return {name: float(torch.cat([each.reshape(-1) for each in given]).mean()) for name, given in values.items()}
+
+
+def test_a_coarse_last_step_where_nothing_but_zeros_was_seen() -> None:
+    node = OATNode(1.0, 1.0, 8)
+    seen = SeenValues()
+    seen.add(torch.zeros(3))
+    node.calibrate(seen, 1.5)
+    before = [float(theta) for theta in node.thresholds]
+    node.coarsen(0.1 * seen.mean_magnitude)
+    assert [float(theta) for theta in node.thresholds] == before
+    assert SeenValues().mean_magnitude == 0.0

@@ -104,6 +104,7 @@ def test_options_reach_the_network(call: Call, source: Path, text: Path, tmp_pat
         "--max-spikes": "5",
         "--hg-tolerance": "1e-3",
         "--hg-lines": "20",
+        "--last-step": "0.01",
         "--headroom": "2",
         "--seed": "4",
         "--execution": "temporal",
@@ -123,6 +124,7 @@ def test_options_reach_the_network(call: Call, source: Path, text: Path, tmp_pat
         "outlier_aware": False,
         "hg_tolerance": 1e-3,
         "hg_lines": 20,
+        "last_step": 0.01,
         "headroom": 2.0,
         "keep_analog": ["*.0.mlp.*"],
         "power_of_two_units": False,
@@ -132,6 +134,15 @@ def test_options_reach_the_network(call: Call, source: Path, text: Path, tmp_pat
     assert set(report["coverage"]["analog"]) == {f"transformer.h.0.mlp.{name}" for name in ("c_fc", "c_proj", "act")}
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert execution_of(model).time_steps == 9
+
+
+def test_a_preset_and_a_setting_in_place_of_its_own(call: Call, source: Path, text: Path, tmp_path: Path) -> None:
+    arguments = (source, "--output", tmp_path / "out", "--calibration", text, "--preset", "minimal", "--levels", "3")
+    assert call(*arguments).code == 0
+    settings = json.loads((tmp_path / "out" / "las_report.json").read_text())["settings"]
+    assert LASConfig.from_dict(settings) == LASConfig.preset("minimal", levels=3, power_of_two_units=False)
+    saved = LASConfig.from_dict(json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"])
+    assert saved.last_step == settings_of("minimal")["last_step"]
 
 
 def test_same_run_same_files(call: Call, source: Path, text: Path, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_wrong_usage(options: tuple[object, ...], says: str, call: Call, convert
             ("--task", "text", "--text", TEXT, "--single-threshold"),
             "has its own settings: leave out --single-threshold",
         ),
+        (("--task", "text", "--text", TEXT, "--preset", "minimal"), "has its own settings: leave out --preset$"),
         (("--task", "text,SST-2", "--text", TEXT, "--data-dir", SHIPPED), "GPT2LMHeadModel is no classifier of SST-2"),
         (("--task", "yes_no"), "takes no images, and yes_no asks about them"),
     ],

@@ -1,0 +1,96 @@
+"""Models with their data, for tables of what networks lose and cost: SmolLM2 on WikiText-2, and classifiers of GLUE."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from real_models import DATA, smollm2
+from support import GLUE, Classifier
+from transformers import PreTrainedModel
+
+from las_sj.evaluation.classification import by_length, calibration_batches, columns_of, read_rows
+from las_sj.evaluation.digest import digest_of
+from las_sj.evaluation.glue import predictions_of, score
+
+WINDOW = 512
+Batches = list[dict[str, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with its data.
+
+    Attributes:
+        name: of both.
+        ann: the model.
+        calibration, check, evaluation: batches.
+        classifier: its task, or None of a language model.
+    """
+
+    name: str
+    ann: PreTrainedModel
+    calibration: Batches
+    check: Batches
+    evaluation: Batches
+    classifier: Classifier | None = None
+
+    @property
+    def digest(self) -> str:
+        return digest_of([self.ann.state_dict(), self.calibration, self.check, self.evaluation])
+
+    @property
+    def change(self) -> str:
+        """What is measured besides the loss, as a heading."""
+        return "perplexity" if self.classifier is None else "score, ANN → SNN"
+
+
+def language_model(data: Path, tokens: int) -> Case:
+    """SmolLM2 on WikiText-2."""
+    model, tokenizer = smollm2()
+
+    def windows(file: str, count: int) -> Batches:
+        text = (data / file).read_text(encoding="utf-8")[: 8 * count]
+        ids = tokenizer(text, return_tensors="pt").input_ids[0, :count]
+        return [{"input_ids": part[None]} for part in ids.split(WINDOW)]
+
+    both = windows("wikitext-2/valid.txt", 4096)
+    evaluation = windows("wikitext-2-raw/wiki.test.raw", tokens)
+    return Case(f"SmolLM2-135M, {tokens:,} tokens", model, both[:4], both[4:], evaluation)
+
+
+def classifier(folder: Path, data: Path, limit: int | None) -> Case:
+    """A classifier on the task that it was trained for."""
+    found = Classifier.load(folder, data, limit)
+    both = calibration_batches(found.task, found.ann, found.tokenizer, data, 24)
+    rows = read_rows(found.task, found.data, found.limit)
+    evaluation, _ = by_length(found.task, found.ann, found.tokenizer, rows, 32)
+    return Case(f"{found.task.name}, {len(rows)} rows", found.ann, both[::2], both[1::2], evaluation, found)
+
+
+@torch.no_grad()
+def metric_of(case: Case, model: PreTrainedModel) -> float:
+    """The metric of a classifier, in points."""
+    assert case.classifier is not None
+    task = case.classifier.task
+    rows = read_rows(task, case.classifier.data, case.classifier.limit)
+    _, order = by_length(task, case.ann, case.classifier.tokenizer, rows, 32)
+    logits = torch.cat([model(**batch).logits for batch in case.evaluation])
+    labels = [rows["label"][index] for index in order]
+    return 100 * score(task, predictions_of(task, logits.numpy()[:, columns_of(case.ann, task)]), labels)
+
+
+def cases(folders: list[Path], data: Path, tokens: int, limit: int | None) -> Iterator[Case]:
+    """Each classifier; without any, SmolLM2.
+
+    Args:
+        folders: that `python -m las_sj.finetune` wrote.
+        data: folder of the evaluation data.
+        tokens: of the test text.
+        limit: rows of a development split, or None for all.
+    """
+    if not folders:
+        yield language_model(data, tokens)
+    glue = GLUE if data == DATA else data / "glue"
+    for folder in folders:
+        yield classifier(folder, glue, limit)

@@ -1,0 +1,82 @@
+"""What the presets of `convert` lose and take on public models.
+
+    PYTHONPATH=benchmarks python benchmarks/tables/presets.py [CLASSIFIER …] [--tokens 16384] [--work DIR]
+
+Models and data are those of `benchmarks/tables/pareto.py`. Stages are those of a call with four tokens. With --work,
+finished rows are kept: the same command goes on after an interruption. Prints a Markdown table.
+"""
+
+import argparse
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cases import Case, cases, metric_of
+from real_models import DATA
+from support import print_origin
+from timing import print_header, print_row
+
+import las_sj
+from las_sj.analysis import audit
+from las_sj.data.unfinished import write_whole
+from las_sj.evaluation.digest import digest_of
+from las_sj.optimisation.measurement import Measurement, measure
+from las_sj.presets import PRESETS, settings_of
+
+AUDITED = 4  # tokens: stages do not depend on their number
+Row = dict[str, Any]
+
+
+def row_of(case: Case, preset: str, work: Path | None) -> Row:
+    """What a preset loses on the test data, from `work` if it is known."""
+    name = digest_of([case.digest, preset, settings_of(preset)])[:16]
+    kept = None if work is None else work / f"{name}.json"
+    if kept is not None and kept.exists():
+        row: Row = json.loads(kept.read_text(encoding="utf-8"))
+        return row
+    snn = las_sj.convert(copy.deepcopy(case.ann), las_sj.LASConfig.preset(preset), case.calibration)
+    stages = audit(snn, {"input_ids": case.evaluation[0]["input_ids"][:1, :AUDITED]}).stages
+    las_sj.set_execution(snn, "accumulated")
+    row = {"stages": stages, "measured": measure(snn, case.evaluation, f"evaluating {preset}").to_dict()}
+    if case.classifier is not None:
+        row |= {"ann": metric_of(case, case.ann), "snn": metric_of(case, snn)}
+    if kept is not None:
+        write_whole(kept, row)
+    return row
+
+
+def cells_of(case: Case, preset: str, row: Row) -> Iterator[str]:
+    """A row of the table."""
+    config, found = las_sj.LASConfig.preset(preset), Measurement.from_dict(row["measured"])
+    yield from (preset, str(config.time_steps), str(config.levels), str(row["stages"]))
+    yield f"{100 * found.loss:.2g} ± {100 * found.loss_interval:.1g} %"
+    if case.classifier is None:
+        yield f"{found.perplexity_change:+.2g} ± {found.perplexity_interval:.1g} %"
+    else:
+        yield f"{row['ann']:.1f} → {row['snn']:.1f}"
+    yield f"{found.spikes_per_neuron:.2f}"
+    yield from (f"{found.ratios[name]:.3f}" for name in ("paper", "level_aware", "with_memory"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("classifiers", nargs="*", type=Path, help="folders that las_sj.finetune wrote")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--tokens", type=int, default=16384, help="of the test text")
+    parser.add_argument("--limit", type=int, help="rows of the development split (all)")
+    parser.add_argument("--work", type=Path, help="folder for finished rows")
+    arguments = parser.parse_args()
+    if arguments.work is not None:
+        arguments.work.mkdir(parents=True, exist_ok=True)
+    for case in cases(arguments.classifiers, arguments.data, arguments.tokens, arguments.limit):
+        print_origin(case.name)
+        columns = ["preset", "T", "levels", "stages", "loss", case.change, "spikes per neuron"]
+        print_header([*columns, "paper", "level-aware", "with memory"])
+        for preset in PRESETS:
+            print_row([*cells_of(case, preset, row_of(case, preset, arguments.work))])
+
+
+if __name__ == "__main__":
+    main()

@@ -16,8 +16,10 @@ from transformers import (
     BertForSequenceClassification,
 )
 
+from las_sj import LASConfig
 from las_sj.checkpoint.loading import default_model
 from las_sj.models import execution_of
+from las_sj.presets import settings_of
 
 
 @pytest.fixture(scope="module")

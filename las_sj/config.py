@@ -26,8 +26,8 @@ class LASConfig:
         hg_tolerance: error that HG neurons are fitted to, 1e-7 … 0.1.
         hg_lines: that a population of HG neurons may store, 8 … 1024: each then has the least error over its calibrated
             range that so many allow, but no less than the tolerance; None: as many as the tolerance asks for.
-        last_step: least difference between values that populations which feed weights can tell apart, over the mean
-            magnitude that they code, 2^-16 … 2. None: as small as the least coding error asks for.
+        last_step: θ(T), the least that populations which feed weights emit, over the mean magnitude that they code,
+            2^-16 … 2, where it is not larger already. None: as small as the least coding error asks for.
         headroom: ranges are this much larger than the largest calibrated value, ≥ 1.
         power_of_two_units: whether calibration makes θ/n of all neurons that code values powers of two: spikes of up to
             63 levels are then exact in bf16, fp16 and int8. None: in models of half precision.

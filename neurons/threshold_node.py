@@ -118,10 +118,10 @@ class ThresholdNode(RowGatedNode):
         return least_with_power_of_two_unit(limit, self.code.levels) if self.power_of_two_units else limit
 
     def coarsen(self, last_step: float) -> None:
-        """Raise thresholds until θ(T)/n is at least `last_step`; the first steps are silent then."""
-        least = last_step * self.code.levels * 2.0**self.time_steps
+        """Raise thresholds until θ(T) is at least `last_step`; the first steps are silent then."""
+        least = self.threshold_for(last_step * 2.0**self.time_steps)
         for threshold in self.thresholds:
-            threshold.data.clamp_(min=self.threshold_for(least))
+            threshold.data.clamp_(min=least)
 
     def with_gradient(self, v: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """encode(v) with straight-through gradients to `v` and, as in LSQ, to the thresholds."""

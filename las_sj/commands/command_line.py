@@ -216,7 +216,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--last-step",
         type=float,
         metavar="S",
-        help="of what feeds weights, over its mean magnitude: larger steps, fewer spikes (least coding error)",
+        help="least value that is coded of what feeds weights, over its mean: larger, fewer spikes (least error)",
     )
     group.add_argument("--headroom", type=float, metavar="F", help="range over calibrated maximum (1.5)")
     group.add_argument(

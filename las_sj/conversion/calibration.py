@@ -98,7 +98,7 @@ class Calibration:
 
 
 def _coarsen(site: Site, seen: SeenValues, last_step: float | None) -> None:
-    """Have a population that feeds weights, whose spikes cost most, tell no more values apart than is asked for."""
+    """Have a population that feeds weights, whose spikes cost most, leave out last steps that nobody asked for."""
     if last_step is not None and site.feeds == "weights" and isinstance(site.node, ThresholdNode):
         site.node.coarsen(last_step * seen.mean_magnitude)
 

@@ -286,7 +286,7 @@ def test_a_coarse_last_step(name: str, settings: dict[str, Any]) -> None:
         if site.feeds != "weights":
             assert thetas == earlier, site_name
             continue
-        steps = [theta * 2.0**-site.node.time_steps / site.node.code.levels for theta in thetas]
+        steps = [theta * 2.0**-site.node.time_steps for theta in thetas]
         most = 2.0 if settings.get("power_of_two_units") else 1.0
         assert all(step >= 0.99 * share * seen[site_name] for step in steps), site_name
         assert steps[0] <= 1.01 * most * share * seen[site_name], site_name  # is coarser than least error on these

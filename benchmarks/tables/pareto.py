@@ -25,16 +25,19 @@ from timing import print_header, print_row
 from transformers import PreTrainedModel
 
 import las_sj
-from las_sj.analysis import SpikeMonitor, energy_report, plot_pareto
+from las_sj.analysis import SpikeMonitor, audit, energy_report, plot_pareto
 from las_sj.analysis.energies.prices import EQUAL_LOSS
 from las_sj.data.unfinished import write_whole
 from las_sj.evaluation.digest import digest_of
+from las_sj.neurons import CodingHGNode, HGNode
 from las_sj.optimisation.goal import Goal
 from las_sj.optimisation.measurement import Measurement, measure
 from las_sj.optimisation.statistics import Statistics
 from las_sj.optimisation.unfinished import Finished
 from las_sj.reports.equal_loss import fewest_bits
 
+AUDITED = 4  # tokens: stages do not depend on their number
+LINES = 32  # of a population, where tables are small
 COUNTED = 4  # batches of the test data whose spikes are counted for int8 weights
 Row = dict[str, Any]
 COLUMNS = (
@@ -54,14 +57,27 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Point:
-    """A row: a goal, and the most time steps."""
+    """A row: a goal, the most time steps, and whether stages are few and tables small."""
 
     goal: Goal
     time_steps: int
+    short: bool = False
+
+    @property
+    def config(self) -> las_sj.LASConfig:
+        """Settings of the conversion."""
+        lines = LINES if self.short else None
+        return las_sj.LASConfig(time_steps=self.time_steps, fewer_stages=self.short, hg_lines=lines)
+
+    @property
+    def key(self) -> list[Any]:
+        """What its row is kept under."""
+        return [asdict(self.goal), self.time_steps, *([LINES] if self.short else [])]
 
 
 POINTS = {
     "frontier": [Point(Goal(loss=loss), 16) for loss in (0.0015, 0.004, 0.008)],
+    "short": [Point(Goal(loss=0.004), 16, short=True)],
     "binary": [Point(Goal(loss=loss, binary=True), 16) for loss in (0.004, 0.008)],
     "paper": [Point(Goal(loss=loss, accounting="paper"), 12) for loss in (0.0015, 0.004)],
     "steps": [Point(Goal(loss=0.0025), 8), Point(Goal(loss=0.015), 6)],
@@ -70,16 +86,19 @@ POINTS = {
 
 
 class _Statistics(Finished):
-    """Those of one case, gathered once, whatever the goal.
+    """Those of one network, gathered once, whatever the goal.
 
     Args:
-        kept: file that they are kept in, or None.
+        case: the model and its data.
+        short: whether stages are few.
+        work: folder that they are kept in, or None.
     """
 
-    def __init__(self, kept: Path | None) -> None:
+    def __init__(self, case: Case, short: bool, work: Path | None) -> None:
         super().__init__()
-        self.kept = kept
-        self.known = Statistics.load(kept) if kept is not None and kept.exists() else None
+        name = digest_of([case.digest, LINES]) if short else case.digest
+        self.kept = None if work is None else work / f"{name[:16]}.safetensors"
+        self.known = Statistics.load(self.kept) if self.kept is not None and self.kept.exists() else None
 
     def statistics(self, gather: Callable[[], Statistics]) -> Statistics:
         if self.known is None:
@@ -91,7 +110,7 @@ class _Statistics(Finished):
 
 def row_of(case: Case, point: Point, statistics: _Statistics, work: Path | None) -> Row:
     """What came of a goal, from `work` if it is known."""
-    name = digest_of([case.digest, asdict(point.goal), point.time_steps])[:16]
+    name = digest_of([case.digest, *point.key])[:16]
     kept = None if work is None else work / f"{name}.json"
     if kept is not None and kept.exists():
         row: Row = json.loads(kept.read_text(encoding="utf-8"))
@@ -104,10 +123,12 @@ def row_of(case: Case, point: Point, statistics: _Statistics, work: Path | None)
 
 def made_of(case: Case, point: Point, statistics: _Statistics) -> Row:
     """Optimise, and measure on the test data."""
-    snn, config = copy.deepcopy(case.ann), las_sj.LASConfig(time_steps=point.time_steps)
+    snn = copy.deepcopy(case.ann)
     start = time.perf_counter()
     try:
-        found = las_sj.optimize(snn, config, case.calibration, case.check, **asdict(point.goal), finished=statistics)
+        found = las_sj.optimize(
+            snn, point.config, case.calibration, case.check, **asdict(point.goal), finished=statistics
+        )
     except las_sj.OptimisationError as error:
         return {"failed": str(error)}
     seconds = time.perf_counter() - start
@@ -142,11 +163,26 @@ def crossing(rows: list[tuple[Point, Row]]) -> str:
     return f"With memory and int8 weights the SNN takes less than the ANN quantised to equal loss from {least:g} % on."
 
 
+def sizes(case: Case, also_short: bool) -> str:
+    """Stages and tables of the networks, which do not depend on their codes, in words."""
+    found = [size_of(case, short) for short in (False, True)[: 1 + also_short]]
+    return f"The networks have {found[0]}{'; those called short, ' + found[1] if also_short else ''}."
+
+
+def size_of(case: Case, short: bool) -> str:
+    """Stages of a call, and the lines of the largest table, in words."""
+    config = Point(Goal(loss=1), 16, short).config
+    snn = las_sj.convert(copy.deepcopy(case.ann), config, case.calibration[:1])
+    stages = audit(snn, {"input_ids": case.evaluation[0]["input_ids"][:1, :AUDITED]}).stages
+    lines = max(node.stored_lines for node in snn.modules() if isinstance(node, HGNode | CodingHGNode))
+    return f"{stages} stages, and tables of up to {lines:,} lines"
+
+
 def cells_of(case: Case, point: Point, row: Row) -> Iterator[str]:
     """A row of the table."""
     goal = point.goal
-    binary = ", binary" * goal.binary
-    yield f"{goal.accounting.replace('_', '-')}{binary}, loss {100 * (goal.loss or 0):g} %, T ≤ {point.time_steps}"
+    added = ", binary" * goal.binary + ", short" * point.short
+    yield f"{goal.accounting.replace('_', '-')}{added}, loss {100 * (goal.loss or 0):g} %, T ≤ {point.time_steps}"
     if "failed" in row:
         yield row["failed"]
         return
@@ -191,12 +227,13 @@ def main() -> None:
     for case in cases(arguments.classifiers, arguments.data, arguments.tokens, arguments.limit):
         print_origin(case.name)
         print_header([*COLUMNS[:5], case.change, *COLUMNS[5:]])
-        kept = None if arguments.work is None else arguments.work / f"{case.digest[:16]}.safetensors"
-        statistics, rows = _Statistics(kept), []
+        statistics = {short: _Statistics(case, short, arguments.work) for short in (False, True)}
+        rows: list[tuple[Point, Row]] = []
         for point in (point for name in arguments.only for point in POINTS[name]):
-            row = row_of(case, point, statistics, arguments.work)
+            row = row_of(case, point, statistics[point.short], arguments.work)
             print_row([*cells_of(case, point, row)])
             rows.append((point, row))
+        print(f"\n{sizes(case, any(point.short for point, _ in rows))}")
         if any("equal_loss" in row for _, row in rows):
             print(f"\n{crossing(rows)}")
         if arguments.picture is not None:

@@ -1,6 +1,6 @@
 """Settings of a conversion."""
 
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -129,8 +129,8 @@ class LASConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        codes = [astuple(code) for code in self.site_codes]
-        values = asdict(self) | {"keep_analog": list(self.keep_analog), "site_codes": list(map(list, codes))}
+        codes = [code.plain for code in self.site_codes]
+        values = asdict(self) | {"keep_analog": list(self.keep_analog), "site_codes": codes}
         for name in ("fewer_stages", "last_step", "site_codes"):  # older versions read what has no such entry
             if not values[name]:
                 del values[name]

@@ -89,7 +89,7 @@ class CentredOctaves(RowOctaves):
         """
         with fetched((self.scale,)):
             largest_scale = self.scale.limit(limit).amax().to(limit.device)
-        limit = limit.amax()
+        limit = limit.amin()  # of channels: sizes are in units of each channel's own
         least = 1 / largest_scale
         low = (least * least - self.epsilon).clamp(min=0.0).sqrt() * (1 - ROUNDING_ALLOWANCE) / limit
         target = (2 * math.sqrt(channels) / (limit * largest_scale)).clamp(max=1.0)

@@ -117,6 +117,12 @@ class ThresholdNode(RowGatedNode):
         limit = bounded(limit)
         return least_with_power_of_two_unit(limit, self.code.levels) if self.power_of_two_units else limit
 
+    def part_channels(self, channels: int) -> None:
+        """Have a threshold for each of so many channels, in place of one for all; they begin with its value."""
+        for name, theta in [*self.named_parameters(recurse=False)]:
+            if theta.dim() == 0:
+                setattr(self, name, nn.Parameter(theta.detach().repeat(channels), requires_grad=False))
+
     def coarsen(self, last_step: float) -> None:
         """Raise thresholds until θ(T) is at least `last_step`; the first steps are silent then."""
         least = self.threshold_for(last_step * 2.0**self.time_steps)

@@ -1,9 +1,12 @@
 """The codes that a population may have, each with the loss that it is expected to cause and what it costs."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from zlib import crc32
+
+from torch import Tensor
 
 from las_sj.models import Site
 from las_sj.neurons import MultiThresholdCode, OATNode, ThresholdNode
@@ -12,6 +15,20 @@ from las_sj.optimisation.sensitivity import Sensitivity
 
 LARGER = 7  # thresholds are, by less than 2^-7
 OCTAVES_TRIED = 12  # of normal thresholds below the largest magnitude
+
+
+@dataclass(frozen=True)
+class MassiveThresholds:
+    """Base thresholds of massive channels.
+
+    Attributes:
+        channels: which they are, bool [C].
+        normal, outlier: the thresholds.
+    """
+
+    channels: Tensor = field(compare=False, repr=False)
+    normal: float
+    outlier: float
 
 
 @dataclass(frozen=True)
@@ -24,6 +41,7 @@ class Choice:
         loss: divergence that its errors are expected to cause, per prediction.
         spikes: of the calibration data.
         pj: energy of these spikes.
+        massive: thresholds of channels that have their own; None where there are none.
     """
 
     code: MultiThresholdCode
@@ -32,6 +50,7 @@ class Choice:
     loss: float
     spikes: float
     pj: float
+    massive: MassiveThresholds | None = None
 
 
 def choices_for(
@@ -50,7 +69,7 @@ def choices_for(
         name: of the node, by which its thresholds are a little larger than those of the tables. Sums of spikes of one
             population would otherwise often lie just between two of another, where rounding decides.
         site: the population.
-        seen: its sensitivity.
+        seen: its sensitivity; thresholds of massive channels are chosen apart, where it knows of any.
         price: of a spike with so many levels, pJ.
         codes: that may be chosen.
         headroom: the range is this much larger than the largest magnitude that was seen.
@@ -59,28 +78,63 @@ def choices_for(
         None where the population has seen nothing but zeros, or no value of it moves the first output (a pooler's
         do not where hidden states are that): it keeps its code.
     """
-    if seen.largest == 0.0 or not bool(seen.weights.any()):
-        return []
+    assert isinstance(site.node, ThresholdNode)
+    if seen.massive is None or not all(_matters(part) for part in seen.parts):
+        of_codes = (_of_code(name, site, seen.whole, price, code, headroom) for code in codes)
+        return lower_hull(chain.from_iterable(of_codes))
+    found: list[Choice] = []
+    for code in codes:
+        ordinary, massive = (lower_hull(_of_code(name, site, part, price, code, headroom)) for part in seen.parts)
+        found += _together(ordinary, massive, seen.massive.channels)
+    return lower_hull(found)
+
+
+def _matters(seen: Sensitivity) -> bool:
+    return seen.largest > 0.0 and bool(seen.weights.any())
+
+
+def _of_code(
+    name: str,
+    site: Site,
+    seen: Sensitivity,
+    price: Callable[[int], float],
+    code: MultiThresholdCode,
+    headroom: float,
+) -> Iterator[Choice]:
+    """Choices of one code, for values that were seen."""
+    if not _matters(seen):
+        return
     assert isinstance(site.node, ThresholdNode)
     has_outliers = isinstance(site.node, OATNode) and getattr(site.node, "outlier_aware", True)
     limit = site.upper_bound or seen.largest * headroom
     finest = limit * 2.0**-OCTAVES_TRIED if has_outliers else limit
-    found: list[Choice] = []
-    larger = 1.0 if site.node.power_of_two_units else 1 + crc32(name.encode()) * 2.0 ** -(32 + LARGER)
-    for code in codes:
-        outcome = outcomes(
-            seen.counts, seen.weights, limit, code, finest, power_of_two_units=site.node.power_of_two_units
-        )
-        columns = (outcome.theta_normal, outcome.theta_outlier, outcome.error, outcome.spikes)
-        for normal, outlier, loss, spikes in zip(*(column.tolist() for column in columns), strict=True):
-            if normal != outlier and not has_outliers:
-                continue
-            pj = spikes * price(code.levels)
-            found.append(Choice(code, normal * larger, outlier * larger, loss, spikes, pj))
-    return lower_hull(found)
+    units = site.node.power_of_two_units
+    larger = 1.0 if units else 1 + crc32(name.encode()) * 2.0 ** -(32 + LARGER)
+    outcome = outcomes(seen.counts, seen.weights, limit, code, finest, power_of_two_units=units)
+    columns = (outcome.theta_normal, outcome.theta_outlier, outcome.error, outcome.spikes)
+    for normal, outlier, loss, spikes in zip(*(column.tolist() for column in columns), strict=True):
+        if normal == outlier or has_outliers:
+            yield Choice(code, normal * larger, outlier * larger, loss, spikes, spikes * price(code.levels))
 
 
-def lower_hull(choices: Sequence[Choice]) -> list[Choice]:
+def _together(ordinary: Sequence[Choice], massive: Sequence[Choice], channels: Tensor) -> Iterator[Choice]:
+    """Choices of one code for both kinds of channels, from two hulls: the step of the steeper slope comes first."""
+    left, right = 0, 0
+    while True:
+        one, other = ordinary[left], massive[right]
+        thresholds = MassiveThresholds(channels, other.theta_normal, other.theta_outlier)
+        sums = (one.loss + other.loss, one.spikes + other.spikes, one.pj + other.pj)
+        yield Choice(one.code, one.theta_normal, one.theta_outlier, *sums, thresholds)
+        steps = [
+            slope(hull[place], hull[place + 1]) if place + 1 < len(hull) else math.inf
+            for hull, place in ((ordinary, left), (massive, right))
+        ]
+        if min(steps) == math.inf:
+            return
+        left, right = (left + 1, right) if steps[0] <= steps[1] else (left, right + 1)
+
+
+def lower_hull(choices: Iterable[Choice]) -> list[Choice]:
     """The choices on the lower convex hull of loss over energy, each with less loss than the one before."""
     hull: list[Choice] = []
     for choice in sorted(choices, key=lambda choice: (choice.pj, choice.loss, choice.spikes)):

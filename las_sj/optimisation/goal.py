@@ -7,6 +7,8 @@ from las_sj.neurons import MultiThresholdCode
 
 LEAST_STEPS = 4
 ROOM = 11  # time steps from which levels save nothing where each bit of a payload is paid for
+FEW = 8  # time steps up to which more levels are tried, and thresholds of massive channels apart: more need neither
+MORE_LEVELS = (63, 127)
 LEVELS = {"level_aware": (1, 3, 7, 15), "paper": (3, 7, 15), "with_memory": (3, 7, 15)}
 LIMITS = {"level_aware": (None,), "paper": (1, 2, 3, None), "with_memory": (1, 2, 3, None)}
 
@@ -52,6 +54,8 @@ class Goal:
         """
         has_room = self.accounting == "level_aware" and time_steps >= ROOM
         levels = (1,) if self.binary or has_room else LEVELS[self.accounting]
+        if time_steps <= FEW and self.accounting == "level_aware" and not self.binary:
+            levels += MORE_LEVELS
         limits = (None,) if self.binary and self.accounting == "level_aware" else LIMITS[self.accounting]
         codes = [MultiThresholdCode(time_steps, n, rounding, k) for n in levels for k in limits]
         return list(dict.fromkeys(codes))

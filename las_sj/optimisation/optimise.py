@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from las_sj.analysis import SpikeMonitor
-from las_sj.checkpoint.placement import input_device
+from las_sj.checkpoint.placement import input_device, neuron_device
 from las_sj.config import LASConfig
 from las_sj.conversion.all_or_nothing import all_or_nothing, snapshot
 from las_sj.conversion.calibration import checked_batch
@@ -20,11 +21,12 @@ from las_sj.models import Site, running
 from las_sj.models.execution import is_converted
 from las_sj.models.site_codes import SiteCode
 from las_sj.neurons import MTNode, MultiThresholdCode, OATNode
+from las_sj.neurons.threshold_node import as_threshold
 from las_sj.optimisation.budget import budget_of
 from las_sj.optimisation.choices import Choice, choices_for
 from las_sj.optimisation.divergence import predicts
 from las_sj.optimisation.errors import OptimisationError
-from las_sj.optimisation.goal import LEAST_STEPS, Goal
+from las_sj.optimisation.goal import FEW, LEAST_STEPS, Goal
 from las_sj.optimisation.measurement import Measurement, measure
 from las_sj.optimisation.plan import Plan, plan_for_energy, plan_for_loss
 from las_sj.optimisation.result import Optimisation
@@ -178,9 +180,10 @@ class _Search:
         """What T time steps can do; None where the loss is out of their reach."""
         codes = self.goal.codes(time_steps, self.config.rounding)
         budget, seen, accounting = statistics.budget, statistics.sensitivities.sites, self.goal.accounting
+        known = {name: each if time_steps <= FEW else each.whole for name, each in seen.items()}
         hulls = {
             name: choices_for(
-                name, site, seen[name], partial(budget.price, name, accounting=accounting), codes, self.config.headroom
+                name, site, known[name], partial(budget.price, name, accounting=accounting), codes, self.config.headroom
             )
             for name, site in tqdm(sites.items(), desc=f"choices for T = {time_steps}", unit="site", leave=False)
         }
@@ -263,14 +266,23 @@ def _put(model: PreTrainedModel, plan: Plan) -> None:
         assert isinstance(node, OATNode | MTNode)
         node.code = choice.code
         if isinstance(node, OATNode):
-            node.theta_normal.data.fill_(choice.theta_normal)
-            node.theta_outlier.data.fill_(choice.theta_outlier)
+            node.theta_normal = _threshold(choice.theta_normal, choice.massive and choice.massive.normal, choice)
+            node.theta_outlier = _threshold(choice.theta_outlier, choice.massive and choice.massive.outlier, choice)
         else:
-            node.theta.data.fill_(choice.theta_outlier)
+            node.theta = _threshold(choice.theta_outlier, choice.massive and choice.massive.outlier, choice)
+        node.to(neuron_device(model, name.rpartition(".")[0]))
+
+
+def _threshold(ordinary: float, massive: float | None, choice: Choice) -> nn.Parameter:
+    """One for all channels, or one for each."""
+    if choice.massive is None or massive is None:
+        return as_threshold("theta", ordinary)
+    return as_threshold("theta", torch.where(choice.massive.channels, massive, ordinary))
 
 
 def _site_codes(plan: Plan, common: MultiThresholdCode) -> Iterator[SiteCode]:
     """The codes that differ from the common one."""
     for name, choice in plan.choices.items():
-        if (choice.code.levels, choice.code.max_spikes) != (common.levels, common.max_spikes):
-            yield SiteCode(name, choice.code.levels, choice.code.max_spikes)
+        channels = None if choice.massive is None else len(choice.massive.channels)
+        if channels is not None or (choice.code.levels, choice.code.max_spikes) != (common.levels, common.max_spikes):
+            yield SiteCode(name, choice.code.levels, choice.code.max_spikes, channels)

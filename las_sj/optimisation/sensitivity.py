@@ -20,6 +20,21 @@ from las_sj.neurons.thresholds import BINS, magnitude_bins
 from las_sj.optimisation.divergence import predicts, rows_of, scores_of
 from las_sj.optimisation.errors import OptimisationError
 
+MASSIVE = 16  # a code of eight steps has four octaves left for values so much smaller
+
+
+@dataclass
+class Massive:
+    """Channels whose values are far larger than those of the others, and what was seen of them.
+
+    Attributes:
+        channels: which they are, bool [C].
+        seen: of these alone.
+    """
+
+    channels: Tensor
+    seen: "Sensitivity"
+
 
 @dataclass
 class Sensitivity:
@@ -30,25 +45,59 @@ class Sensitivity:
         weights: squared gradients of the values in each bin, summed and over the number of predictions, fp64 [BINS]:
             a squared error times its weight is the divergence that it causes.
         largest: the largest magnitude.
+        massive: channels of which all this is kept apart; None where there are none.
     """
 
     counts: Tensor
     weights: Tensor
     largest: float = 0.0
+    massive: Massive | None = None
 
     @classmethod
     def empty(cls) -> "Sensitivity":
         """Of a population that has seen nothing."""
         return cls(torch.zeros(BINS, dtype=torch.int64), torch.zeros(BINS, dtype=torch.float64))
 
-    def add(self, v: Tensor, squares: Tensor) -> None:
-        """Take values and their squared gradients, of the same shape."""
+    def add(self, v: Tensor, squares: Tensor, channels: int | None = None) -> None:
+        """Take values and their squared gradients, of the same shape.
+
+        Args:
+            v: values, [..., C], or of any shape.
+            squares: the gradients.
+            channels: C, where massive channels are kept apart: those of the first values.
+        """
         if v.numel() == 0:
             return
+        if channels is not None and self.massive is None and not bool(self.counts.any()):
+            apart = massive_channels(v)
+            self.massive = Massive(apart.cpu(), Sensitivity.empty()) if bool(apart.any()) else None
+        if self.massive is not None:
+            apart = self.massive.channels.to(v.device)
+            self.massive.seen.add(v[..., apart], squares[..., apart])
+            v, squares = v[..., ~apart], squares[..., ~apart]
         bins = magnitude_bins(v)
         self.counts += torch.bincount(bins, minlength=BINS).cpu()
         self.weights += torch.bincount(bins, squares.reshape(-1).double(), minlength=BINS).cpu()
         self.largest = max(self.largest, float(v.abs().max()))
+
+    @property
+    def parts(self) -> list["Sensitivity"]:
+        """Of ordinary channels, and of massive ones if there are any."""
+        return [self] if self.massive is None else [self, self.massive.seen]
+
+    @property
+    def whole(self) -> "Sensitivity":
+        """Of all channels together."""
+        if self.massive is None:
+            return self
+        other = self.massive.seen
+        return Sensitivity(self.counts + other.counts, self.weights + other.weights, max(self.largest, other.largest))
+
+
+def massive_channels(v: Tensor) -> Tensor:
+    """The channels of values [..., C] that reach `MASSIVE` times as far as half of all channels do, bool [C]."""
+    largest = v.detach().abs().reshape(-1, v.shape[-1]).amax(0)
+    return largest > MASSIVE * largest.median()
 
 
 @dataclass
@@ -88,8 +137,9 @@ def gather(model: PreTrainedModel, batches: Iterable[Batch], seed: int = 0) -> S
     if not found.predictions:
         raise OptimisationError("there is no calibration data: give at least one batch with a token")
     for name, sensitivity in found.sites.items():
-        sensitivity.weights /= found.predictions
-        if not bool(torch.isfinite(sensitivity.weights).all()):
+        for part in sensitivity.parts:
+            part.weights /= found.predictions
+        if not all(bool(torch.isfinite(part.weights).all()) for part in sensitivity.parts):
             raise OptimisationError(f"gradients at {name} are infinite or NaN: check the model's weights")
     return found
 
@@ -110,17 +160,25 @@ def _add_batch(model: PreTrainedModel, batch: dict[str, Any], found: Sensitiviti
         value = window.value.detach()
         if window.mask is not None:
             value, square = value[window.mask], square[window.mask]
-        found.sites[window.site].add(value, square)
+        found.sites[window.site].add(value, square, window.channels)
     found.predictions += len(rows)
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Values that one population has coded in a call, [B, ...], with a graph; `mask` is False on padding."""
+    """Values that one population has coded in a call, [B, ...], with a graph.
+
+    Attributes:
+        site: name of its node.
+        value: what it has coded.
+        mask: False on padding, or None.
+        channels: of the values, where thresholds may be one per channel.
+    """
 
     site: str
     value: Tensor
     mask: Tensor | None
+    channels: int | None
 
 
 @contextmanager
@@ -129,16 +187,16 @@ def _watching(model: nn.Module, names: Mapping[str, Any]) -> Iterator[list[_Wind
     windows: list[_Window] = []
     execution = execution_of(model)
 
-    def watch(name: str, node: nn.Module) -> RemovableHandle:
+    def watch(name: str, site: Site) -> RemovableHandle:
         def keep(node: nn.Module, args: Any, output: Tensor) -> Tensor:
             # A tensor of its own: a bypassed node returns its input, which may go on to a residual too.
             value = output.view_as(output) if output.requires_grad else output.detach().requires_grad_()
-            windows.append(_Window(name, value, execution.mask_of(value)))
+            windows.append(_Window(name, value, execution.mask_of(value), site.channels))
             return value
 
-        return node.register_forward_hook(keep)
+        return site.node.register_forward_hook(keep)
 
-    handles = [watch(name, site.node) for name, site in named_sites(model) if name in names]
+    handles = [watch(name, site) for name, site in named_sites(model) if name in names]
     try:
         yield windows
     finally:

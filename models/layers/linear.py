@@ -17,6 +17,15 @@ from las_sj.neurons.buffers import BUFFERS
 from las_sj.neurons.precision import HALF, single
 
 
+def in_features(module: nn.Module) -> int:
+    """Neurons that an nn.Linear or Conv1D takes the spikes of."""
+    module = adapted(module)
+    if isinstance(module, Conv1D):
+        return int(module.nx)
+    assert isinstance(module, nn.Linear)
+    return module.in_features
+
+
 def out_features(module: nn.Module) -> int:
     """Synapses per input neuron of an nn.Linear or Conv1D, or of the one inside of an adapter."""
     module = adapted(module)
@@ -88,7 +97,7 @@ class SpikingLinear(FedLinear):
         self.input_node = factory.coder()
 
     def sites(self) -> Iterator[Site]:
-        yield Site("input_node", self.input_node, "weights", (synapses_of(self, ""),))
+        yield Site("input_node", self.input_node, "weights", (synapses_of(self, ""),), channels=in_features(self))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.execution.temporal and x.nbytes > self.stream_from and not self._is_followed(x):

@@ -62,7 +62,7 @@ class SpikingRMSNorm(SpikingLayer):
         if self.is_short:
             yield from self._short_sites(dense)
             return
-        yield Site("centred_node", self.centred_node, "product", (Synapses("", 2),), dense, native="norm")
+        yield self._centred_site((Synapses("", 2),), dense)
         yield Site("square_node", self.square_node, "neuron", (Synapses("", 1),))
         yield Site("rsqrt_node", self.rsqrt_node, "neuron", (Synapses("", 1),))
         yield Site("scale_node", self.scale_node, "product", (Synapses("", self.channels),))
@@ -72,9 +72,12 @@ class SpikingRMSNorm(SpikingLayer):
         """Both operands of a square are the same spike; gains make a weighted sum of each operand of the product."""
         each = 1 if self.gains is None else 2
         bias = () if getattr(self, "bias", None) is None else (Dense("", additions=1, native=True),)
-        centred = (Synapses("", 2 + each),)
-        yield Site("centred_node", self.centred_node, "product", centred, (*dense, *bias), native="norm")
+        yield self._centred_site((Synapses("", 2 + each),), (*dense, *bias))
         yield Site("scale_node", self.scale_node, "product", (Synapses("", each * self.channels),))
+
+    def _centred_site(self, synapses: tuple[Synapses, ...], dense: tuple[Dense, ...]) -> Site:
+        channels = self.channels if self.weight.dim() == 1 else None
+        return Site("centred_node", self.centred_node, "product", synapses, dense, native="norm", channels=channels)
 
     def _opens_gates(self) -> Dense:
         """Octave gates look for the largest potential of a row: a comparison for each neuron, once a window.

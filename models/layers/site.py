@@ -53,6 +53,7 @@ class Site:
         native: the ANN's operation on the value that each neuron takes ("norm", "softmax", a function), once a site.
         upper_bound: largest magnitude that can occur, where it is known beforehand.
         computes: name of the operator within the layer that `native` is, where it is not the one that spikes go into.
+        channels: C of potentials [B, ..., C], where thresholds may be one per channel; None where they may not.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Site:
     native: str = ""
     upper_bound: float | None = None
     computes: str = ""
+    channels: int | None = None
 
     @property
     def fan_out(self) -> int:

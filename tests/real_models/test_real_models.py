@@ -11,7 +11,7 @@ from encoder import CALIBRATION, EVALUATION, hidden_states, relative, run, with_
 from real_models import DATA, SMOLLM2_FILE, minilm, package_folder, padded_batches, sentences, smollm2, to_double
 from tiny_models import EXECUTIONS
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 import las_sj
 from las_sj.checkpoint.loading import default_model
@@ -38,6 +38,15 @@ def snn(encoder: tuple[PreTrainedModel, Batches, Batches]) -> PreTrainedModel:
     """The encoder, converted with the defaults."""
     ann, calibration, _ = encoder
     return las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(), calibration)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """SmolLM2, read once: its file is unpacked for ten seconds."""
+    try:
+        return smollm2()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @needs_data
@@ -99,11 +108,13 @@ def test_executions_are_equal_in_double_precision(
     ("settings", "change", "divergence"),
     [({"time_steps": 16}, 1e-3, 1e-4), ({"time_steps": 12, "max_spikes": 2}, 5e-3, 5e-4)],
 )
-def test_llama_is_lossless(settings: dict[str, int], change: float, divergence: float) -> None:
-    try:
-        ann, tokenizer = smollm2()
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
+def test_llama_is_lossless(
+    settings: dict[str, int],
+    change: float,
+    divergence: float,
+    decoder: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+) -> None:
+    ann, tokenizer = decoder
     calibration = token_windows(tokenizer, read_text(DATA / "wikitext-2" / "valid.txt"), 1024, 256, 1)
     evaluation = token_windows(tokenizer, read_text(DATA / "wikitext-2-raw" / "wiki.test.raw"), 1024, 256, 1)
     snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(**settings), calibration)
@@ -118,13 +129,12 @@ def test_llama_is_lossless(settings: dict[str, int], change: float, divergence: 
     assert 0 < monitor.spikes_per_neuron < 4
 
 
-def test_three_shards_with_a_device_map(tmp_path: Path) -> None:
-    try:
-        ann, tokenizer = smollm2()
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
+def test_three_shards_with_a_device_map(
+    decoder: tuple[PreTrainedModel, PreTrainedTokenizerBase], tmp_path: Path
+) -> None:
+    ann, tokenizer = decoder
     text = read_text(default_model() / "evaluation.txt")
-    snn = las_sj.convert(ann, calibration=token_windows(tokenizer, text, 512, 256, 1))
+    snn = las_sj.convert(copy.deepcopy(ann), calibration=token_windows(tokenizer, text, 32, 32, 1))
     snn.save_pretrained(tmp_path, max_shard_size="200MB")
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, device_map="auto")

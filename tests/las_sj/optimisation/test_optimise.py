@@ -226,7 +226,7 @@ def test_codes_of_their_own() -> None:
     ("codes", "message"),
     [
         (5, "must be a list"),
-        ([["a", 1]], r"must hold \[site, levels, max_spikes\]"),
+        ([["a", 1]], r"must hold \[site, levels, max_spikes, channels\]"),
         ([["a", 200, None]], "site_codes of a: levels must be"),
         ([["a", 1, 0]], "site_codes of a: max_spikes"),
         ([[3, 1, 0]], "must name populations"),

@@ -85,7 +85,7 @@ def choices_for(
     found: list[Choice] = []
     for code in codes:
         ordinary, massive = (lower_hull(_of_code(name, site, part, price, code, headroom)) for part in seen.parts)
-        found += _together(ordinary, massive, seen.massive.channels)
+        found += together(ordinary, massive, seen.massive.channels)
     return lower_hull(found)
 
 
@@ -117,7 +117,7 @@ def _of_code(
             yield Choice(code, normal * larger, outlier * larger, loss, spikes, spikes * price(code.levels))
 
 
-def _together(ordinary: Sequence[Choice], massive: Sequence[Choice], channels: Tensor) -> Iterator[Choice]:
+def together(ordinary: Sequence[Choice], massive: Sequence[Choice], channels: Tensor) -> Iterator[Choice]:
     """Choices of one code for both kinds of channels, from two hulls: the step of the steeper slope comes first."""
     left, right = 0, 0
     while True:

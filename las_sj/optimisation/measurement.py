@@ -16,6 +16,7 @@ from las_sj.checkpoint.placement import input_device
 from las_sj.conversion.structure import bypassed_coding
 from las_sj.data.batches import Batch, mask_of, to_device
 from las_sj.data.text import is_language_model
+from las_sj.memory import release_freed_memory
 from las_sj.models import running
 from las_sj.optimisation.divergence import divergences, predicts, rows_of
 
@@ -77,6 +78,7 @@ def measure(model: PreTrainedModel, batches: Iterable[Batch], description: str =
             found.append(divergences(rows_of(batch, ann), rows_of(batch, snn), as_logits))
             if is_language_model(model):
                 changes.append(_next_token_changes(batch, ann, snn))
+            release_freed_memory()
     energy = energy_report(monitor)
     loss, loss_interval = _mean(torch.cat(found))
     if not as_logits and loss > 0:  # squares

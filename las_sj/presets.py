@@ -1,11 +1,12 @@
 """Settings that go together, from the least loss to the least energy."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 # `las_sj.optimize` leaves populations that feed weights with last steps of about the same share of the mean magnitude
 # that they code, whatever the layer: so one share for all of them comes close to its results without its search.
-PRESETS = MappingProxyType(
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "exact": {"time_steps": 16, "levels": 15, "last_step": None},
         "efficient": {"time_steps": 12, "levels": 1, "last_step": 1 / 24},

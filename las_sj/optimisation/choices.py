@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from zlib import crc32
 
+import torch
 from torch import Tensor
 
 from las_sj.models import Site
@@ -51,6 +52,15 @@ class Choice:
     spikes: float
     pj: float
     massive: MassiveThresholds | None = None
+
+    @property
+    def thresholds(self) -> tuple[float | Tensor, float | Tensor]:
+        """θ_normal and θ_outlier: one for all channels, or one for each, [C]."""
+        own = self.massive
+        if own is None:
+            return self.theta_normal, self.theta_outlier
+        normal = torch.where(own.channels, own.normal, self.theta_normal)
+        return normal, torch.where(own.channels, own.outlier, self.theta_outlier)
 
 
 def choices_for(

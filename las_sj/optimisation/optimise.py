@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
@@ -265,19 +264,13 @@ def _put(model: PreTrainedModel, plan: Plan) -> None:
             continue
         assert isinstance(node, OATNode | MTNode)
         node.code = choice.code
+        normal, outlier = choice.thresholds
         if isinstance(node, OATNode):
-            node.theta_normal = _threshold(choice.theta_normal, choice.massive and choice.massive.normal, choice)
-            node.theta_outlier = _threshold(choice.theta_outlier, choice.massive and choice.massive.outlier, choice)
+            node.theta_normal = as_threshold("theta_normal", normal)
+            node.theta_outlier = as_threshold("theta_outlier", outlier)
         else:
-            node.theta = _threshold(choice.theta_outlier, choice.massive and choice.massive.outlier, choice)
+            node.theta = as_threshold("theta", outlier)
         node.to(neuron_device(model, name.rpartition(".")[0]))
-
-
-def _threshold(ordinary: float, massive: float | None, choice: Choice) -> nn.Parameter:
-    """One for all channels, or one for each."""
-    if choice.massive is None or massive is None:
-        return as_threshold("theta", ordinary)
-    return as_threshold("theta", torch.where(choice.massive.channels, massive, ordinary))
 
 
 def _site_codes(plan: Plan, common: MultiThresholdCode) -> Iterator[SiteCode]:

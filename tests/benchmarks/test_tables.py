@@ -104,6 +104,37 @@ def test_language_modelling(tmp_path: Path, rows_of: Rows) -> None:
     assert again == first
 
 
+def test_presets(classifier: Path, tmp_path: Path, rows_of: Rows) -> None:
+    arguments = ("presets.py", classifier, "--data", GLUE.parent, "--limit", 16, "--work", tmp_path / "work")
+    rows = rows_of(*arguments)
+    assert [row[:3] for row in rows] == [["exact", "16", "15"], ["efficient", "12", "1"], ["minimal", "10", "1"]]
+    losses, spikes = [float(row[4].split()[0]) for row in rows], [float(row[6]) for row in rows]
+    assert losses == sorted(losses)
+    assert spikes[1] > spikes[2]
+    assert len({row[3] for row in rows}) == 1  # stages
+    assert rows_of(*arguments) == rows  # which were kept
+
+
+def test_pareto(classifier: Path, tmp_path: Path, rows_of: Rows) -> None:
+    work, picture = tmp_path / "work", tmp_path / "pareto.png"
+    options = ("--data", GLUE.parent, "--limit", 16, "--only", "short", "--work", work, "--picture", picture)
+    (row,) = rows_of("pareto.py", *options, "--", classifier)
+    assert row[0] == "level-aware, short, loss 0.4 %, T ≤ 16"
+    assert float(row[3].rstrip(" %")) <= 0.4
+    assert picture.stat().st_size > 1000
+    assert rows_of("pareto.py", *options, "--", classifier) == [row]
+
+
+def test_where_energies_cross(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TABLES))
+    script = runpy.run_path(str(TABLES / "pareto.py"))
+    point, goal = script["Point"], script["Goal"]
+    ratios = {0.01: 1.2, 0.02: 0.98, 0.04: 0.9}
+    rows = [(point(goal(loss=loss), 8), {"equal_loss": ratio}) for loss, ratio in ratios.items()]
+    assert "takes less than the ANN quantised to equal loss from 2 % on" in script["crossing"](rows)
+    assert "takes less at each of these losses" in script["crossing"](rows[:1])
+
+
 def test_hg_sizes(tmp_path: Path, rows_of: Rows) -> None:
     """Of a language model perplexities, of an encoder relative errors; fewer lines cost more."""
     for name in ("wikitext-2/valid.txt", "wikitext-2-raw/wiki.test.raw"):

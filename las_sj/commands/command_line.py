@@ -197,8 +197,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--preset",
         choices=PRESETS,
-        help="exact (the defaults), or with about 1/2 (efficient) or 0.4 (minimal) of the ANN's energy, whose losses "
-        "docs/optimisation.md has; other settings take the place of its own",
+        help="exact (the defaults), or efficient and minimal, with about 0.5 and 0.4 of the energy of a large ANN; "
+        "docs/pareto.md has their losses; other settings take the place of its own",
     )
     group.add_argument("--rounding", choices=("nearest", "floor"), help="of what is coded (nearest)")
     group.add_argument("--max-spikes", type=count_or_none, metavar="K", help="spikes per neuron and window (no limit)")

@@ -1,5 +1,6 @@
 """The search for the cheapest network that keeps a promise: statistics, a plan, and rounds of measuring and mending."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -209,7 +210,7 @@ class _Search:
     def _rounds(self, attempt: _Attempt, statistics: Statistics) -> Rounds:
         """Plans, each made for what the ones before have shown that must be aimed at, and what came of them."""
         rounds: Rounds = []
-        aim = self._target
+        aim, kept, broken = self._target, 0.0, math.inf
         for _ in range(ROUNDS):
             plan = self._plan(attempt.hulls, aim, attempt.time_steps, statistics)
             _put(self.model, plan)
@@ -220,7 +221,10 @@ class _Search:
             hopeless = reached > self._target and aim < HOPELESS * self._target
             if hopeless or CLOSE * self._target <= reached <= self._target:
                 break
+            kept, broken = (max(kept, aim), broken) if reached <= self._target else (kept, min(broken, aim))
             aim *= self._target * (1 + CLOSE) / 2 / max(reached, 1e-3 * self._target)
+            if not kept < aim < broken:  # what is reached is not proportional: halve what lies between
+                aim = math.sqrt(kept * broken)
         return rounds
 
     def _best(self, rounds: Rounds) -> Plan | None:

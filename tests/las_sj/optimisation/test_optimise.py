@@ -2,6 +2,8 @@
 
 import copy
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from las_sj.models.site_codes import SiteCode
 from las_sj.optimisation.measurement import Measurement, measure
 from las_sj.optimisation.optimise import optimize
 from las_sj.optimisation.sensitivity import coding_sites
-from las_sj.optimisation.unfinished import FinishedInFolder
+from las_sj.optimisation.unfinished import Finished, FinishedInFolder
 
 CALIBRATION = calibration_batches(2)
 CHECK = [{"input_ids": token_ids(4, 16, seed=7)}]
@@ -242,3 +244,20 @@ def test_results_are_plain_values(by_loss: tuple[Any, las_sj.Optimisation]) -> N
     _, found = by_loss
     assert Measurement.from_dict(json.loads(json.dumps(found.checked.to_dict()))) == found.checked
     assert not any(isinstance(value, Tensor) for value in found.to_dict().values())
+
+
+class Jumping(Finished):
+    """Data of a check on which a loss jumps where a plan's passes a border."""
+
+    border = LOSS / 5
+
+    def measurement(self, key: str, measure: Callable[[], Measurement]) -> Measurement:
+        planned = float(key.split()[1])
+        return replace(super().measurement(key, measure), loss=LOSS / 10 if planned <= self.border else 3 * LOSS)
+
+
+def test_rounds_close_in_on_a_jump() -> None:
+    """In proportion to what is reached they would swing between both sides of it."""
+    found = optimize(gpt2(), LASConfig(time_steps=8), CALIBRATION, CHECK, loss=LOSS, binary=True, finished=Jumping())
+    assert found.checked.loss == LOSS / 10
+    assert 0.7 * Jumping.border < found.plan.loss <= Jumping.border

@@ -78,6 +78,7 @@ class Point:
 POINTS = {
     "frontier": [Point(Goal(loss=loss), 16) for loss in (0.0015, 0.004, 0.008)],
     "short": [Point(Goal(loss=0.004), 16, short=True)],
+    "energy": [Point(Goal(energy=0.4), 10)],
     "binary": [Point(Goal(loss=loss, binary=True), 16) for loss in (0.004, 0.008)],
     "paper": [Point(Goal(loss=loss, accounting="paper"), 12) for loss in (0.0015, 0.004)],
     "steps": [Point(Goal(loss=0.0025), 8), Point(Goal(loss=0.012), 6)],
@@ -182,7 +183,8 @@ def cells_of(case: Case, point: Point, row: Row) -> Iterator[str]:
     """A row of the table."""
     goal = point.goal
     added = ", binary" * goal.binary + ", short" * point.short
-    yield f"{goal.accounting.replace('_', '-')}{added}, loss {100 * (goal.loss or 0):g} %, T ≤ {point.time_steps}"
+    asked = f"energy {goal.energy:g}" if goal.loss is None else f"loss {100 * goal.loss:g} %"
+    yield f"{goal.accounting.replace('_', '-')}{added}, {asked}, T ≤ {point.time_steps}"
     if "failed" in row:
         yield row["failed"]
         return

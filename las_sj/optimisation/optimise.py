@@ -158,14 +158,18 @@ class _Search:
         return Optimisation(self.goal, attempt.time_steps, plan, plan.loss**root, predicted, checked, measured, ratios)
 
     def _attempts(self, sites: dict[str, Site], statistics: Statistics) -> dict[int, _Attempt | None]:
-        """T from the most on, until fewer steps take more than the least energy, or lose too much."""
+        """T from the most on, until fewer steps take more than the least energy, or lose too much.
+
+        That is looked for twice: from the most on, and from `FEW` on, where there are more choices.
+        """
         tried: dict[int, _Attempt | None] = {}
-        most, least = self.config.time_steps, float("inf")
-        for steps in range(most, min(most, LEAST_STEPS) - 1, -1):
-            attempt = tried[steps] = self._attempt(steps, sites, statistics)
-            if attempt is None or attempt.ratio > least * SAME:
-                break
-            least = min(least, attempt.ratio)
+        most, least = self.config.time_steps, math.inf
+        for begin, end in ((most, FEW), (min(most, FEW), min(most, LEAST_STEPS) - 1)):
+            for steps in range(begin, end, -1):
+                attempt = tried[steps] = self._attempt(steps, sites, statistics)
+                if attempt is None or attempt.ratio > least * SAME:
+                    break
+                least = min(least, attempt.ratio)
         return tried
 
     def _statistics(self, sites: dict[str, Site]) -> Statistics:

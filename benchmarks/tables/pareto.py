@@ -78,7 +78,7 @@ class Point:
 POINTS = {
     "frontier": [Point(Goal(loss=loss), 16) for loss in (0.0015, 0.004, 0.008)],
     "short": [Point(Goal(loss=0.004), 16, short=True)],
-    "energy": [Point(Goal(energy=0.4), 10)],
+    "energy": [Point(Goal(energy=0.44), 10)],
     "binary": [Point(Goal(loss=loss, binary=True), 16) for loss in (0.004, 0.008)],
     "paper": [Point(Goal(loss=loss, accounting="paper"), 12) for loss in (0.0015, 0.004)],
     "steps": [Point(Goal(loss=0.0025), 8), Point(Goal(loss=0.012), 6)],

@@ -103,7 +103,7 @@ def test_an_interrupted_one_is_kept_and_goes_on(
 def test_a_classifier_on_its_task(run: Run, files: Path, tmp_path: Path) -> None:
     model = bert(BertForSequenceClassification, num_labels=2, num_hidden_layers=1, vocab_size=512)
     save(model, files / "bert")
-    task = ("--task", "sst2", "--data-dir", GLUE, "--batch-size", 2)
+    task = ("--task", "sst2", "--data-dir", GLUE, "--batch-size", 2, "--task-rows", 16)
     made = run(main, files / "bert", "--output", tmp_path / "out", *task, *GOAL)
     assert made.code == 0, made.err
     report = json.loads((tmp_path / "out" / "las_report.json").read_text())

@@ -89,7 +89,7 @@ class LASConfig:
 
     @classmethod
     def preset(cls, name: str, **settings: Any) -> "LASConfig":
-        """Settings that go together: "exact", "efficient" or "minimal"; docs/optimisation.md has what each loses.
+        """Settings that go together: "exact", "efficient" or "minimal"; docs/pareto.md has what each loses.
 
         Args:
             name: of the preset.

@@ -1,5 +1,6 @@
 """Models with their data, for tables of what networks lose and cost: SmolLM2 on WikiText-2, and classifiers of GLUE."""
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,17 +81,27 @@ def metric_of(case: Case, model: PreTrainedModel) -> float:
     return 100 * score(task, predictions_of(task, logits.numpy()[:, columns_of(case.ann, task)]), labels)
 
 
-def cases(folders: list[Path], data: Path, tokens: int, limit: int | None) -> Iterator[Case]:
-    """Each classifier; without any, SmolLM2.
+def cases(asked: argparse.Namespace) -> Iterator[Case]:
+    """Each classifier; without any, SmolLM2. The folder for finished rows is there then.
 
     Args:
-        folders: that `python -m las_sj.finetune` wrote.
-        data: folder of the evaluation data.
-        tokens: of the test text.
-        limit: rows of a development split, or None for all.
+        asked: what `parser_of` has read.
     """
-    if not folders:
-        yield language_model(data, tokens)
-    glue = GLUE if data == DATA else data / "glue"
-    for folder in folders:
-        yield classifier(folder, glue, limit)
+    if asked.work is not None:
+        asked.work.mkdir(parents=True, exist_ok=True)
+    if not asked.classifiers:
+        yield language_model(asked.data, asked.tokens)
+    glue = GLUE if asked.data == DATA else asked.data / "glue"
+    for folder in asked.classifiers:
+        yield classifier(folder, glue, asked.limit)
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """The options by which scripts name cases, and a folder for finished rows."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("classifiers", nargs="*", type=Path, help="folders that las_sj.finetune wrote")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--tokens", type=int, default=16384, help="of the test text")
+    parser.add_argument("--limit", type=int, help="rows of the development split (all)")
+    parser.add_argument("--work", type=Path, help="folder for finished rows")
+    return parser

@@ -8,7 +8,6 @@ text, in windows of 512. Classifiers are calibrated and checked on training rows
 Prints a Markdown table. With --work, finished rows are kept: the same command goes on after an interruption.
 """
 
-import argparse
 import copy
 import json
 import time
@@ -18,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cases import Batches, Case, cases, metric_of
-from real_models import DATA
+from cases import Batches, Case, cases, metric_of, parser_of
 from support import print_origin
 from timing import print_header, print_row
 from transformers import PreTrainedModel
@@ -215,18 +213,11 @@ def series_of(rows: list[tuple[Point, Row]]) -> dict[str, list[tuple[float, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("classifiers", nargs="*", type=Path, help="folders that las_sj.finetune wrote")
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--tokens", type=int, default=16384, help="of the test text")
-    parser.add_argument("--limit", type=int, help="rows of the development split (all)")
+    parser = parser_of(__doc__)
     parser.add_argument("--only", choices=POINTS, nargs="+", default=[*POINTS])
-    parser.add_argument("--work", type=Path, help="folder for finished rows")
     parser.add_argument("--picture", type=Path, help="PNG to draw loss against energy to")
     arguments = parser.parse_args()
-    if arguments.work is not None:
-        arguments.work.mkdir(parents=True, exist_ok=True)
-    for case in cases(arguments.classifiers, arguments.data, arguments.tokens, arguments.limit):
+    for case in cases(arguments):
         print_origin(case.name)
         print_header([*COLUMNS[:5], case.change, *COLUMNS[5:]])
         statistics = {short: _Statistics(case, short, arguments.work) for short in (False, True)}

@@ -6,15 +6,13 @@ Models and data are those of `benchmarks/tables/pareto.py`. Stages are those of 
 finished rows are kept: the same command goes on after an interruption. Prints a Markdown table.
 """
 
-import argparse
 import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cases import Case, cases, metric_of
-from real_models import DATA
+from cases import Case, cases, metric_of, parser_of
 from support import print_origin
 from timing import print_header, print_row
 
@@ -61,16 +59,8 @@ def cells_of(case: Case, preset: str, row: Row) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("classifiers", nargs="*", type=Path, help="folders that las_sj.finetune wrote")
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--tokens", type=int, default=16384, help="of the test text")
-    parser.add_argument("--limit", type=int, help="rows of the development split (all)")
-    parser.add_argument("--work", type=Path, help="folder for finished rows")
-    arguments = parser.parse_args()
-    if arguments.work is not None:
-        arguments.work.mkdir(parents=True, exist_ok=True)
-    for case in cases(arguments.classifiers, arguments.data, arguments.tokens, arguments.limit):
+    arguments = parser_of(__doc__).parse_args()
+    for case in cases(arguments):
         print_origin(case.name)
         columns = ["preset", "T", "levels", "stages", "loss", case.change, "spikes per neuron"]
         print_header([*columns, "paper", "level-aware", "with memory"])

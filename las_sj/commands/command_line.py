@@ -193,7 +193,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--seed", type=int)
     common.add_argument("--presimulation-steps", type=int, metavar="N", help="srp's τ, cos's ρ (4, or T if less)")
     common.add_argument("--fully-spiking", action="store_true", help="fas, qcfs: all else becomes spiking too, by las")
-    group = parser.add_argument_group("settings of las")
+    _add_las_settings(parser.add_argument_group("settings of las"))
+
+
+def _add_las_settings(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--preset",
         choices=PRESETS,

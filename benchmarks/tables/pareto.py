@@ -74,7 +74,7 @@ class Point:
 
 
 POINTS = {
-    "frontier": [Point(Goal(loss=loss), 16) for loss in (0.0015, 0.004, 0.008)],
+    "frontier": [Point(Goal(loss=loss), 16) for loss in (0.0015, 0.004, 0.006, 0.008)],
     "short": [Point(Goal(loss=0.004), 16, short=True)],
     "energy": [Point(Goal(energy=0.44), 10)],
     "binary": [Point(Goal(loss=loss, binary=True), 16) for loss in (0.004, 0.008)],

@@ -10,7 +10,7 @@ from real_models import DATA, smollm2
 from support import GLUE, Classifier
 from transformers import PreTrainedModel
 
-from las_sj.evaluation.classification import by_length, calibration_batches, columns_of, read_rows
+from las_sj.evaluation.classification import by_length, columns_of, read_rows, unseen_batches
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.glue import predictions_of, score
 
@@ -63,10 +63,11 @@ def language_model(data: Path, tokens: int) -> Case:
 def classifier(folder: Path, data: Path, limit: int | None) -> Case:
     """A classifier on the task that it was trained for."""
     found = Classifier.load(folder, data, limit)
-    both = calibration_batches(found.task, found.ann, found.tokenizer, data, 24)
+    both, called = unseen_batches(found.task, found.ann, found.tokenizer, data, 24)
     rows = read_rows(found.task, found.data, found.limit)
     evaluation, _ = by_length(found.task, found.ann, found.tokenizer, rows, 32)
-    return Case(f"{found.task.name}, {len(rows)} rows", found.ann, both[::2], both[1::2], evaluation, found)
+    name = f"{found.task.name}, {len(rows)} rows; calibrated and checked on {called}"
+    return Case(name, found.ann, both[::2], both[1::2], evaluation, found)
 
 
 @torch.no_grad()

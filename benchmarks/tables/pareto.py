@@ -4,8 +4,9 @@
 
 Without classifiers (folders of `python -m las_sj.finetune`) it is SmolLM2-135M on WikiText-2: calibrated on 2,048
 tokens of the validation text, checked on as many others of it, and measured on the first 16,384 tokens of the raw test
-text, in windows of 512. Classifiers are calibrated and checked on training rows, and measured on the development split.
-Prints a Markdown table. With --work, finished rows are kept: the same command goes on after an interruption.
+text, in windows of 512. Classifiers are calibrated and checked on unlabelled test rows (training rows where there are
+none), and measured on the development split. Prints a Markdown table. With --work, finished rows are kept: the same
+command goes on after an interruption.
 """
 
 import copy
@@ -189,8 +190,7 @@ def cells_of(case: Case, point: Point, row: Row) -> Iterator[str]:
     checked, found = Measurement.from_dict(row["checked"]), Measurement.from_dict(row["measured"])
     yield str(row["time_steps"])
     yield ", ".join(map(str, row["levels"]))
-    yield f"{100 * checked.loss:.3f} %"
-    yield f"{100 * found.loss:.3f} %"
+    yield from (f"{100 * each.loss:.3f} ± {100 * each.loss_interval:.3f} %" for each in (checked, found))
     if case.classifier is None:
         yield f"{found.perplexity_change:+.2f} ± {found.perplexity_interval:.2f} %"
     else:

@@ -5,14 +5,14 @@ from transformers import PreTrainedModel
 from las_sj.commands.convert_data import Data
 from las_sj.commands.optimize_request import OptimizeRequest
 from las_sj.data.processors import Processors
-from las_sj.evaluation.classification import by_length, calibration_batches, columns_of, read_rows
+from las_sj.evaluation.classification import by_length, columns_of, read_rows, unseen_batches
 from las_sj.evaluation.glue import TASKS
 from las_sj.extras import require_extra
 from las_sj.optimisation.errors import OptimisationError
 
 
 def task_data(request: OptimizeRequest, model: PreTrainedModel, processors: Processors) -> Data:
-    """Training rows of the task that the model classifies, and rows of its development split.
+    """Unlabelled test rows of the task that the model classifies (else training rows), and its development split.
 
     Args:
         request: names the task, and says how many rows are compared on.
@@ -31,9 +31,9 @@ def task_data(request: OptimizeRequest, model: PreTrainedModel, processors: Proc
         raise OptimisationError("the model has no tokenizer: save it in its folder")
     rows = read_rows(task, request.data_dir, request.task_rows)
     batches, _ = by_length(task, model, tokenizer, rows, request.convert.batch_size)
-    calibration = calibration_batches(task, model, tokenizer, request.data_dir, request.convert.batch_size)
+    calibration, called = unseen_batches(task, model, tokenizer, request.data_dir, request.convert.batch_size)
     source = {
-        "calibration": f"training rows of {task.name}",
+        "calibration": called,
         "evaluation": f"{len(rows)} rows of its {rows.info.description}",
     }
     return Data(calibration, batches, source)

@@ -91,7 +91,9 @@ def percentage(text: str) -> float:
 
 def _add_task(parser: OneLineParser) -> None:
     group = parser.add_argument_group("a task, for its classifiers")
-    group.add_argument("--task", type=task_named, choices=TASKS, help="of GLUE: calibrate and check on training rows")
+    group.add_argument(
+        "--task", type=task_named, choices=TASKS, help="of GLUE: calibrate and check on its unlabelled test rows"
+    )
     group.add_argument("--data-dir", type=Path, metavar="FOLDER", help="holds SST-2/train.tsv, … (the hub's GLUE)")
     group.add_argument("--task-rows", type=int, metavar="N", help="of the development split to compare on (all)")
 

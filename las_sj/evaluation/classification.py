@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from las_sj.data.text import longest_sequence
 from las_sj.evaluation.counted import costs_of
 from las_sj.evaluation.errors import GlueError
-from las_sj.evaluation.glue import GlueTask, encode, predictions_of, read_glue, scores
+from las_sj.evaluation.glue import GlueTask, encode, file_of, predictions_of, read_glue, scores
 from las_sj.evaluation.journal import Journal, Record
 from las_sj.evaluation.paired import Pair
 from las_sj.evaluation.result import TaskResult, measure
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LONGEST = 128  # tokens
 CALIBRATION_ROWS = 256
+UNSEEN_ROWS = 512
 
 Batches = list[dict[str, Tensor]]
 
@@ -29,8 +30,33 @@ def calibration_batches(
     task: GlueTask, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | None, batch_size: int
 ) -> Batches:
     """The first rows of the training split."""
-    rows = read_glue(task, "train", folder)
-    rows = rows.select(range(min(CALIBRATION_ROWS, len(rows))))
+    return _first(read_glue(task, "train", folder), CALIBRATION_ROWS, task, model, tokenizer, batch_size)
+
+
+def unseen_batches(
+    task: GlueTask, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | None, batch_size: int
+) -> tuple[Batches, str]:
+    """Rows to learn a loss from, which needs no labels, and what they are called.
+
+    A model is surer of what it was trained on. So these are rows of the test split, and training rows only where a
+    folder has no test split.
+    """
+    has_test = folder is None or file_of(task, "test", folder)[1].exists()
+    rows = read_glue(task, "test" if has_test else "train", folder)
+    called = f"{'unlabelled test' if has_test else 'training'} rows of {task.name}"
+    return _first(rows, UNSEEN_ROWS, task, model, tokenizer, batch_size), called
+
+
+def _first(
+    rows: "Dataset",
+    count: int,
+    task: GlueTask,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+) -> Batches:
+    """Batches of the first rows, in their order."""
+    rows = rows.select(range(min(count, len(rows))))
     return padded(encode(task, rows, tokenizer, longest(model, tokenizer)), tokenizer, range(len(rows)), batch_size)
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 HUB_NAME = "nyu-mll/glue"
-SPLITS = {"train": "training split", "dev": "development split"}
+SPLITS = {"train": "training split", "dev": "development split", "test": "test split"}
+UNKNOWN = -1.0  # label of a test row, as on the hub
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class GlueTask:
         file_texts: as `texts`, where the files name them otherwise.
         file_label: the files' column of labels.
         header: names of the files' columns, where they have no header line.
-        dev_file, hub_dev: the development split among the files and on the hub.
+        dev_file, hub_dev: the development split among the files and on the hub; the test split has "test" for it.
         other_dev: a headerless file, cut from the training split, to take where there is no `dev_file`.
     """
 
@@ -65,7 +66,11 @@ class GlueTask:
 
     def file_of(self, split: str) -> str:
         """File name of a split."""
-        return self.dev_file if split == "dev" else f"{split}.tsv"
+        return f"{split}.tsv" if split == "train" else self.dev_file.replace("dev", split)
+
+    def hub_split(self, split: str) -> str:
+        """Name of a split on the hub."""
+        return {"dev": self.hub_dev, "test": self.hub_dev.replace("validation", "test")}.get(split, split)
 
 
 _PAIR = ("sentence1", "sentence2")
@@ -138,7 +143,7 @@ def read_glue(task: GlueTask, split: str, folder: Path | None = None) -> "Datase
 
     Args:
         task: one of `TASKS`.
-        split: "train" or "dev" (of MNLI, the matched one).
+        split: "train", "dev" (of MNLI, the matched one), or "test", whose labels are -1: nobody publishes them.
         folder: holds a folder per task (SST-2/train.tsv, ...); None reads from the hub.
 
     Returns:
@@ -158,8 +163,8 @@ def read_glue(task: GlueTask, split: str, folder: Path | None = None) -> "Datase
     if folder is None:
         texts, labels = _from_hub(task, split)
     else:
-        columns, path, skipped = _file_of(task, split, folder)
-        texts, labels = _from_file(columns, path, skipped)
+        columns, path, skipped = file_of(task, split, folder)
+        texts, labels = _from_file(columns, path, skipped, labelled=split != "test")
         if split == "dev" and path.name == task.other_dev:
             description = f"{path.name}, rows of the {SPLITS['train']}"
     pairs = texts[1] if len(texts) == 2 else [None] * len(labels)
@@ -237,22 +242,22 @@ def _from_hub(task: GlueTask, split: str) -> tuple[list[list[str]], list[float]]
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(HUB_NAME, task.hub_name, split=task.hub_dev if split == "dev" else split)
+        rows = load_dataset(HUB_NAME, task.hub_name, split=task.hub_split(split))
     except (OSError, ValueError) as error:
         raise GlueError(f"cannot read {task.name} from the hub, give a folder that holds it: {error}") from None
     return [list(rows[column]) for column in task.texts], list(rows["label"])
 
 
-def _file_of(task: GlueTask, split: str, folder: Path) -> tuple[GlueTask, Path, int]:
+def file_of(task: GlueTask, split: str, folder: Path) -> tuple[GlueTask, Path, int]:
     """The file of a split, the task with the columns of that file, and how many lines come before its rows."""
     folder = folder / task.name.removesuffix("-mm")
     path = folder / task.file_of(split)
     if split == "dev" and task.other_dev and not path.exists() and (folder / task.other_dev).exists():
         return replace(task, header=_QQP_COLUMNS), folder / task.other_dev, 1  # the slice begins in the middle of a row
-    return task, path, 0
+    return (replace(task, header=()) if split == "test" else task), path, 0  # CoLA's test file has a header
 
 
-def _from_file(task: GlueTask, path: Path, skipped: int) -> tuple[list[list[str]], list[float]]:
+def _from_file(task: GlueTask, path: Path, skipped: int, labelled: bool) -> tuple[list[list[str]], list[float]]:
     """Columns of text, and labels."""
     names = task.file_texts or task.texts
     texts: list[list[str]] = [[] for _ in names]
@@ -260,7 +265,7 @@ def _from_file(task: GlueTask, path: Path, skipped: int) -> tuple[list[list[str]
     for place, row in _rows(path, task.header, skipped):
         for column, name in zip(texts, names, strict=True):
             column.append(_cell(row, name, place))
-        labels.append(_label(task, _cell(row, task.file_label, place), place))
+        labels.append(_label(task, _cell(row, task.file_label, place), place) if labelled else UNKNOWN)
     if not labels:
         raise GlueError(f"{path} has no rows: give a file with some")
     return texts, labels

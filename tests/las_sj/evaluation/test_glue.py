@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
+from tiny_models import bert
+from transformers import AutoTokenizer, BertForSequenceClassification
 
 from las_sj.checkpoint.loading import default_model
+from las_sj.evaluation.classification import unseen_batches
 from las_sj.evaluation.errors import GlueError
 from las_sj.evaluation.glue import TASKS, encode, predictions_of, read_glue, score, scores
 from las_sj.extras import MissingExtraError, require_extra
@@ -116,6 +118,19 @@ def test_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert read_glue(task, "dev").to_dict() == from_file.to_dict()
 
 
+def test_test_split_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = []
+
+    def load(path: str, config: str, split: str) -> Any:
+        splits.append(split)
+        return datasets.Dataset.from_dict({"premise": ["a"], "hypothesis": ["b"], "label": [-1]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    for name in ("MNLI", "MNLI-mm"):
+        assert list(read_glue(TASKS[name], "test")["label"]) == [-1]
+    assert splits == ["test_matched", "test_mismatched"]
+
+
 def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*arguments: Any, **options: Any) -> Any:
         raise ConnectionError("no network")
@@ -153,8 +168,37 @@ def test_broken_file(case: str, tmp_path: Path) -> None:
 def test_missing_file_and_split(tmp_path: Path) -> None:
     with pytest.raises(GlueError, match=r"cannot read text from .*QNLI/train.tsv"):
         read_glue(TASKS["QNLI"], "train", tmp_path)
-    with pytest.raises(GlueError, match="split must be one of train, dev, got 'test'"):
-        read_glue(TASKS["QNLI"], "test", tmp_path)
+    with pytest.raises(GlueError, match=r"cannot read text from .*MNLI/test_mismatched.jsonl"):
+        read_glue(TASKS["MNLI-mm"], "test", tmp_path)
+    with pytest.raises(GlueError, match="split must be one of train, dev, test, got 'validation'"):
+        read_glue(TASKS["QNLI"], "validation", tmp_path)
+
+
+UNLABELLED = {
+    "CoLA": ("index\tsentence\n0\tHe left.\n", "He left.", None),  # unlike its other files, with a header
+    "MRPC": ("\ufeffindex\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\ta\tb\n", "a", "b"),
+    "MNLI": ('{"premise": "a", "hypothesis": "b"}\n', "a", "b"),
+}
+
+
+@pytest.mark.parametrize("name", list(UNLABELLED))
+def test_test_split(name: str, tmp_path: Path) -> None:
+    content, first, second = UNLABELLED[name]
+    rows = read_glue(TASKS[name], "test", write(tmp_path, name, content, "test"))
+    assert rows.to_dict() == {"text_a": [first], "text_b": [second], "label": [-1.0]}
+
+
+def test_rows_that_a_classifier_has_not_seen(tmp_path: Path) -> None:
+    """Test rows where there are some, and training rows of a folder without them."""
+    task, tokenizer = TASKS["MRPC"], AutoTokenizer.from_pretrained(default_model())
+    model = bert(BertForSequenceClassification, num_labels=2)
+    write(tmp_path, "MRPC", FILES["MRPC"], "train")
+    batches, called = unseen_batches(task, model, tokenizer, tmp_path, 1)
+    assert (len(batches), called) == (2, "training rows of MRPC")
+    write(tmp_path, "MRPC", UNLABELLED["MRPC"][0], "test")
+    batches, called = unseen_batches(task, model, tokenizer, tmp_path, 1)
+    assert (len(batches), called) == (1, "unlabelled test rows of MRPC")
+    assert batches[0]["input_ids"].tolist() == [tokenizer("a", "b")["input_ids"]]
 
 
 def test_encode(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ LAYERS = {
     "checkpoint": 1,
     "conversion": 2,
     "evaluation": 3,
+    "hardware": 3,
     "reports": 3,
     "optimisation": 3,
     "training": 4,

@@ -1,0 +1,211 @@
+"""Architecture files of SANA-FE: what is read of them, and what is written for a replay."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from las_sj.extras import require_extra
+from las_sj.hardware.mesh import Mesh
+
+SOMA, INPUT, SYNAPSE, DENDRITE = "soma", "input", "synapse", "dendrite"
+# The models of a replay, whatever the file names: a file never decides which code runs.
+_MODELS = {
+    "axon_in": None,
+    SYNAPSE: "current_based",
+    DENDRITE: "accumulator",
+    SOMA: "leaky_integrate_fire",
+    "axon_out": None,
+}
+_FREE = {
+    f"{what}_{event}": 0.0
+    for what in ("energy", "latency")
+    for event in ("access_neuron", "update_neuron", "spike_out")
+}
+_RANGE = re.compile(r"\[(\d+)\.\.(\d+)\]$")
+
+
+class ChipFileError(ValueError):
+    """A SANA-FE architecture file cannot be used; the message says why."""
+
+
+def installed_chip(name: str = "loihi") -> Path:
+    """The architecture file of a chip that SANA-FE brings; nothing of SANA-FE is imported.
+
+    Raises:
+        MissingExtraError: SANA-FE is not installed.
+        ChipFileError: it brings no chip of that name.
+    """
+    require_extra("hardware", "sanafe")
+    spec = find_spec("sanafe")
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        path = Path(folder) / "examples" / f"{name}.yaml"
+        if path.is_file():
+            return path
+    raise ChipFileError(f"SANA-FE brings no {name}.yaml: name a file of your own")
+
+
+@dataclass(frozen=True)
+class ChipFile:
+    """A chip of equal tiles with equal cores, as a SANA-FE architecture file describes it.
+
+    Attributes:
+        path: of the file.
+        name: of the chip.
+        mesh: where its cores lie.
+        link_buffer_size: messages that a link holds.
+        neurons_per_core: the limit on the neurons of a core.
+        barrier: seconds at the end of a step, as pairs (from so many tiles on, seconds), ascending.
+        tile: energies and latencies of hops.
+        units: energies and latencies of a core's first axons, synapse, dendrite and soma, by the kind of the unit.
+    """
+
+    path: Path
+    name: str
+    mesh: Mesh
+    link_buffer_size: int
+    neurons_per_core: int
+    barrier: tuple[tuple[int, float], ...]
+    tile: Mapping[str, Any]
+    units: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> "ChipFile":
+        """Read a file.
+
+        Raises:
+            ChipFileError: there is none, it is not YAML, something is missing, or its tiles or cores differ.
+        """
+        try:
+            return _read(path)
+        except ChipFileError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ChipFileError(f"{path} does not describe a chip: {_what(error)}") from None
+
+    def architecture(
+        self, mesh: Mesh, inputs: Mapping[int, int], neurons: int, barrier_seconds: float | None = None
+    ) -> str:
+        """A description of the chip for one replay, in JSON, which is YAML too.
+
+        Args:
+            mesh: of the chip.
+            inputs: how many units each core needs that replay trains, by core; the last core is described too.
+            neurons: the limit on the neurons of a core, those units among them.
+            barrier_seconds: of each step, whatever the number of tiles; None takes the file's.
+        """
+        noc = {
+            "topology": "mesh",
+            "width": mesh.width,
+            "height": mesh.height,
+            "link_buffer_size": self.link_buffer_size,
+            "sync_model": "table" if barrier_seconds is None else "fixed",
+            "latency_sync": self._barrier_by_tiles() if barrier_seconds is None else barrier_seconds,
+        }
+        tiles = [
+            {
+                "name": f"tile_{tile}",
+                "attributes": dict(self.tile),
+                "core": [
+                    self._core(tile * mesh.cores_per_tile + core, inputs, neurons)
+                    for core in range(mesh.cores_per_tile)
+                ],
+            }
+            for tile in range(max(inputs) // mesh.cores_per_tile + 1)
+        ]
+        return json.dumps({"architecture": {"name": "replay", "attributes": noc, "tile": tiles}})
+
+    def _barrier_by_tiles(self) -> list[float]:
+        """Seconds for 0, 1, 2 … tiles: keys of JSON are strings, which SANA-FE does not take for numbers of tiles."""
+        steps = dict(self.barrier)
+        table = [self.barrier[0][1]]
+        for tiles in range(1, self.barrier[-1][0] + 1):
+            table.append(steps.get(tiles, table[-1]))
+        return table
+
+    def _core(self, number: int, inputs: Mapping[int, int], neurons: int) -> dict[str, Any]:
+        units = {
+            kind: [{"name": kind, "attributes": {**({"model": model} if model else {}), **self.units[kind]}}]
+            for kind, model in _MODELS.items()
+        }
+        count = inputs.get(number, 0)
+        if count:
+            units[SOMA].append({"name": f"{INPUT}[0..{count - 1}]", "attributes": {"model": "input", **_FREE}})
+        attributes = {"buffer_position": "soma", "buffer_inside_unit": False, "max_neurons_supported": neurons}
+        return {"name": f"core_{number}", "attributes": attributes, **units}
+
+
+def _read(path: Path) -> ChipFile:
+    described = _parsed(path)
+    if not isinstance(described, dict):
+        raise ChipFileError(f"{path} describes no architecture: give an architecture file of SANA-FE")
+    chip = described["architecture"]
+    noc, tile = chip["attributes"], _only(path, "tile", chip["tile"])
+    core = _only(path, "core", tile["core"])
+    attributes = core["attributes"]
+    if attributes["buffer_position"] != "soma" or attributes.get("buffer_inside_unit", False):
+        raise ChipFileError(f"{path}: replays need cores with buffer_position soma and buffer_inside_unit false")
+    if _times(tile["name"]) != noc["width"] * noc["height"]:
+        raise ChipFileError(f"{path}: {noc['width']} × {noc['height']} tiles, but {_times(tile['name'])} are described")
+    return ChipFile(
+        path,
+        str(chip["name"]),
+        Mesh(int(noc["width"]), int(noc["height"]), _times(core["name"])),
+        int(noc["link_buffer_size"]),
+        int(attributes.get("max_neurons_supported", 1024)),
+        _barrier(noc),
+        _costs(tile["attributes"]),
+        {kind: _first(kind, core[kind]) for kind in _MODELS},
+    )
+
+
+def _parsed(path: Path) -> Any:
+    import yaml  # transformers needs it, so it is there; only those who simulate pay for it
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ChipFileError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise ChipFileError(f"{path} is not YAML: give an architecture file of SANA-FE") from None
+
+
+def _only(path: Path, kind: str, described: Any) -> Any:
+    entries = described if isinstance(described, list) else [described]
+    if len(entries) != 1:
+        raise ChipFileError(f"{path} describes {len(entries)} kinds of {kind}: replays need equal ones")
+    return entries[0]
+
+
+def _times(name: str) -> int:
+    found = _RANGE.search(name)
+    return int(found[2]) - int(found[1]) + 1 if found else 1
+
+
+def _first(kind: str, units: Any) -> Mapping[str, Any]:
+    """Costs of the first unit of a kind; of somas, of the first that is not an input."""
+    listed = units if isinstance(units, list) else [units]
+    for unit in listed:
+        if unit["attributes"].get("model") != "input":
+            return _costs(unit["attributes"])
+    raise KeyError(kind)
+
+
+def _costs(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: float(value) for key, value in attributes.items() if key.startswith(("energy_", "latency_"))}
+
+
+def _barrier(noc: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
+    seconds = noc.get("latency_sync", 0.0)
+    if isinstance(seconds, Mapping):
+        return tuple(sorted((int(least), float(value)) for least, value in seconds.items()))
+    if isinstance(seconds, list):
+        return tuple((least, float(value)) for least, value in enumerate(seconds))
+    return ((0, float(seconds)),)
+
+
+def _what(error: Exception) -> str:
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)

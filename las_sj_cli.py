@@ -14,6 +14,7 @@ COMMANDS = {
     "optimize": "convert with the fewest spikes that a loss allows, site by site",
     "evaluate": "measure a model and its spiking network on the same batches of real tasks",
     "report": "write a page about a converted model: spikes, energy, every operation",
+    "deploy": "work out what a neuromorphic chip would need to run a converted model",
     "inspect": "list the neurons of a converted model, their thresholds and its latency",
     "finetune": "fine-tune an encoder on a GLUE task, to have a classifier to convert",
     "fas": "train a network of rate codes: pretrain, finetune, calibrate",

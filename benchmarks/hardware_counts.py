@@ -3,8 +3,8 @@
     python -m las_sj.convert --output out
     python benchmarks/hardware_counts.py out
 
-Each layer alone on a simulated Loihi, its inputs on one core and its outputs on --cores others. Prints a Markdown table;
-fails where a count differs.
+Each layer alone on a simulated Loihi, its inputs on one core and its outputs on --cores others. Prints a Markdown
+table; fails where a count differs.
 """
 
 import argparse
@@ -100,7 +100,8 @@ def main() -> None:
         energy += run.total_pj
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(f"| all | | | | {total:,} | {energy * 1e-6:,.1f} | | |\n")
-    print(f"{energy * 1e-6 / arguments.tokens:.2f} µJ a token, {time.perf_counter() - start:.0f} s, SANA-FE {memory:.2f} GB")
+    seconds = time.perf_counter() - start
+    print(f"{energy * 1e-6 / arguments.tokens:.2f} µJ a token, {seconds:.0f} s, SANA-FE {memory:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ TOKENIZER = (
     "chat_template.jinja",
 )
 REPORTS = ("report.html", "report.md", "report.json")  # what las-sj report writes where it is told no other file
+HARDWARE = ("las_hardware.md", "las_hardware.json")  # what las-sj deploy writes
+MADE_BY_DEPLOY = "written by las-sj deploy"  # in both, so that later ones may replace them
 SHOWN = 3  # files that a message names
 
 
@@ -63,8 +65,10 @@ CONVERSION = Output(
     "a conversion",
     frozenset({"model", "settings", "quality", "coverage"}),
     (*MODEL, *TOKENIZER, "README.md", "las_report.*", "las_sample.safetensors", "raster.png"),
-    later=REPORTS,
-    marks={"README.md": "\n- las\n- spikingjelly\n"} | dict.fromkeys(REPORTS, MADE_BY),  # tags of the model card
+    later=(*REPORTS, *HARDWARE),
+    marks={"README.md": "\n- las\n- spikingjelly\n"}  # tags of the model card
+    | dict.fromkeys(REPORTS, MADE_BY)
+    | dict.fromkeys(HARDWARE, MADE_BY_DEPLOY),
 )
 EVALUATION = Output(
     "evaluation.json",
@@ -83,8 +87,8 @@ TRAINING = Output(
     "a training of rate codes",
     frozenset({"step", "model", "settings", "thresholds"}),
     (*MODEL, *TOKENIZER, "fas.json", "las_sample.safetensors", "losses.png"),
-    later=REPORTS,
-    marks=dict.fromkeys(REPORTS, MADE_BY),
+    later=(*REPORTS, *HARDWARE),
+    marks=dict.fromkeys(REPORTS, MADE_BY) | dict.fromkeys(HARDWARE, MADE_BY_DEPLOY),
 )
 
 

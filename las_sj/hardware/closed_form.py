@@ -18,10 +18,10 @@ COMPONENTS = ("synapse", "dendrite", "soma", "network")
 class ClosedForm:
     """Energy and time of a replay.
 
-    Energy is events × (synapse, dendrite) + accesses and updates of target neurons (soma) + messages out and in + hops
+    Energy is events × (synapse, dendrite) + accesses, updates and spikes of neurons (soma) + messages out and in + hops
     (network). A step takes as long as its slowest core, and the barrier. A core is as slow as the longer of two queues:
 
-        neurons × access + updates × update + messages out × message out
+        neurons × access + updates × update + fired × spike out + messages out × message out
         messages in × message in + events × (synapse + dendrite)
 
     Source neurons are trains without a soma of their own: what fires on a chip is the target of an earlier layer.
@@ -74,6 +74,7 @@ def _energy(loads: CoreLoads, costs: EventCosts) -> dict[str, float | None]:
         "soma": _sum(
             (int(loads.neurons.sum()) * steps, costs.neuron_access_pj),
             (int(loads.updates.sum()), costs.neuron_update_pj),
+            (int(loads.fired.sum()), costs.spike_out_pj),
         ),
         "network": _sum(
             (messages, costs.message_out_pj),
@@ -96,6 +97,7 @@ def _steps(loads: CoreLoads, costs: EventCosts) -> tuple[NDArray[np.float64] | N
     parts = (
         costs.neuron_access_ns,
         costs.neuron_update_ns,
+        costs.spike_out_ns,
         costs.message_out_ns,
         costs.message_in_ns,
         costs.synaptic_event_ns,
@@ -104,8 +106,8 @@ def _steps(loads: CoreLoads, costs: EventCosts) -> tuple[NDArray[np.float64] | N
     published = [part for part in parts if part is not None]
     if barrier is None or len(published) < len(parts):
         return None, None
-    access, update, out, into, event, dendrite = published
-    neurons = loads.neurons * access + loads.updates * update + loads.messages_out * out
+    access, update, fire, out, into, event, dendrite = published
+    neurons = loads.neurons * access + loads.updates * update + loads.fired * fire + loads.messages_out * out
     messages = loads.messages_in * into + loads.events * (event + dendrite)
     busy = np.maximum(neurons, messages)
     return busy.max(1) * 1e-9 + barrier, busy.argmax(1)

@@ -24,6 +24,7 @@ class CoreLoads:
         messages_out: messages that a core sends: a spike is one message for each core that it goes to.
         hops_east_west, hops_north_south: steps from tile to tile of all messages together.
         tiles: how many tiles have a neuron, and so take part in the barrier.
+        fired: neurons on a core that fire; 0 of trains that are replayed, which have no soma.
     """
 
     neurons: Counts
@@ -34,6 +35,7 @@ class CoreLoads:
     hops_east_west: int
     hops_north_south: int
     tiles: int
+    fired: Counts
 
     @property
     def hops(self) -> int:
@@ -70,7 +72,8 @@ def core_loads(connections: Sequence[Connection], mesh: Mesh) -> CoreLoads:
         east_west += int(sent.sum(0)[sources] @ across.sum(1))
         north_south += int(sent.sum(0)[sources] @ along.sum(1))
     tiles = len(np.unique(mesh.tiles_of(used)))
-    return CoreLoads(neurons, updates, events, messages_in, messages_out, east_west, north_south, tiles)
+    fired = np.zeros_like(events)
+    return CoreLoads(neurons, updates, events, messages_in, messages_out, east_west, north_south, tiles, fired)
 
 
 def _by_core(connection: Connection, steps: int, cores: int) -> Counts:

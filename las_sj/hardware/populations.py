@@ -1,0 +1,168 @@
+"""What a converted model asks of a chip for one token: layers of weights, and populations of neurons."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from las_sj.analysis import SpikeMonitor
+from las_sj.data.batches import Batch, is_of_text, shortened
+from las_sj.hardware.errors import PlacementError
+from las_sj.hardware.placement import Layer, Population
+from las_sj.models import Site, execution_of, named_sites, running
+from las_sj.neurons import WindowNode, WindowRecord
+from las_sj.neurons.gated import Gated
+
+NUMBERS_OF_A_LINE = 4  # of a sub-neuron: where its range begins, its width, amplitude and bias
+KEPT = ("scores", "values")  # operators whose second operand is kept for later tokens
+Seen = Callable[[str, WindowNode, WindowRecord], None]
+
+
+@contextmanager
+def windows_seen(monitor: SpikeMonitor, seen: Seen) -> Iterator[None]:
+    """Within this context `seen` is told of each window that an entered monitor counts, too.
+
+    Args:
+        monitor: within its own context, whose end ends this one's effect.
+        seen: is called with the site's name, its node and the record.
+    """
+    for name, counts in monitor.sites.items():
+        node = counts.site.node
+        counting = node.recorder
+        assert counting is not None
+
+        def both(
+            node: WindowNode, record: WindowRecord, name: str = name, counting: Callable[..., None] = counting
+        ) -> None:
+            counting(node, record)
+            seen(name, node, record)
+
+        node.recorder = both
+    yield
+
+
+def rows_of(shape: torch.Size) -> int:
+    """How many tokens, or what else takes its turn on the same neurons, a window [B, ..., S, C] has: B·S."""
+    return shape[0] * (shape[-2] if len(shape) > 2 else 1)
+
+
+@torch.no_grad()
+def sizes_of(model: PreTrainedModel, batch: Batch) -> dict[str, float]:
+    """Neurons of each site that one token needs, by name, in a call of a single sequence; of sites that it reaches."""
+    neurons: dict[str, int] = {}
+    rows: dict[str, int] = {}
+
+    def seen(name: str, node: WindowNode, record: WindowRecord) -> None:
+        shape = record.potential.shape
+        neurons[name] = neurons.get(name, 0) + shape.numel()
+        rows[name] = max(rows.get(name, 0), rows_of(shape))
+
+    with (
+        running(model, execution_of(model).counted_in),
+        SpikeMonitor(model, sample=1) as monitor,
+        windows_seen(monitor, seen),
+    ):
+        model(**shortened(batch, 1 << 30))
+    return {name: count / rows[name] for name, count in neurons.items() if count}
+
+
+def needs_of(
+    model: PreTrainedModel, batch: Batch, context: int | None = None, state_bits: int = 24
+) -> tuple[list[Layer], list[Population]]:
+    """Layers and populations of a converted model, in its order.
+
+    Where spikes come to weights, each site has rows, and each operator that it feeds columns. Populations of attention
+    grow with the context: they are measured at two lengths and extended along the line between them.
+
+    Args:
+        model: a converted model.
+        batch: what it is called with; its first sequence is.
+        context: L, tokens that attention reaches back to; None: as many as the first sequence has.
+        state_bits: of a membrane potential, a kept key or value, or a number of a table.
+
+    Raises:
+        PlacementError: nobody knows how many synapses a layer has.
+    """
+    sizes = sizes_of(model, batch)
+    length = batch["input_ids"].shape[1] if is_of_text(batch) else 1
+    context = context or length
+    if is_of_text(batch) and length > 1 and context != length:
+        half = max(1, length // 2)
+        shorter = sizes_of(model, shortened(batch, half))
+        slopes = {name: (sizes[name] - shorter.get(name, sizes[name])) / (length - half) for name in sizes}
+        sizes = {name: size + slopes[name] * (context - length) for name, size in sizes.items()}
+    layers: dict[str, Layer] = {}
+    populations = []
+    for name, site in named_sites(model):
+        if name not in sizes:
+            continue
+        fed = [*layers_fed(model, name, site, round(sizes[name]))] if site.feeds == "weights" else []
+        layers |= {layer.name: layer for layer in fed}
+        neurons = fed[0].rows if fed and _is_shared(site) else max(1, round(sizes[name]))
+        table = site.node.stored_lines * NUMBERS_OF_A_LINE * state_bits if isinstance(site.node, Gated) else 0
+        kept = context * state_bits if _is_kept(site) else 0
+        populations.append(Population(name, neurons, tuple(layer.name for layer in fed), table, kept))
+    return [*layers.values()], populations
+
+
+def layers_fed(model: nn.Module, name: str, site: Site, rows: int) -> Iterator[Layer]:
+    """The layers that the spikes of a site come to through weights.
+
+    Args:
+        model: a converted model.
+        name: of the site.
+        site: feeds weights.
+        rows: its neurons for one token.
+
+    Raises:
+        PlacementError: nobody knows how many synapses one has.
+    """
+    owner = name.rpartition(".")[0]
+    for synapses in site.synapses:
+        label = ".".join(part for part in (owner, synapses.operator) if part)
+        if synapses.fan_out is not None:
+            yield Layer(label, rows, synapses.fan_out)
+            continue
+        weight = getattr(model.get_submodule(owner), "weight", None)
+        if not isinstance(weight, Tensor) or weight.dim() < 2:
+            raise PlacementError(f"{label} does not tell how many synapses it has: keep it analog (--keep-analog)")
+        yield Layer(label, weight[0].numel(), len(weight))  # of one place of a convolution
+
+
+def _is_shared(site: Site) -> bool:
+    """Whether weights are those of each place of a convolution, which take their turn as tokens do."""
+    return any(synapses.fan_out is None for synapses in site.synapses)
+
+
+def _is_kept(site: Site) -> bool:
+    """Whether later tokens need what these neurons code: keys and values."""
+    return any(each.operator in KEPT and not each.is_mac for each in site.synapses)
+
+
+def weights_of(model: nn.Module) -> list[Layer]:
+    """Layers of any model, converted or not, on whatever device: each matrix of weights, [F, C] or of a convolution.
+
+    Embeddings are left out: tokens look them up.
+    """
+    layers = []
+    for name, module in model.named_modules():
+        weight = weight_of(module)
+        if weight is not None:
+            rows, columns = weight.shape if is_transposed(module) else (weight[0].numel(), len(weight))
+            layers.append(Layer(name, rows, columns))
+    return layers
+
+
+def weight_of(module: nn.Module) -> Tensor | None:
+    """The matrix of weights of a layer; None of what has none, and of embeddings."""
+    weight = getattr(module, "weight", None)
+    is_matrix = isinstance(weight, Tensor) and weight.dim() >= 2 and not isinstance(module, nn.Embedding)
+    return weight if is_matrix else None
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether a layer keeps its matrix as [C, F]."""
+    return isinstance(module, Conv1D)

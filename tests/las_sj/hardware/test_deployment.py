@@ -1,0 +1,211 @@
+"""A network on a chip: two layers by hand to the digit, and a converted model against its monitor and audit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import bert, calibration_batches, convert_tiny, gpt2, llama, token_ids
+
+import las_sj
+from las_sj.analysis import SpikeMonitor, audit
+from las_sj.hardware.chip import CHIPS, Chip
+from las_sj.hardware.closed_form import of_loads
+from las_sj.hardware.connections import connections_of
+from las_sj.hardware.core_loads import core_loads
+from las_sj.hardware.costs import EventCosts
+from las_sj.hardware.deployment import Deployment, Options, deploy, payload_bits
+from las_sj.hardware.errors import ChipError, PlacementError
+from las_sj.hardware.estimate import Loads, routes_of
+from las_sj.hardware.mesh import Mesh
+from las_sj.hardware.placement import Layer, Population, place
+from las_sj.hardware.populations import needs_of
+from las_sj.hardware.quantised_weights import rounded, with_weight_bits
+from las_sj.hardware.report import HardwareReport
+from las_sj.hardware.traffic import by_row, count_traffic, messages_of, spread
+from las_sj.models import running
+
+LOIHI = CHIPS["loihi"]
+
+
+def test_two_layers_by_hand() -> None:
+    """Neurons a feed two columns of weights, b feeds c, c itself: each on a core of its own, in a row of four tiles."""
+    chip = Chip("toy", Mesh(4, 1, 1), LOIHI.costs, neurons=2)
+    placement = place(chip, [Layer("w", 2, 2)], [Population("a", 2, ("w",)), Population("b", 2), Population("c", 1)])
+    assert [piece.core for piece in placement.neurons] == [1, 2, 3]  # the columns of the weights fill core 0
+    loads = Loads(placement, routes_of(placement, {"b": 1.0, "c": 1.0}))
+    messages = np.array([[2.0, 1.0], [0.0, 3.0], [0.0, 1.0]])  # of a, b and c in two steps
+    found = loads.of(messages)
+    assert found.events.tolist() == [[4, 0, 0, 0], [2, 0, 0, 4]]  # a: two columns a spike; b and c come to core 3
+    assert found.messages_in.tolist() == [[2, 0, 0, 0], [1, 0, 0, 4]]
+    assert found.messages_out.tolist() == [[0, 2, 0, 0], [0, 1, 3, 1]]
+    assert found.hops == 3 + 3  # a goes from core 1 to 0, b from 2 to 3, and c stays
+    form = of_loads(found, chip.costs)
+    assert form.energy_pj["synapse"] == pytest.approx(10 * 35.5)
+    assert form.energy_pj["soma"] == pytest.approx(2 * 5 * (51.2 + 21.6) + 7 * 69.3)
+    assert form.energy_pj["network"] == pytest.approx(7 * 111.0 + 6 * 3.0)
+    first = 2 * (6.0 + 3.7) + 2 * (30.0 + 5.1)  # of core 1, which sends two; core 0 needs 2 · 16 + 4 · 3.8
+    second = 2 * (6.0 + 3.7) + 3 * (30.0 + 5.1)  # of core 2, which sends three
+    assert form.step_seconds is not None
+    assert form.slowest is not None
+    assert form.step_seconds == pytest.approx([first * 1e-9 + 1.4e-6, second * 1e-9 + 1.4e-6])  # of four tiles
+    assert form.slowest.tolist() == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def snn() -> torch.nn.Module:
+    return convert_tiny(gpt2(), time_steps=6, levels=3)
+
+
+def batch() -> dict[str, torch.Tensor]:
+    return {"input_ids": token_ids(1, 8)}
+
+
+@pytest.fixture(scope="module")
+def found(snn: torch.nn.Module) -> Deployment:
+    return deploy(snn, [batch()], LOIHI)
+
+
+def test_messages_and_events_are_those_that_a_monitor_counts(snn: torch.nn.Module, found: Deployment) -> None:
+    with SpikeMonitor(snn) as monitor, running(snn, "temporal"):
+        snn(**batch())
+    sites = monitor.sites
+    for name, messages in found.traffic.by_population.items():
+        if not hasattr(sites[name].site.node, "gates"):  # HG neurons send biases, too
+            assert messages == sites[name].spikes, name
+        else:
+            assert messages >= sites[name].spikes, name
+    feeding = {name: counts for name, counts in sites.items() if counts.site.feeds == "weights"}
+    trains = count_traffic(snn, [batch()], found.placement, keep_trains=True).trains
+    connections = connections_of(found.placement, trains)
+    assert sum(each.synaptic_events for each in connections) == sum(
+        counts.spikes * counts.site.fan_out for counts in feeding.values()
+    )
+    loads = core_loads(connections, LOIHI.mesh)
+    assert loads.events.sum() == sum(each.synaptic_events for each in connections)
+
+
+def test_latency_is_that_of_the_audit(snn: torch.nn.Module, found: Deployment) -> None:
+    stages = audit(snn, batch()).stages
+    assert (found.stages, found.latency_steps) == (stages, stages * 6)
+    mean = found.steps.mean_seconds
+    assert mean is not None
+    assert found.tokens_per_second is not None
+    assert found.latency_seconds == pytest.approx(stages * 6 * mean)
+    assert found.tokens_per_second == pytest.approx((1 / (stages * 6 * mean), 1 / (6 * mean)))
+    assert found.steps.count == 8 * 6
+
+
+def test_deploying_leaves_the_model_as_it_was(snn: torch.nn.Module) -> None:
+    before = {name: value.clone() for name, value in snn.state_dict().items()}
+    las_sj.set_execution(snn, "accumulated")
+    logits = snn(**batch()).logits
+    deploy(snn, [batch()], LOIHI)
+    assert las_sj.models.execution_of(snn).name == "accumulated"
+    assert all(torch.equal(before[name], value) for name, value in snn.state_dict().items())
+    assert torch.equal(snn(**batch()).logits, logits)
+
+
+@pytest.mark.parametrize("build", [gpt2, llama, bert])
+def test_populations_at_another_context(build: object) -> None:
+    """What is extended from a short call is what a long one shows."""
+    model = convert_tiny(build(), time_steps=4)  # type: ignore[operator]
+    long = needs_of(model, {"input_ids": token_ids(1, 12)})
+    assert needs_of(model, {"input_ids": token_ids(1, 6)}, 12) == long
+
+
+def test_fewer_stages_and_lines_show(snn: torch.nn.Module, found: Deployment) -> None:
+    short = convert_tiny(gpt2(), time_steps=6, levels=3, fewer_stages=True, hg_lines=32)
+    other = deploy(short, [batch()], LOIHI)
+    assert other.latency_steps < found.latency_steps
+    assert sum(each.table_bits for each in other.placement.populations) < sum(
+        each.table_bits for each in found.placement.populations
+    )
+
+
+def test_costs_that_nobody_published_are_never_zero(snn: torch.nn.Module) -> None:
+    with pytest.raises(PlacementError, match=r"no core of truenorth holds one neuron of .*exp_node, .*--hg-lines"):
+        deploy(snn, [batch()], "truenorth")  # 65,536 bits hold no table of exp
+    small = convert_tiny(gpt2(), time_steps=6, levels=3, hg_lines=32)
+    for name in ("loihi2", "truenorth", "spinnaker2"):
+        report = HardwareReport("tiny", "a sample", deploy(small, [batch()], Chip.preset(name)))
+        rows = dict(report.summary_rows())
+        assert rows["energy per token on the chip"].startswith("not published (synapse not published")
+        assert rows["time of a step"] == rows["tokens per second"] == "not published"
+        assert "leakage and static power" in rows["not in it"]
+        energies = report.to_dict()["per_token"]["energy_pj"]
+        assert [*energies.values()] == [None] * len(energies)
+        assert report.to_dict()["latency_seconds"] is None
+        assert "0 µJ" not in report.to_markdown().split("energy without a chip")[0]
+
+
+def test_payloads_and_sources_are_in_every_report(found: Deployment) -> None:
+    report = HardwareReport("tiny", "a sample", found)
+    rows = dict(report.summary_rows())
+    assert rows["spikes on this chip"] == (
+        "graded, 3 bits needed, 1 there: counted as if a graded spike cost what a binary one does"
+    )
+    binary = found.steps.energy_pj["synapse"]
+    assert binary is not None
+    assert found.payload_pj is not None
+    assert binary < found.payload_pj < 3 * binary
+    assert all(row[2] for row in found.chip.figures() if row[1] != "not published")
+    assert rows["products of two trains"] == "it has none: assumed"
+
+
+def test_a_network_of_rate_codes() -> None:
+    model = las_sj.convert(gpt2(), las_sj.FASConfig(levels=4, time_steps=3), calibration_batches())
+    made = deploy(model, [batch()], LOIHI)
+    report = dict(HardwareReport("fas", "a sample", made).summary_rows())
+    assert report["spikes on this chip"] == "binary, as it has them"
+    assert made.steps.messages > 0
+    assert made.latency_steps == las_sj.models.execution_of(model).lanes.presented
+
+
+def test_what_does_not_fit(snn: torch.nn.Module) -> None:
+    small = replace(LOIHI, mesh=Mesh(1, 1, 2))
+    with pytest.raises(PlacementError, match=r"needs \d+ cores, which are \d+ chips of loihi .*give --chips"):
+        deploy(snn, [batch()], small)
+    with pytest.raises(ChipError, match="chip must be one of loihi, loihi2, spinnaker2, truenorth"):
+        deploy(snn, [batch()], "loihi3")
+    with pytest.raises(ValueError, match="weight_bits must be at least 2, got 1"):
+        Options(weight_bits=1)
+
+
+def test_weights_of_few_bits(snn: torch.nn.Module) -> None:
+    weight = torch.tensor([[1.0, -0.5, 0.26], [0.0, 0.0, 0.0]])
+    assert torch.equal(rounded(weight, 3), torch.tensor([[1.0, -2 / 3, 1 / 3], [0.0, 0.0, 0.0]]).float())
+    assert torch.equal(rounded(weight.t(), 3, transposed=True), rounded(weight, 3).t())
+    wide = with_weight_bits(snn, 24)  # type: ignore[arg-type]
+    assert torch.allclose(wide(**batch()).logits, snn(**batch()).logits, atol=1e-3)
+
+
+def test_rows_and_slices() -> None:
+    fired = torch.zeros(2, 1, 3, 4, 5, dtype=torch.bool)  # [T, B, heads, S, C]
+    fired[0, 0, 2, 1, 4] = fired[1, 0, 0, 1, 0] = fired[1, 0, 0, 3, 0] = True
+    rows = by_row(fired)
+    assert rows.shape == (2, 4, 15)
+    counts = messages_of(rows, [5, 15])
+    assert counts[0].tolist() == [[0, 0], [0, 1], [0, 0], [0, 0]]
+    assert counts[1].tolist() == [[0, 0], [1, 0], [0, 0], [1, 0]]
+    for columns in (1, 2, 4, 6, 9):
+        assert spread(counts.numpy(), columns).sum() == pytest.approx(3)
+        assert spread(counts.numpy(), columns).shape == (2, columns, 2)
+    assert by_row(torch.ones(2, 3, 7, dtype=torch.bool)).shape == (2, 3, 7)
+    assert by_row(torch.ones(2, 3, dtype=torch.bool)).shape == (2, 3, 1)
+
+
+def test_chips(tmp_path: Path) -> None:
+    costs = EventCosts("a test", synaptic_event_pj=1.0)
+    assert "not published" in str(Chip("c", Mesh(1, 1, 1), costs).figures())
+    assert Chip.named("loihi") is LOIHI
+    with pytest.raises(ChipError, match=r"or a SANA-FE architecture file, got '/nowhere\.yaml'"):
+        Chip.named("/nowhere.yaml")
+
+
+def test_bits_of_a_payload(snn: torch.nn.Module) -> None:
+    nodes = {site.node.code.levels for _, site in las_sj.models.named_sites(snn) if hasattr(site.node, "code")}
+    assert nodes >= {3}
+    binary = convert_tiny(gpt2(), time_steps=4, levels=1)
+    assert {payload_bits(site.node) for _, site in las_sj.models.named_sites(binary)} == {1}

@@ -3,6 +3,7 @@
 from las_sj.analysis.auditing.audit import Audit, AuditRow, audit
 from las_sj.analysis.energies.costs import EnergyCosts
 from las_sj.analysis.energies.energy import EnergyReport, EnergyRow, energy_report
+from las_sj.analysis.plots.cores import plot_cores
 from las_sj.analysis.plots.differences import plot_differences
 from las_sj.analysis.plots.energy_bars import plot_energy
 from las_sj.analysis.plots.firing_rate import plot_firing_rate
@@ -11,6 +12,7 @@ from las_sj.analysis.plots.histogram import plot_activation_histogram
 from las_sj.analysis.plots.membrane import plot_membrane
 from las_sj.analysis.plots.pareto import plot_pareto
 from las_sj.analysis.plots.raster import plot_raster
+from las_sj.analysis.plots.steps import plot_steps
 from las_sj.analysis.spikes.network import Network, Population, describe_network
 from las_sj.analysis.spikes.site_spikes import SiteSpikes
 from las_sj.analysis.spikes.spike_monitor import SpikeMonitor
@@ -37,6 +39,7 @@ __all__ = [
     "load_trains",
     "markdown_table",
     "plot_activation_histogram",
+    "plot_cores",
     "plot_differences",
     "plot_energy",
     "plot_firing_rate",
@@ -44,4 +47,5 @@ __all__ = [
     "plot_membrane",
     "plot_pareto",
     "plot_raster",
+    "plot_steps",
 ]

@@ -210,9 +210,16 @@ class HardwareReport:
             "replay": replayed,
             "summary": self.summary_rows(),
             "layers": self.layers_table()[1],
+            "weights": self._weights(),
             "steps": {"seconds": steps.shown_seconds, "messages": steps.shown_messages},
             "not_in_it": list(NOT_IN_IT),
         }
+
+    def _weights(self) -> list[tuple[str, str, int]]:
+        """Each layer of weights, the limit that binds, and its cores."""
+        placement = self.found.placement
+        cores = Counter(piece.layer for piece in placement.weights)
+        return [(layer.name, placement.binding[layer.name], cores[layer.name]) for layer in placement.layers]
 
     def _replay_dict(self) -> dict[str, Any]:
         replayed = self.found.replay

@@ -15,6 +15,7 @@ from las_sj.data.batches import Batch, shortened, to_device
 from las_sj.data.output_folder import CONVERSION
 from las_sj.models import execution_of, running, set_execution
 from las_sj.reports.equal_loss import fewest_bits
+from las_sj.reports.hardware_section import read_hardware
 from las_sj.reports.model_report import ModelReport, optimization_rows
 
 AUDIT_TOKENS = 16
@@ -53,7 +54,9 @@ def examine(
     settings = model.config.quantization_config.settings.to_dict()
     energy = energy_report(monitor, costs, bits)
     network = describe_network(monitor, found.stages)
-    return ModelReport(folder, source, settings, read_conversion(folder), monitor, network, energy, found)
+    return ModelReport(
+        folder, source, settings, read_conversion(folder), monitor, network, energy, found, read_hardware(folder)
+    )
 
 
 def read_conversion(folder: Path) -> dict[str, Any]:

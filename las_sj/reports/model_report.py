@@ -7,6 +7,7 @@ from typing import Any
 from las_sj.analysis import Audit, EnergyReport, Network, SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.data.output_file import MADE_BY
+from las_sj.reports.hardware_section import HardwareSection
 
 SITE_COLUMNS = {
     "site": "site",
@@ -44,6 +45,7 @@ class ModelReport:
         network: its populations of neurons.
         energy: what they cost.
         audit: every operation of a short temporal call.
+        hardware: what `las-sj deploy` found out about the folder; None where it did not run.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class ModelReport:
     network: Network
     energy: EnergyReport
     audit: Audit
+    hardware: HardwareSection | None = None
 
     @property
     def title(self) -> str:
@@ -101,6 +104,7 @@ class ModelReport:
             "energy": self.energy.to_dict(),
             "audit": self.audit.to_dict(),
             "sites": self.sites(),
+            "hardware": None if self.hardware is None else dict(self.hardware.summary),
         }
 
     def summary(self) -> str:
@@ -130,6 +134,8 @@ class ModelReport:
             "## Settings\n",
             "\n".join(markdown_table(*self.settings_table())),
         ]
+        for title, table in [] if self.hardware is None else self.hardware.tables():
+            sections += [f"## {title}\n", "\n".join(markdown_table(*table))]
         return "\n".join(sections) + "\n"
 
     def summary_table(self) -> Table:

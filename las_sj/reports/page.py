@@ -41,6 +41,7 @@ def to_html(report: ModelReport, pictures: Iterable[tuple[str, Figure]]) -> str:
             _section("Spikes by site", report.sites_table()),
             _section("Settings", report.settings_table()),
         ],
+        hardware=[] if report.hardware is None else [_section(*table) for table in report.hardware.tables()],
         pictures=[(caption, _as_png(figure)) for caption, figure in pictures],
     )
 

@@ -44,6 +44,7 @@ def figures(report: ModelReport, batch: Batch) -> Iterator[tuple[str, Figure]]:
         ("Values that are coded, with their thresholds", lambda: plot_activation_histogram(model, short)),
     ]
     makers += [(f"HG neurons of {node.function.name}", partial(plot_hg_fit, node)) for node in used_functions(model)]
+    makers += [] if report.hardware is None else report.hardware.pictures()
     for caption, make in tqdm(makers, desc="drawing", unit="picture", leave=False):
         yield caption, make()
 

@@ -100,7 +100,9 @@ def main() -> None:
         energy += run.total_pj
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(f"| all | | | | {total:,} | {energy * 1e-6:,.1f} | | |\n")
-    print(f"{energy * 1e-6 / arguments.tokens:.2f} µJ a token, {time.perf_counter() - start:.0f} s, SANA-FE {memory:.2f} GB")
+    print(
+        f"{energy * 1e-6 / arguments.tokens:.2f} µJ a token, {time.perf_counter() - start:.0f} s, SANA-FE {memory:.2f} GB"
+    )
 
 
 if __name__ == "__main__":

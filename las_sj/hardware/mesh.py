@@ -42,7 +42,9 @@ class Mesh:
     def hops(self, source: Places, target: Places) -> tuple[Places, Places]:
         """Steps from tile to tile between cores, east or west and north or south, broadcast over both arguments."""
         source, target = self.tiles_of(source), self.tiles_of(target)
-        return np.abs(source // self.height - target // self.height), np.abs(source % self.height - target % self.height)
+        return np.abs(source // self.height - target // self.height), np.abs(
+            source % self.height - target % self.height
+        )
 
     def with_cores(self, cores: int) -> "Mesh":
         """The smallest mesh of about the same aspect that has so many cores; this one where it suffices."""

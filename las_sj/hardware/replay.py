@@ -184,7 +184,7 @@ def _together(
         LayerCounts(connection.name, synaptic_events=int(events), messages=int(messages), hops=int(hops))
         for connection, (messages, hops, events) in zip(connections, counts, strict=True)
     )
-    joules = sum(result.energies for _, result in results)
+    joules = np.sum([result.energies for _, result in results], axis=0)
     energy = {name: float(value) * 1e12 for name, value in zip(COMPONENTS, joules, strict=True)}
     seconds = np.max([result.seconds for _, result in results], axis=0)
     return Replay(layers, energy, seconds, len(results), timing, mesh, widened)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def run_piece(connections: Sequence[Connection], architecture: str, timing: str,
 
 
 def _write(folder: Path, connections: Sequence[Connection], architecture: str, timing: str, steps: int) -> None:
-    trains: dict[str, NDArray[np.generic]] = {}
+    trains: dict[str, Any] = {}
     for index, connection in enumerate(connections):
         trains[f"fired_{index}"] = np.packbits(connection.fired, axis=0)
         trains[f"source_cores_{index}"] = connection.source_cores

@@ -1,6 +1,6 @@
 """Energy and time by closed form, held against hand-computed figures and against a loop over single spikes."""
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -115,15 +115,15 @@ def placed(draw: st.DrawFn) -> list[Connection]:
 def one_by_one(connections: list[Connection]) -> tuple[dict[str, float], list[float]]:
     """Energy and step times, one spike and one neuron after another."""
     steps = max(each.steps for each in connections)
-    energy: Counter[str] = Counter(synapse=0, dendrite=0, soma=0, network=0)
+    energy = dict.fromkeys(("synapse", "dendrite", "soma", "network"), 0.0)
     times = []
     used = {int(core) for each in connections for core in (*each.source_cores, *each.target_cores)}
     barrier = 0.6e-6
     for least, seconds in ((2, 1.0e-6), (4, 1.4e-6)):
         barrier = seconds if len({core // 2 for core in used}) >= least else barrier
     for step in range(steps):
-        neurons: Counter[int] = Counter()
-        messages: Counter[int] = Counter()
+        neurons: defaultdict[int, float] = defaultdict(float)
+        messages: defaultdict[int, float] = defaultdict(float)
         for each in connections:
             before = 0 < step <= each.steps and each.fired[step - 1].any()
             for core in each.target_cores.tolist():
@@ -140,7 +140,7 @@ def one_by_one(connections: list[Connection]) -> tuple[dict[str, float], list[fl
                     neurons[source] += 5.1
                     messages[core] += 16 + (3.8 + 0.25) * reached
         times.append(max(*neurons.values(), *messages.values(), 0) * 1e-9 + barrier)
-    return dict(energy), times
+    return energy, times
 
 
 @settings(deadline=None, max_examples=60)

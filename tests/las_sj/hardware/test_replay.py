@@ -113,9 +113,8 @@ def test_agrees_with_a_plain_run_in_the_files_own_architecture(tmp_path: Path) -
     given = layer("a", 20, [n % 10 for n in range(40)], [n % 11 for n in range(30)])
     found = replay([given], CHIP, timing="simple", progress=False)
     of_file([given], CHIP, found)
-    np.savez(
-        tmp_path / "trains.npz", fired=given.fired, source_cores=given.source_cores, target_cores=given.target_cores
-    )
+    trains = {"fired": given.fired, "source_cores": given.source_cores, "target_cores": given.target_cores}
+    np.savez(tmp_path / "trains.npz", **trains)  # type: ignore[arg-type]
     program = Path(__file__).with_name("plain_replay.py")
     command = [sys.executable, "-P", str(program), str(CHIP), str(tmp_path / "trains.npz")]
     plain = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stderr)
@@ -177,8 +176,9 @@ def test_nothing_is_left_of_a_replay_that_ends_early(
 
 @needs_sanafe
 def test_an_error_of_sanafe_is_its_last_line() -> None:
-    with pytest.raises(ReplayError, match="SANA-FE failed: RuntimeError: No architecture section defined"):
-        run_piece(PLACEMENTS["one core"], '{"chip": 1}', "simple", 20)
+    architecture = ChipFile.read(CHIP).architecture(Mesh(2, 3, 2), {0: 40}, neurons=69)
+    with pytest.raises(ReplayError, match=r"SANA-FE failed: .*Exceeded maximum neurons per core"):
+        run_piece(PLACEMENTS["one core"], architecture, "simple", steps=20)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Architecture files of SANA-FE: what is read of them, and what is written for a replay."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ class ChipFile:
     link_buffer_size: int
     neurons_per_core: int
     barrier: tuple[tuple[int, float], ...]
-    tile: Mapping[str, Any]
-    units: Mapping[str, Mapping[str, Any]]
+    tile: Mapping[str, float]
+    units: Mapping[str, Mapping[str, float]]
 
     @classmethod
     def read(cls, path: Path) -> "ChipFile":
@@ -148,14 +149,15 @@ def _read(path: Path) -> ChipFile:
     attributes = core["attributes"]
     if attributes["buffer_position"] != "soma" or attributes.get("buffer_inside_unit", False):
         raise ChipFileError(f"{path}: replays need cores with buffer_position soma and buffer_inside_unit false")
-    if _times(tile["name"]) != noc["width"] * noc["height"]:
-        raise ChipFileError(f"{path}: {noc['width']} × {noc['height']} tiles, but {_times(tile['name'])} are described")
+    width, height = (_at_least(1, key, noc[key]) for key in ("width", "height"))
+    if _times(tile["name"]) != width * height:
+        raise ChipFileError(f"{path}: {width} × {height} tiles, but {_times(tile['name'])} are described")
     return ChipFile(
         path,
         str(chip["name"]),
-        Mesh(int(noc["width"]), int(noc["height"]), _times(core["name"])),
-        int(noc["link_buffer_size"]),
-        int(attributes.get("max_neurons_supported", 1024)),
+        Mesh(width, height, _times(core["name"])),
+        _at_least(1, "link_buffer_size", noc["link_buffer_size"]),
+        _at_least(1, "max_neurons_supported", attributes.get("max_neurons_supported", 1024)),
         _barrier(noc),
         _costs(tile["attributes"]),
         {kind: _first(kind, core[kind]) for kind in _MODELS},
@@ -180,12 +182,18 @@ def _only(path: Path, kind: str, described: Any) -> Any:
     return entries[0]
 
 
+def _at_least(least: int, key: str, value: Any) -> int:
+    if int(value) < least:
+        raise ValueError(f"{key} must be {least} or more, got {value}")
+    return int(value)
+
+
 def _times(name: str) -> int:
     found = _RANGE.search(name)
     return int(found[2]) - int(found[1]) + 1 if found else 1
 
 
-def _first(kind: str, units: Any) -> Mapping[str, Any]:
+def _first(kind: str, units: Any) -> Mapping[str, float]:
     """Costs of the first unit of a kind; of somas, of the first that is not an input."""
     listed = units if isinstance(units, list) else [units]
     for unit in listed:
@@ -194,8 +202,12 @@ def _first(kind: str, units: Any) -> Mapping[str, Any]:
     raise KeyError(kind)
 
 
-def _costs(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {key: float(value) for key, value in attributes.items() if key.startswith(("energy_", "latency_"))}
+def _costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:
+    costs = {key: float(value) for key, value in attributes.items() if key.startswith(("energy_", "latency_"))}
+    for key, value in costs.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{key} must be 0 or more, got {value}")
+    return costs
 
 
 def _barrier(noc: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:

@@ -42,9 +42,8 @@ class Mesh:
     def hops(self, source: Places, target: Places) -> tuple[Places, Places]:
         """Steps from tile to tile between cores, east or west and north or south, broadcast over both arguments."""
         source, target = self.tiles_of(source), self.tiles_of(target)
-        return np.abs(source // self.height - target // self.height), np.abs(
-            source % self.height - target % self.height
-        )
+        (x, y), (to_x, to_y) = (divmod(tiles, self.height) for tiles in (source, target))
+        return np.abs(x - to_x), np.abs(y - to_y)
 
     def with_cores(self, cores: int) -> "Mesh":
         """The smallest mesh of about the same aspect that has so many cores; this one where it suffices."""

@@ -288,7 +288,8 @@ class _Placer:
                 raise PlacementError(
                     f"no core of {self.chip.name} holds one neuron of {population.name}, with its table of "
                     f"{population.table_bits:,} bits, {population.state_bits:,} bits of state and {fanout} cores that "
-                    f"it fires at, for lack of {limit}: convert with smaller tables (--hg-lines), or take another chip"
+                    f"it fires at, for lack of {limit}: give a smaller --context, convert with smaller tables "
+                    "(--hg-lines), or take another chip"
                 )
             room = min(room, self._same_destinations(pieces, done))
             if room:

@@ -28,7 +28,7 @@ def plot_cores(rows: Sequence[Row], title: str = "") -> Picture:
         raise ValueError("no cores to draw: give at least one row (block, limit, cores)")
     if min(cores for _, _, cores in rows) < 0:
         raise ValueError("cores must not be negative")
-    blocks, limits = ([*dict.fromkeys(row[place] for row in rows)] for place in (0, 1))
+    blocks, limits = [*dict.fromkeys(row[0] for row in rows)], [*dict.fromkeys(row[1] for row in rows)]
     height = row_height(len(blocks), 0.3)
     figure = Picture(figsize=(8, height * len(blocks) + 1.6), layout="constrained")
     axis = figure.subplots()

@@ -1,7 +1,7 @@
 """The command `las-sj deploy`."""
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from las_sj.hardware.deployment import ENGINES, Options, deploy
 from las_sj.hardware.replay import TIMINGS
 from las_sj.hardware.report import HardwareReport
 from las_sj.reports.examination import read_conversion
+
+EVALUATED = 1024  # tokens that weights of few bits are judged by
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def main(argument_list: list[str] | None = None) -> None:
     given = request.read()
     model, tokenizer = load_converted(request.folder, request.device, request.trust)
     batches, source = request.batches(given, model, tokenizer)
-    found = deploy(model, batches, chip, request.options)
+    evaluation, _ = replace(request, tokens=max(request.tokens, EVALUATED)).batches(given, model, tokenizer)
+    found = deploy(model, batches, chip, request.options, evaluation)
     name = read_conversion(request.folder).get("model", str(request.folder))
     report = HardwareReport(str(name), source, found)
     _write(files, [report.to_markdown(), json.dumps(report.to_dict(), indent=1, ensure_ascii=False)])

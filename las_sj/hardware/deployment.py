@@ -176,7 +176,11 @@ class Options:
 
 @torch.no_grad()
 def deploy(
-    model: PreTrainedModel, batches: Sequence[Batch], chip: Chip | str = "loihi", options: Options | None = None
+    model: PreTrainedModel,
+    batches: Sequence[Batch],
+    chip: Chip | str = "loihi",
+    options: Options | None = None,
+    evaluation: Sequence[Batch] | None = None,
 ) -> Deployment:
     """Work out what a chip would need to run a converted model.
 
@@ -187,6 +191,7 @@ def deploy(
         batches: dicts of keyword arguments; the first tells how large populations are.
         chip: or the name of a preset.
         options: None takes the defaults.
+        evaluation: what weights of few bits are judged by; None: by `batches`.
 
     Raises:
         ChipError, PlacementError: the chip is not known, or the network does not fit.
@@ -225,7 +230,7 @@ def deploy(
         options.context or (batches[0]["input_ids"].shape[1] if text else 1),
         options.weight_bits,
         max((payload_bits(site.node) for _, site in named_sites(model)), default=1),
-        _quality(model, batches, options.weight_bits),
+        _quality(model, evaluation or batches, options.weight_bits),
         weights,
         replayed,
     )

@@ -24,7 +24,7 @@ from las_sj.checkpoint.loading import default_model, load_model
 from las_sj.hardware.chip import NOT_PUBLISHED, Chip
 from las_sj.hardware.deployment import Deployment, Options, deploy
 
-CALIBRATION, WINDOW = 2048, 512
+CALIBRATION, EVALUATED, WINDOW = 2048, 1024, 512  # tokens
 Batches = list[dict[str, torch.Tensor]]
 SETTINGS = {
     "exact": las_sj.LASConfig.preset("exact"),
@@ -40,8 +40,8 @@ COLUMNS = (
 )
 
 
-def read(name: str, data: Path, tokens: int) -> tuple[PreTrainedModel, Batches, Batches]:
-    """A model, with its calibration batches, and those that it is deployed on."""
+def read(name: str, data: Path, tokens: int) -> tuple[PreTrainedModel, Batches, Batches, Batches]:
+    """A model, with batches to calibrate on, to deploy on, and to judge weights of 8 bits by."""
     if name == "smollm2":
         model, tokenizer = smollm2()
         files = (data / "wikitext-2" / "valid.txt", data / "wikitext-2-raw" / "wiki.test.raw")
@@ -54,7 +54,7 @@ def read(name: str, data: Path, tokens: int) -> tuple[PreTrainedModel, Batches, 
         ids = tokenizer(file.read_text(encoding="utf-8")[: 8 * count], return_tensors="pt").input_ids[0, :count]
         return [{"input_ids": part[None]} for part in ids.split(window)]
 
-    return model, windows(files[0], CALIBRATION), windows(files[1], tokens)
+    return model, windows(files[0], CALIBRATION), windows(files[1], tokens), windows(files[1], EVALUATED)
 
 
 def cells_of(settings: str, found: Deployment, seconds: float) -> Iterator[str]:
@@ -89,16 +89,15 @@ def main() -> None:
     parser.add_argument("--cores-per-layer", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=[*SETTINGS])
     asked = parser.parse_args()
-    ann, calibration, batches = read(asked.model, asked.data, asked.tokens)
+    ann, calibration, batches, evaluation = read(asked.model, asked.data, asked.tokens)
     options = Options(chips=asked.chips, cores_per_layer=asked.cores_per_layer)
-    print_origin(
-        f"{asked.model} on {asked.chip}, {asked.tokens} tokens, at least {asked.cores_per_layer} cores a layer"
-    )
+    spread = f"at least {asked.cores_per_layer} cores a layer"
+    print_origin(f"{asked.model} on {asked.chip}, {asked.tokens} tokens, {spread}")
     print_header([*COLUMNS])
     for name in asked.only:
         snn = las_sj.convert(copy.deepcopy(ann), SETTINGS[name], calibration)
         start = time.process_time()
-        found = deploy(snn, batches, Chip.named(asked.chip), options)
+        found = deploy(snn, batches, Chip.named(asked.chip), options, evaluation)
         print_row([*cells_of(name, found, time.process_time() - start)])
 
 

@@ -99,6 +99,15 @@ def test_pieces_count_nothing_twice() -> None:
 
 
 @needs_sanafe
+def test_a_core_with_more_neurons_than_a_unit(tmp_path: Path) -> None:
+    path = tmp_path / "chip.yaml"
+    text = CHIP.read_text(encoding="utf-8")
+    path.write_text(text.replace("max_neurons_supported: 64", "max_neurons_supported: 1100"), "utf-8")
+    chain = [layer("a", 5, [0, 1], [3] * 1100), layer("b", 5, [3] * 1100, [4, 5])]
+    of_file(chain, path, replay(chain, path, timing="simple", progress=False))
+
+
+@needs_sanafe
 def test_a_dropped_spike_is_seen() -> None:
     (whole,) = PLACEMENTS["one core"]
     fired = whole.fired.copy()

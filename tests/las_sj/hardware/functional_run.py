@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import sanafecpp as sanafe
 
-Arrays = Any  # an open file of arrays
+NEURONS_OF_A_UNIT = 1024
+Arrays = dict[str, Any]
 
 
 class Chip:
@@ -22,12 +23,12 @@ class Chip:
         self.net = sanafe.Network()
         self.neurons = 0
 
-    def coders(
-        self, name: str, given: Arrays, code: Arrays, train: Any = None, bias: Any = None, **options: Any
-    ) -> Any:
+    def coders(self, name: str, given: Arrays, train: Any = None, **options: Any) -> Any:
         """OAT neurons; those with a train [steps, C] of codes replay it, the others code their input."""
+        code = given["code"]
         normal, outlier = given[f"{name}_normal"], given[f"{name}_outlier"]
         group = self.net.create_neuron_group(name, len(normal), soma_hw_name="oat", **options)
+        dendrite = "unused" if train is not None else "dendrite[0]"
         for index in range(len(normal)):
             attributes = {
                 "number": self.neurons,
@@ -35,10 +36,9 @@ class Chip:
                 "levels": int(code[1]),
                 "theta_normal": float(normal[index]),
                 "theta_outlier": float(outlier[index]),
-                "bias": 0.0 if bias is None else float(bias[index]),
-                **({} if train is None else {"train": train[:, index].tolist()}),
+                **(potential(given, index) if train is None else {"train": train[:, index].tolist()}),
             }
-            group[index].set_attributes(model_attributes=attributes)
+            group[index].set_attributes(dendrite_hw_name=dendrite, model_attributes=attributes)
             group[index].map_to_core(self.core)
             self.neurons += 1
         return group
@@ -51,15 +51,21 @@ class Chip:
         return found
 
 
-def linear(folder: Path, given: Arrays) -> tuple[Any, int]:
+def potential(given: Arrays, index: int) -> dict[str, float]:
+    """How an output's potential follows from its input."""
+    scale = float(given["scale"][index])
+    high = float(np.float32(scale))
+    return {"bias": float(given["bias"][index]), "scale": high, "scale_rest": scale - high}
+
+
+def linear(folder: Path, given: Arrays, train: Any) -> tuple[Any, int]:
     """Trains of a layer's outputs as signed levels [steps, F], windows one after another; synaptic events."""
-    code, train = given["code"], given["input_train"]
     chip = Chip(folder)
-    sources = chip.coders("input", given, code, train)
+    sources = chip.coders("input", given, train)
     options = {"default_synapse_hw_name": "graded", "log_potential": True}
-    targets = chip.coders("output", given, code, bias=given["bias"], **options)
+    targets = chip.coders("output", given, **options)
     sources.connect_neurons_dense(targets, {"weight": given["weight"].reshape(-1).tolist()})
-    time_steps = int(code[0])
+    time_steps = int(given["code"][0])
     found = chip.run(len(train) + time_steps)
     return np.array(found["potential_trace"])[time_steps:], found["spikes"]
 
@@ -68,12 +74,13 @@ def product(folder: Path, given: Arrays) -> tuple[Any, int]:
     """Scores q·k of each live pair [P], and synaptic events."""
     code, pairs, width = given["code"], given["pairs"].tolist(), int(given["width"])
     chip = Chip(folder)
-    queries = chip.coders("query", given, code, given["query_train"])
+    queries = chip.coders("query", given, given["query_train"])
     first_key = chip.neurons
-    keys = chip.coders("key", given, code, given["key_train"])
+    keys = chip.coders("key", given, given["key_train"])
     options = {"default_synapse_hw_name": "product", "log_potential": True}
     scores = chip.net.create_neuron_group("score", len(pairs), soma_hw_name="sum", **options)
     for index in range(len(pairs)):
+        scores[index].set_attributes(dendrite_hw_name=f"dendrite[{index // NEURONS_OF_A_UNIT}]")
         scores[index].map_to_core(chip.core)
     # Rows of `width` neurons, one for each head and token; a score has one synapse for each channel of both rows.
     edges = [
@@ -90,11 +97,13 @@ def product(folder: Path, given: Arrays) -> tuple[Any, int]:
 
 
 def main(folder: Path) -> None:
-    with np.load(folder / "given.npz") as given:
-        levels, linear_events = linear(folder, given)
-        scores, product_events = product(folder, given)
+    with np.load(folder / "given.npz") as stored:
+        given = dict(stored)
+    levels, linear_events = linear(folder, given, given["input_train"])
+    levels_of_single, _ = linear(folder, given, given["single_train"])
+    scores, product_events = product(folder, given)
     events = [linear_events, product_events]
-    np.savez(folder / "results.npz", levels=levels, scores=scores, events=events)
+    np.savez(folder / "results.npz", levels=levels, levels_of_single=levels_of_single, scores=scores, events=events)
 
 
 if __name__ == "__main__":

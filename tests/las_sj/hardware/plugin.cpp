@@ -45,6 +45,8 @@ struct OatNeuron
     double theta_normal{1.0};
     double theta_outlier{1.0};
     double bias{0.0};
+    double scale{1.0}; // of the potential, which comes as two parts: Python's numbers arrive in single precision
+    double scale_rest{0.0};
     std::vector<int> train; // signed levels n + j, 1000 further from 0 where the outlier sub-neuron fires
     double input{0.0};
     double left{0.0}; // of the membrane potential, in units of θ(t)/n
@@ -53,7 +55,7 @@ struct OatNeuron
 
     void begin_window()
     {
-        const double potential = input + bias;
+        const double potential = (input + bias) * (scale + scale_rest);
         input = 0.0;
         unit = unit_of(std::fabs(potential) > theta_normal);
         left = potential / unit;
@@ -93,7 +95,8 @@ class OatSoma : public sanafe::SomaUnit
 public:
     OatSoma()
     {
-        register_attributes(Names{"number", "time_steps", "levels", "theta_normal", "theta_outlier", "bias", "train"});
+        register_attributes(Names{"number", "time_steps", "levels", "theta_normal", "theta_outlier", "bias", "scale",
+            "scale_rest", "train"});
     }
 
     void set_attribute_hw(const std::string & /*name*/, const ModelAttribute & /*value*/) override {}
@@ -125,6 +128,14 @@ public:
         else if (name == "bias")
         {
             neuron.bias = static_cast<double>(value);
+        }
+        else if (name == "scale")
+        {
+            neuron.scale = static_cast<double>(value);
+        }
+        else if (name == "scale_rest")
+        {
+            neuron.scale_rest = static_cast<double>(value);
         }
         else if (name == "train")
         {

@@ -101,7 +101,7 @@ def call(model: nn.Module) -> Run:
         return recorder
 
     text = (default_model() / "evaluation.txt").read_text(encoding="utf-8")
-    ids = load_tokens(text)
+    ids = tokens_of(text, TOKENS)
     with SpikeMonitor(model) as monitor, torch.no_grad():
         nodes = {part: monitor.sites[site].site.node for part, site in SITES.items()}
         for part, node in nodes.items():
@@ -114,9 +114,9 @@ def call(model: nn.Module) -> Run:
     return Run(populations, operations, weight, bias, (code.time_steps, code.levels))
 
 
-def load_tokens(text: str) -> Tensor:
-    ids: Tensor = AutoTokenizer.from_pretrained(default_model())(text[:500], return_tensors="pt")["input_ids"]
-    return ids[:, :TOKENS]
+def tokens_of(text: str, tokens: int) -> Tensor:
+    ids: Tensor = AutoTokenizer.from_pretrained(default_model())(text[: 4 * tokens], return_tensors="pt")["input_ids"]
+    return ids[:, :tokens]
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def runs() -> tuple[Run, Run]:
     """The converted default model in fp64 on parameters that fp32 holds exactly, and in fp32."""
     ann = GPT2LMHeadModel.from_pretrained(default_model())
     text = (default_model() / "calibration.txt").read_text(encoding="utf-8")
-    snn = las_sj.convert(ann, las_sj.LASConfig(), [{"input_ids": load_tokens(text)}])
+    snn = las_sj.convert(ann, las_sj.LASConfig(), [{"input_ids": tokens_of(text, 256)}])
     single = call(snn)
     return call(snn.double()), single
 

@@ -241,20 +241,24 @@ def pairs() -> list[tuple[int, int]]:
     ]
 
 
-def same(run: Run, levels: NDArray[np.float64]) -> int:
-    """In how many of the neurons of Q, K and V, each in its tokens' windows, trains are the same."""
+def same(run: Run, levels: NDArray[np.float64], times_alone: bool = False) -> int:
+    """How many trains of Q, K and V, of one neuron and token each, are the same, or fire in the same steps at least."""
     parts = (run.populations[part] for part in ("query", "key", "value"))
     ours = np.concatenate([each.in_turn(each.levels) for each in parts], axis=1)
-    windows = (ours == levels).reshape(TOKENS, run.code[0], -1)
+    equal = (ours != 0) == (levels != 0) if times_alone else ours == levels
+    windows = equal.reshape(TOKENS, run.code[0], -1)
     return int(windows.all(1).sum())
 
 
 def test_trains_of_q_k_and_v(runs: tuple[Run, Run], simulated: Mapping[str, Any]) -> None:
     double, single = runs
     assert same(double, simulated["levels"]) == 3 * HEADS * WIDTH * TOKENS == 12_288
-    of_single = same(single, simulated["levels_of_single"])
-    print(f"{of_single} of 12288 trains are those of our fp32 run")
-    assert of_single > 12_288 * 0.99
+    of_single = simulated["levels_of_single"]
+    whole, times = same(single, of_single), same(single, of_single, times_alone=True)
+    print(f"of our fp32 run, {whole} of 12288 trains are the same, and {times} in when they fire")
+    # What fp32 rounds moves the level of a last spike by one, and hardly ever a spike.
+    assert whole > 12_288 * 0.97
+    assert times > 12_288 * 0.995
     spikes = np.count_nonzero(double.populations["input"].levels)
     assert simulated["events"][0] == spikes * 384
 

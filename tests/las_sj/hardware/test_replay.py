@@ -23,8 +23,8 @@ from las_sj.hardware.closed_form import closed_form
 from las_sj.hardware.connection import Connection
 from las_sj.hardware.costs import EventCosts
 from las_sj.hardware.mesh import Mesh
-from las_sj.hardware.replay import Replay, replay
-from las_sj.hardware.replay_job import ReplayError, run_piece
+from las_sj.hardware.replay import Replay, replay, together
+from las_sj.hardware.replay_job import PieceResult, ReplayError, run_piece
 
 CHIP = Path(__file__).with_name("chip.yaml")
 needs_sanafe = pytest.mark.skipif(find_spec("sanafe") is None, reason="SANA-FE is not installed")
@@ -181,6 +181,14 @@ def test_nothing_is_left_of_a_replay_that_ends_early(
     assert interrupted or str(error.value).startswith("SANA-FE was killed, perhaps for want of memory")
     assert list(tmp_path.iterdir()) == []
     assert not Path(f"/proc/{seen[0]}").exists()
+
+
+def test_spikes_that_the_engine_loses_are_seen() -> None:
+    (given,) = PLACEMENTS["one core"]
+    counts = np.array([[given.spikes, 0, given.synaptic_events - 30]])
+    results = [({0: given}, PieceResult(counts, np.zeros(20), np.zeros(4)))]
+    with pytest.raises(ReplayError, match="synaptic events of a, whose spikes cause"):
+        together([given], results, "simple", Mesh(1, 1, 1), widened=False)
 
 
 @needs_sanafe

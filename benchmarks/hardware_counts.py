@@ -3,8 +3,8 @@
     python -m las_sj.convert --output out
     python benchmarks/hardware_counts.py out
 
-Each layer alone on a simulated Loihi, its inputs on one core and its outputs on --cores others. Prints a Markdown
-table; fails where a count differs.
+Each layer alone on a simulated Loihi, its inputs on one core and its outputs on --cores others; with --together, all of
+them side by side on one. Prints a Markdown table; fails where a count differs, or an energy from the closed form.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from torch import Tensor
 from las_sj.analysis import SpikeMonitor
 from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.sample import sample_of
-from las_sj.hardware.chip_file import ChipFile, installed_chip
-from las_sj.hardware.closed_form import closed_form
+from las_sj.hardware.chip_file import installed_chip
+from las_sj.hardware.closed_form import ClosedForm, closed_form
 from las_sj.hardware.connection import Connection
 from las_sj.hardware.costs import EventCosts
-from las_sj.hardware.replay import Replay, replay
+from las_sj.hardware.replay import TIMINGS, Replay, replay
 from las_sj.neurons import WindowRecord
 
 
@@ -63,14 +63,60 @@ def recorded(folder: Path, tokens: int) -> dict[str, tuple[int, int, NDArray[np.
     return {name: (each.spikes, each.site.fan_out, trains[name]) for name, each in kept.items()}
 
 
-def check(connection: Connection, spikes: int, run: Replay, costs: EventCosts) -> None:
-    """Hold the events against the monitor's and the energy against the closed form; events must be equal."""
-    (layer,) = run.layers
-    assert layer.synaptic_events == spikes * len(connection.target_cores), (layer, spikes)
-    assert layer.messages == spikes * len(connection.destinations), (layer, spikes)
-    expected = closed_form([connection], costs, run.mesh)
+def layers_on(folder: Path, tokens: int, cores: int, together: bool) -> list[tuple[Connection, int]]:
+    """Each weight layer, its inputs on one core and its outputs on the next ones, and the spikes that were counted."""
+    found: list[tuple[Connection, int]] = []
+    for name, (spikes, fan_out, fired) in recorded(folder, tokens).items():
+        first = len(found) * (1 + cores) if together else 0
+        targets = first + 1 + np.arange(fan_out) * cores // fan_out
+        found.append((Connection(name, fired, np.full(fired.shape[1], first), targets), spikes))
+    return found
+
+
+def check(layers: list[tuple[Connection, int]], run: Replay, costs: EventCosts) -> ClosedForm:
+    """The closed form, whose energy must be SANA-FE's; events and messages must be those of the monitor's spikes."""
+    for counted, (connection, spikes) in zip(run.layers, layers, strict=True):
+        assert counted.synaptic_events == spikes * len(connection.target_cores), (counted, spikes)
+        assert counted.messages == spikes * len(connection.destinations), (counted, spikes)
+    expected = closed_form([connection for connection, _ in layers], costs, run.mesh)
+    assert expected.loads.hops == sum(counted.hops for counted in run.layers)
     for component, energy in run.energy_pj.items():
-        assert math.isclose(energy, expected.energy_pj[component] or 0.0, rel_tol=1e-9), (component, layer)
+        assert math.isclose(energy, expected.energy_pj[component] or 0.0, rel_tol=1e-9), (component, run.energy_pj)
+    return expected
+
+
+def one_by_one(layers: list[tuple[Connection, int]], timing: str, costs: EventCosts) -> float:
+    """Print a row for each layer, which has a chip of its own; return the energy of all in µJ."""
+    print("| layer | spikes | fan-out | synaptic events | SANA-FE | µJ | closed step µs | SANA-FE step µs |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    events, energy = 0, 0.0
+    for connection, spikes in layers:
+        run = replay([connection], timing=timing)
+        closed = check([(connection, spikes)], run, costs).step_seconds
+        assert closed is not None
+        fan_out, counted = len(connection.target_cores), run.layers[0].synaptic_events
+        print(
+            f"| {connection.name} | {spikes:,} | {fan_out} | {spikes * fan_out:,} | {counted:,} "
+            f"| {run.total_pj * 1e-6:,.1f} | {closed.mean() * 1e6:.2f} | {run.step_seconds.mean() * 1e6:.2f} |",
+            flush=True,
+        )
+        events += counted
+        energy += run.total_pj * 1e-6
+    print(f"| all | | | | {events:,} | {energy:,.1f} | | |\n")
+    return energy
+
+
+def in_step(layers: list[tuple[Connection, int]], timing: str, costs: EventCosts) -> float:
+    """Print what all layers on one chip take, each with another token; return their energy in µJ."""
+    run = replay([connection for connection, _ in layers], timing=timing)
+    closed = check(layers, run, costs).step_seconds
+    assert closed is not None
+    parts = ", ".join(f"{component} {energy * 1e-6:,.1f}" for component, energy in run.energy_pj.items())
+    messages, hops = (sum(getattr(each, field) for each in run.layers) for field in ("messages", "hops"))
+    print(f"{parts} µJ; {messages:,} messages, {hops:,} hops, {run.pieces} processes")
+    for name, steps in (("closed form", closed), (timing, run.step_seconds)):
+        print(f"step, {name}: {steps.mean() * 1e6:.2f} µs mean, {steps.max() * 1e6:.2f} µs max")
+    return run.total_pj * 1e-6
 
 
 def main() -> None:
@@ -78,31 +124,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a converted model")
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--cores", type=int, default=1, help="on which the outputs of a layer lie")
-    parser.add_argument("--timing", choices=("simple", "detailed"), default="detailed")
+    parser.add_argument("--timing", choices=TIMINGS, default="detailed")
+    parser.add_argument("--together", action="store_true", help="all layers on one chip, in step")
     arguments = parser.parse_args()
-    costs, mesh = EventCosts.from_sanafe(installed_chip()), ChipFile.read(installed_chip()).mesh
+    layers = layers_on(arguments.folder, arguments.tokens, arguments.cores, arguments.together)
     start = time.perf_counter()
-    print("| layer | spikes | fan-out | synaptic events | SANA-FE | µJ | closed step µs | SANA-FE step µs |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    total, energy = 0, 0.0
-    for name, (spikes, fan_out, fired) in recorded(arguments.folder, arguments.tokens).items():
-        targets = 1 + np.arange(fan_out) * arguments.cores // fan_out
-        connection = Connection(name, fired, np.zeros(fired.shape[1], np.int64), targets)
-        run = replay([connection], timing=arguments.timing)
-        check(connection, spikes, run, costs)
-        steps = closed_form([connection], costs, mesh).step_seconds
-        assert steps is not None
-        print(
-            f"| {name} | {spikes:,} | {fan_out} | {spikes * fan_out:,} | {run.layers[0].synaptic_events:,} "
-            f"| {run.total_pj * 1e-6:,.1f} | {steps.mean() * 1e6:.2f} | {run.step_seconds.mean() * 1e6:.2f} |",
-            flush=True,
-        )
-        total += run.layers[0].synaptic_events
-        energy += run.total_pj
+    run = in_step if arguments.together else one_by_one
+    energy = run(layers, arguments.timing, EventCosts.from_sanafe(installed_chip()))
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"| all | | | | {total:,} | {energy * 1e-6:,.1f} | | |\n")
     seconds = time.perf_counter() - start
-    print(f"{energy * 1e-6 / arguments.tokens:.2f} µJ a token, {seconds:.0f} s, SANA-FE {memory:.2f} GB")
+    print(f"{energy / arguments.tokens:.2f} µJ a token, {seconds:.0f} s, SANA-FE {memory:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 from las_sj.extras import require_extra
 from las_sj.hardware.mesh import Mesh
 
+NEURONS_OF_A_UNIT = 1024
 SOMA, INPUT, SYNAPSE, DENDRITE = "soma", "input", "synapse", "dendrite"
 # The models of a replay, whatever the file names: a file never decides which code runs.
 _MODELS = {
@@ -132,6 +133,10 @@ class ChipFile:
             kind: [{"name": kind, "attributes": {**({"model": model} if model else {}), **self.units[kind]}}]
             for kind, model in _MODELS.items()
         }
+        # A unit of SANA-FE holds so many neurons, and an input one.
+        for kind in (SOMA, DENDRITE):
+            units[kind][0]["name"] = f"{kind}[0..{neurons // NEURONS_OF_A_UNIT}]"
+        units[DENDRITE].append({**units[DENDRITE][0], "name": f"{INPUT}_{DENDRITE}"})
         count = inputs.get(number, 0)
         if count:
             units[SOMA].append({"name": f"{INPUT}[0..{count - 1}]", "attributes": {"model": "input", **_FREE}})

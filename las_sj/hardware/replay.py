@@ -96,7 +96,7 @@ def replay(
     Raises:
         MissingExtraError: SANA-FE is not installed.
         ChipFileError: the file cannot be used.
-        ReplayError: a core has too many neurons or synapses, or SANA-FE failed or was killed.
+        ReplayError: a core has too many neurons or synapses, or SANA-FE failed, was killed, or lost spikes.
         ValueError: there is no connection, or an argument is not one of those above.
     """
     require_extra("hardware", "sanafe")
@@ -117,7 +117,7 @@ def replay(
         (piece, run_piece(list(piece.values()), _architecture(file, mesh, piece, barrier), timing, steps))
         for piece in tqdm(pieces, desc="SANA-FE", unit="piece", leave=False, disable=None if progress else True)
     ]
-    return _together(connections, results, timing, mesh, mesh != file.mesh)
+    return together(connections, results, timing, mesh, mesh != file.mesh)
 
 
 Piece = dict[int, Connection]  # by the number of the connection of which each is a part
@@ -170,13 +170,23 @@ def _architecture(file: ChipFile, mesh: Mesh, piece: Piece, barrier: float | Non
     return file.architecture(mesh, cores, neurons, barrier)
 
 
-def _together(
+def together(
     connections: Sequence[Connection],
     results: Sequence[tuple[Piece, PieceResult]],
     timing: str,
     mesh: Mesh,
     widened: bool,
 ) -> Replay:
+    """What all pieces say: counts and energies add up, a step is as long as the longest.
+
+    Args:
+        connections: that were replayed.
+        results: each piece, and what came of it.
+        timing, mesh, widened: as of `Replay`.
+
+    Raises:
+        ReplayError: a count is not that of the trains.
+    """
     counts = np.zeros((len(connections), 3), np.int64)
     for piece, result in results:
         counts[list(piece)] += result.messages
@@ -184,6 +194,12 @@ def _together(
         LayerCounts(connection.name, synaptic_events=int(events), messages=int(messages), hops=int(hops))
         for connection, (messages, hops, events) in zip(connections, counts, strict=True)
     )
+    for layer, connection in zip(layers, connections, strict=True):
+        if layer.synaptic_events != connection.synaptic_events:
+            raise ReplayError(
+                f"SANA-FE counted {layer.synaptic_events:,} synaptic events of {layer.name}, whose spikes cause "
+                f"{connection.synaptic_events:,}: its version is not one that replays are made for"
+            )
     joules = np.sum([result.energies for _, result in results], axis=0)
     energy = {name: float(value) * 1e12 for name, value in zip(COMPONENTS, joules, strict=True)}
     seconds = np.max([result.seconds for _, result in results], axis=0)

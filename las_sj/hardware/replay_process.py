@@ -7,12 +7,14 @@ its path and imports nothing of this package, which takes seconds.
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 CHUNK = 16  # steps between looks at whether the process that waits is still there
+NEURONS_OF_A_UNIT = 1024  # SANA-FE's somas and dendrites hold no more; chip_file.py writes as many units as it takes
 ENERGIES = ("synapse", "dendrite", "soma", "network")
 
 
@@ -38,26 +40,31 @@ def network(sanafe: Any, architecture: Any, job: dict[str, Any], trains: Any) ->
     """Populations that replay trains, each connected to neurons that never fire."""
     cores = architecture.cores()
     found = sanafe.Network()
-    taken: dict[int, int] = {}
+    taken: Counter[int] = Counter()  # input units by core
+    mapped: Counter[int] = Counter()  # targets by core
     for index, steps in enumerate(job["steps"]):
         source_cores, target_cores = trains[f"source_cores_{index}"], trains[f"target_cores_{index}"]
         fired = np.unpackbits(trains[f"fired_{index}"], axis=0, count=steps).astype(bool)
         sources = found.create_neuron_group(str(index), len(source_cores))
         for neuron, core in enumerate(source_cores.tolist()):
-            unit = taken[core] = taken.get(core, -1) + 1
-            spikes = fired[:, neuron].tolist()
-            sources[neuron].set_attributes(soma_hw_name=f"input[{unit}]", model_attributes={"spikes": spikes})
+            sources[neuron].set_attributes(
+                soma_hw_name=f"input[{taken[core]}]",
+                dendrite_hw_name="input_dendrite",
+                model_attributes={"spikes": fired[:, neuron].tolist()},
+            )
             sources[neuron].map_to_core(cores[core])
+            taken[core] += 1
         targets = found.create_neuron_group(
             f"targets {index}",
             len(target_cores),
-            soma_hw_name="soma",
             default_synapse_hw_name="synapse",
-            default_dendrite_hw_name="dendrite",
             model_attributes={"threshold": 1e9},
         )
         for neuron, core in enumerate(target_cores.tolist()):
+            unit = mapped[core] // NEURONS_OF_A_UNIT
+            targets[neuron].set_attributes(soma_hw_name=f"soma[{unit}]", dendrite_hw_name=f"dendrite[{unit}]")
             targets[neuron].map_to_core(cores[core])
+            mapped[core] += 1
         sources.connect_neurons_dense(targets, {"weight": [0.0] * (len(source_cores) * len(target_cores))})
     return found
 

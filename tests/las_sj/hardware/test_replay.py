@@ -23,8 +23,8 @@ from las_sj.hardware.closed_form import closed_form
 from las_sj.hardware.connection import Connection
 from las_sj.hardware.costs import EventCosts
 from las_sj.hardware.mesh import Mesh
-from las_sj.hardware.replay import Replay, replay
-from las_sj.hardware.replay_job import ReplayError, run_piece
+from las_sj.hardware.replay import Replay, replay, together
+from las_sj.hardware.replay_job import PieceResult, ReplayError, run_piece
 
 CHIP = Path(__file__).with_name("chip.yaml")
 needs_sanafe = pytest.mark.skipif(find_spec("sanafe") is None, reason="SANA-FE is not installed")
@@ -96,6 +96,15 @@ def test_pieces_count_nothing_twice() -> None:
     assert parts.energy_pj == pytest.approx(whole.energy_pj, rel=1e-9)
     assert (parts.step_seconds <= whole.step_seconds * (1 + 1e-12)).all()
     assert parts.step_seconds.min() == pytest.approx(whole.step_seconds.min()), "the whole chip's barrier"
+
+
+@needs_sanafe
+def test_a_core_with_more_neurons_than_a_unit(tmp_path: Path) -> None:
+    path = tmp_path / "chip.yaml"
+    text = CHIP.read_text(encoding="utf-8")
+    path.write_text(text.replace("max_neurons_supported: 64", "max_neurons_supported: 1100"), "utf-8")
+    chain = [layer("a", 5, [0, 1], [3] * 1100), layer("b", 5, [3] * 1100, [4, 5])]
+    of_file(chain, path, replay(chain, path, timing="simple", progress=False))
 
 
 @needs_sanafe
@@ -172,6 +181,14 @@ def test_nothing_is_left_of_a_replay_that_ends_early(
     assert interrupted or str(error.value).startswith("SANA-FE was killed, perhaps for want of memory")
     assert list(tmp_path.iterdir()) == []
     assert not Path(f"/proc/{seen[0]}").exists()
+
+
+def test_spikes_that_the_engine_loses_are_seen() -> None:
+    (given,) = PLACEMENTS["one core"]
+    counts = np.array([[given.spikes, 0, given.synaptic_events - 30]])
+    results = [({0: given}, PieceResult(counts, np.zeros(20), np.zeros(4)))]
+    with pytest.raises(ReplayError, match="synaptic events of a, whose spikes cause"):
+        together([given], results, "simple", Mesh(1, 1, 1), widened=False)
 
 
 @needs_sanafe

@@ -114,14 +114,15 @@ class _Call:
         """Count one window; a call may have several of a site, of a part of the heads each."""
         if name not in self.slices:
             return
-        fired = (record.emitted if record.spikes is None else record.spikes).detach() != 0
+        train = (record.emitted if record.spikes is None else record.spikes).detach()
+        fired = torch.ne(train, 0, out=torch.empty_like(train, dtype=torch.float32))  # sums of floats are fast
         live = self.monitor.live_of(record)
         if live is not None:
-            fired = fired & live.mask
-        rows = by_row(fired)
+            fired *= live.mask
         if name in self.feeding:  # step after step of one token, then of the next
-            self.trains.setdefault(name, []).append(rows.transpose(0, 1).flatten(0, 1).cpu().numpy())
-        counts = messages_of(rows, [piece.neurons[1] for _, piece in self.slices[name]])
+            rows = by_row(fired).transpose(0, 1).flatten(0, 1)
+            self.trains.setdefault(name, []).append(rows.bool().cpu().numpy())
+        counts = messages_of(fired, [piece.neurons[1] for _, piece in self.slices[name]])
         before = self.found.get(name)
         same = before is not None and before.shape == counts.shape
         self.found[name] = before + counts if same and before is not None else counts
@@ -143,33 +144,41 @@ class _Call:
 
 
 def by_row(fired: Tensor) -> Tensor:
-    """The neurons of one row after the other.
+    """The neurons of one row after the other, [T, B·S, N].
 
     Args:
-        fired: bool [T, B, ..., S, C], or [T, B, C] of what has one row for each sequence.
-
-    Returns:
-        bool [T, B·S, N].
+        fired: [T, B, ..., S, C], or [T, B, C] of what has one row for each sequence.
     """
-    wide = fired.unsqueeze(-1) if fired.dim() == 2 else fired
-    wide = wide if wide.dim() > 3 else wide.unsqueeze(-2)
-    rows = wide.movedim(-2, 2).flatten(3).flatten(1, 2)
+    rows = _wide(fired).movedim(3, 2).flatten(3).flatten(1, 2)
     assert rows.shape[1] == rows_of(fired.shape[1:])
     return rows
 
 
-def messages_of(rows: Tensor, ends: list[int]) -> Tensor:
-    """Messages by step, row and slice of neurons, int64 [T, R, slices].
+def _wide(fired: Tensor) -> Tensor:
+    """[T, B, M, S, C], whatever the dimensions between sequences and rows are."""
+    if fired.dim() < 4:
+        rows = fired if fired.dim() == 3 else fired.unsqueeze(-1)
+        return rows[:, :, None, None]
+    return fired.flatten(2, -3) if fired.dim() > 4 else fired.unsqueeze(2)
+
+
+def messages_of(fired: Tensor, ends: list[int]) -> Tensor:
+    """Messages by step, row and slice of neurons, int64 [T, B·S, slices].
 
     Args:
-        rows: bool [T, R, N].
+        fired: 1 or 0, fp32 [T, B, ..., S, C], or [T, B, C] of what has one row for each sequence.
         ends: where each slice of one row's neurons ends. Where a call has more or fewer neurons in a row than were
             placed, as with another context, slices have their share of them.
     """
-    if len(ends) == 1:
-        return rows.sum(-1, keepdim=True)
-    borders = [0, *(round(end * rows.shape[-1] / ends[-1]) for end in ends)]
-    return torch.stack([rows[..., start:end].sum(-1) for start, end in pairwise(borders)], -1)
+    wide = _wide(fired)
+    parts, channels = wide.shape[2], wide.shape[-1]
+    borders = [0, *(round(end * parts * channels / ends[-1]) for end in ends)]
+    member = wide.new_zeros(parts * channels, len(ends))
+    for number, (start, end) in enumerate(pairwise(borders)):
+        member[start:end, number] = 1
+    members = member.view(parts, channels, len(ends))
+    counts = sum((wide[:, :, part] @ members[part] for part in range(parts)), wide.new_zeros(()))
+    return counts.flatten(1, 2).round().long()
 
 
 def spread(counts: NDArray[np.int64], columns: int) -> Counts:

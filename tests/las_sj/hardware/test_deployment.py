@@ -182,18 +182,21 @@ def test_weights_of_few_bits(snn: torch.nn.Module) -> None:
 
 
 def test_rows_and_slices() -> None:
-    fired = torch.zeros(2, 1, 3, 4, 5, dtype=torch.bool)  # [T, B, heads, S, C]
-    fired[0, 0, 2, 1, 4] = fired[1, 0, 0, 1, 0] = fired[1, 0, 0, 3, 0] = True
-    rows = by_row(fired)
-    assert rows.shape == (2, 4, 15)
-    counts = messages_of(rows, [5, 15])
+    fired = torch.zeros(2, 1, 3, 4, 5)  # [T, B, heads, S, C]
+    fired[0, 0, 2, 1, 4] = fired[1, 0, 0, 1, 0] = fired[1, 0, 0, 3, 0] = 1
+    assert by_row(fired).shape == (2, 4, 15)
+    assert by_row(fired)[0, 1, 14] == 1
+    counts = messages_of(fired, [5, 15])
     assert counts[0].tolist() == [[0, 0], [0, 1], [0, 0], [0, 0]]
     assert counts[1].tolist() == [[0, 0], [1, 0], [0, 0], [1, 0]]
+    assert messages_of(fired, [10, 30]).equal(counts)  # placed for twice the context
+    assert messages_of(fired, [15]).equal(counts.sum(-1, keepdim=True))
     for columns in (1, 2, 4, 6, 9):
         assert spread(counts.numpy(), columns).sum() == pytest.approx(3)
         assert spread(counts.numpy(), columns).shape == (2, columns, 2)
-    assert by_row(torch.ones(2, 3, 7, dtype=torch.bool)).shape == (2, 3, 7)
-    assert by_row(torch.ones(2, 3, dtype=torch.bool)).shape == (2, 3, 1)
+    for shape, rows in (((2, 3, 7), (2, 3, 7)), ((2, 3), (2, 3, 1)), ((2, 3, 4, 5), (2, 12, 5))):
+        assert by_row(torch.ones(shape)).shape == rows
+        assert messages_of(torch.ones(shape), [rows[-1]]).tolist() == [[[rows[-1]]] * rows[1]] * 2
 
 
 def test_chips(tmp_path: Path) -> None:

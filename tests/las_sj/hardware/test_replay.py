@@ -99,6 +99,14 @@ def test_pieces_count_nothing_twice() -> None:
 
 
 @needs_sanafe
+def test_a_larger_chip() -> None:
+    (given,) = PLACEMENTS["one core"]
+    found = replay([replace(given, target_cores=given.target_cores + 5)], CHIP, "simple", cores=13, progress=False)
+    assert (found.mesh, found.widened) == (Mesh(3, 4, 2), True)
+    of_file([replace(given, target_cores=given.target_cores + 5)], CHIP, found)
+
+
+@needs_sanafe
 def test_a_core_with_more_neurons_than_a_unit(tmp_path: Path) -> None:
     path = tmp_path / "chip.yaml"
     text = CHIP.read_text(encoding="utf-8")

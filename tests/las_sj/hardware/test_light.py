@@ -7,6 +7,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[3] / "las_sj" / "hardware"
 WITHOUT_TORCH = [
+    "architecture",
     "chip_file",
     "closed_form",
     "connection",

@@ -1,6 +1,5 @@
-"""Architecture files of SANA-FE: what is read of them, and what is written for a replay."""
+"""Architecture files of SANA-FE."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,21 +11,7 @@ from typing import Any
 from las_sj.extras import require_extra
 from las_sj.hardware.mesh import Mesh
 
-NEURONS_OF_A_UNIT = 1024
-SOMA, INPUT, SYNAPSE, DENDRITE = "soma", "input", "synapse", "dendrite"
-# The models of a replay, whatever the file names: a file never decides which code runs.
-_MODELS = {
-    "axon_in": None,
-    SYNAPSE: "current_based",
-    DENDRITE: "accumulator",
-    SOMA: "leaky_integrate_fire",
-    "axon_out": None,
-}
-_FREE = {
-    f"{what}_{event}": 0.0
-    for what in ("energy", "latency")
-    for event in ("access_neuron", "update_neuron", "spike_out")
-}
+KINDS = ("axon_in", "synapse", "dendrite", "soma", "axon_out")
 _RANGE = re.compile(r"\[(\d+)\.\.(\d+)\]$")
 
 
@@ -88,61 +73,6 @@ class ChipFile:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ChipFileError(f"{path} does not describe a chip: {_what(error)}") from None
 
-    def architecture(
-        self, mesh: Mesh, inputs: Mapping[int, int], neurons: int, barrier_seconds: float | None = None
-    ) -> str:
-        """A description of the chip for one replay, in JSON, which is YAML too.
-
-        Args:
-            mesh: of the chip.
-            inputs: how many units each core needs that replay trains, by core; the last core is described too.
-            neurons: the limit on the neurons of a core, those units among them.
-            barrier_seconds: of each step, whatever the number of tiles; None takes the file's.
-        """
-        noc = {
-            "topology": "mesh",
-            "width": mesh.width,
-            "height": mesh.height,
-            "link_buffer_size": self.link_buffer_size,
-            "sync_model": "table" if barrier_seconds is None else "fixed",
-            "latency_sync": self._barrier_by_tiles() if barrier_seconds is None else barrier_seconds,
-        }
-        tiles = [
-            {
-                "name": f"tile_{tile}",
-                "attributes": dict(self.tile),
-                "core": [
-                    self._core(tile * mesh.cores_per_tile + core, inputs, neurons)
-                    for core in range(mesh.cores_per_tile)
-                ],
-            }
-            for tile in range(max(inputs) // mesh.cores_per_tile + 1)
-        ]
-        return json.dumps({"architecture": {"name": "replay", "attributes": noc, "tile": tiles}})
-
-    def _barrier_by_tiles(self) -> list[float]:
-        """Seconds for 0, 1, 2 … tiles: keys of JSON are strings, which SANA-FE does not take for numbers of tiles."""
-        steps = dict(self.barrier)
-        table = [self.barrier[0][1]]
-        for tiles in range(1, self.barrier[-1][0] + 1):
-            table.append(steps.get(tiles, table[-1]))
-        return table
-
-    def _core(self, number: int, inputs: Mapping[int, int], neurons: int) -> dict[str, Any]:
-        units = {
-            kind: [{"name": kind, "attributes": {**({"model": model} if model else {}), **self.units[kind]}}]
-            for kind, model in _MODELS.items()
-        }
-        # A unit of SANA-FE holds so many neurons, and an input one.
-        for kind in (SOMA, DENDRITE):
-            units[kind][0]["name"] = f"{kind}[0..{neurons // NEURONS_OF_A_UNIT}]"
-        units[DENDRITE].append({**units[DENDRITE][0], "name": f"{INPUT}_{DENDRITE}"})
-        count = inputs.get(number, 0)
-        if count:
-            units[SOMA].append({"name": f"{INPUT}[0..{count - 1}]", "attributes": {"model": "input", **_FREE}})
-        attributes = {"buffer_position": "soma", "buffer_inside_unit": False, "max_neurons_supported": neurons}
-        return {"name": f"core_{number}", "attributes": attributes, **units}
-
 
 def _read(path: Path) -> ChipFile:
     described = _parsed(path)
@@ -165,7 +95,7 @@ def _read(path: Path) -> ChipFile:
         _at_least(1, "max_neurons_supported", attributes.get("max_neurons_supported", 1024)),
         _barrier(noc),
         _costs(tile["attributes"]),
-        {kind: _first(kind, core[kind]) for kind in _MODELS},
+        {kind: _first(kind, core[kind]) for kind in KINDS},
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from las_sj.extras import require_extra
+from las_sj.hardware.architecture import architecture_of
 from las_sj.hardware.chip_file import ChipFile, installed_chip
 from las_sj.hardware.closed_form import COMPONENTS
 from las_sj.hardware.connection import Connection
@@ -167,7 +168,7 @@ def _architecture(file: ChipFile, mesh: Mesh, piece: Piece, barrier: float | Non
         targets.update(connection.target_cores.tolist())
     cores = {core: inputs[core] for core in {*inputs, *targets}}
     neurons = max(inputs[core] + targets[core] for core in cores)
-    return file.architecture(mesh, cores, neurons, barrier)
+    return architecture_of(file, mesh, cores, neurons, barrier)
 
 
 def together(

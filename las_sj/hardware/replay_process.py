@@ -1,7 +1,7 @@
 """Runs one piece of a replay in SANA-FE, in a process of its own: python replay_process.py FOLDER PARENT.
 
 SANA-FE is GPL-3.0 and puts folders named src and tests beside its modules: nobody else imports it. The file is run by
-its path and imports nothing of this package, which takes seconds.
+its path and imports nothing of this package, whose import takes seconds.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 CHUNK = 16  # steps between looks at whether the process that waits is still there
-NEURONS_OF_A_UNIT = 1024  # SANA-FE's somas and dendrites hold no more; chip_file.py writes as many units as it takes
+NEURONS_OF_A_UNIT = 1024  # SANA-FE's somas and dendrites hold no more; architecture.py writes as many units as it takes
 ENERGIES = ("synapse", "dendrite", "soma", "network")
 
 
@@ -82,7 +82,7 @@ def run(folder: Path, parent: int) -> None:
     seconds: list[float] = []
     events = 0
     energies = np.zeros(len(ENERGIES))
-    left = max(job["steps"]) if job["last"] is None else job["last"]
+    left = job["last"]
     while left and os.getppid() == parent:
         steps = min(left, CHUNK)
         done = chip.sim(steps, timing_model=job["timing"], perf_trace=True, message_trace=messages)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from las_sj.extras import MissingExtraError
+from las_sj.hardware.architecture import architecture_of
 from las_sj.hardware.chip_file import ChipFile, ChipFileError, installed_chip
 from las_sj.hardware.closed_form import closed_form
 from las_sj.hardware.connection import Connection
@@ -96,6 +97,14 @@ def test_pieces_count_nothing_twice() -> None:
     assert parts.energy_pj == pytest.approx(whole.energy_pj, rel=1e-9)
     assert (parts.step_seconds <= whole.step_seconds * (1 + 1e-12)).all()
     assert parts.step_seconds.min() == pytest.approx(whole.step_seconds.min()), "the whole chip's barrier"
+
+
+@needs_sanafe
+def test_a_larger_chip() -> None:
+    (given,) = PLACEMENTS["one core"]
+    found = replay([replace(given, target_cores=given.target_cores + 5)], CHIP, "simple", cores=13, progress=False)
+    assert (found.mesh, found.widened) == (Mesh(3, 4, 2), True)
+    of_file([replace(given, target_cores=given.target_cores + 5)], CHIP, found)
 
 
 @needs_sanafe
@@ -193,7 +202,7 @@ def test_spikes_that_the_engine_loses_are_seen() -> None:
 
 @needs_sanafe
 def test_an_error_of_sanafe_is_its_last_line() -> None:
-    architecture = ChipFile.read(CHIP).architecture(Mesh(2, 3, 2), {0: 40}, neurons=69)
+    architecture = architecture_of(ChipFile.read(CHIP), Mesh(2, 3, 2), {0: 40}, neurons=69)
     with pytest.raises(ReplayError, match=r"SANA-FE failed: .*Exceeded maximum neurons per core"):
         run_piece(PLACEMENTS["one core"], architecture, "simple", steps=20)
 

@@ -103,7 +103,7 @@ class HardwareReport:
     def _limit_rows(self) -> Rows:
         found, chip = self.found, self.found.chip
         rows = [("spikes on this chip", _payloads(found))]
-        rows.append(("products of two trains", "in its microcode" if chip.has_products else "it has none: assumed"))
+        rows.append(("products of two trains", "it can be programmed" if chip.has_products else "it has none: assumed"))
         if found.quality is not None:
             rows.append((f"weights of {found.weight_bits} bits", f"{_lost(found)}{_too_many_bits(found)}"))
         if found.placement.partial_sums:

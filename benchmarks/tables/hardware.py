@@ -1,6 +1,6 @@
 """What a chip would need for the presets of `convert`, beside each other: cores, traffic, time, energy.
 
-    PYTHONPATH=benchmarks python benchmarks/tables/hardware.py [--model smollm2 --tokens 64 --chips 10] [--chip loihi]
+    PYTHONPATH=benchmarks python benchmarks/tables/hardware.py [--model smollm2 --tokens 64 --chips 9] [--chip loihi]
 
 The default model with its own texts, or SmolLM2-135M on WikiText-2: calibrated on 2,048 tokens, deployed on the first
 tokens of other text. The last rows have fewer stages, and 32 lines in each table. In closed form, one core a layer or

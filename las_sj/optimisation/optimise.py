@@ -1,7 +1,7 @@
 """The search for the cheapest network that keeps a promise: statistics, a plan, and rounds of measuring and mending."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,8 +19,8 @@ from las_sj.conversion.convert import convert
 from las_sj.data.batches import Batch, to_device
 from las_sj.models import Site, running
 from las_sj.models.execution import is_converted
-from las_sj.models.site_codes import SiteCode
-from las_sj.neurons import MTNode, MultiThresholdCode, OATNode
+from las_sj.models.site_codes import codes_of
+from las_sj.neurons import MTNode, OATNode
 from las_sj.neurons.threshold_node import as_threshold
 from las_sj.optimisation.budget import budget_of
 from las_sj.optimisation.choices import Choice, choices_for
@@ -149,7 +149,7 @@ class _Search:
     ) -> Optimisation:
         _put(self.model, plan)
         entry: Any = self.model.config.quantization_config
-        entry.settings = replace(entry.settings, site_codes=tuple(_site_codes(plan, entry.settings.code)))
+        entry.settings = replace(entry.settings, site_codes=codes_of(self.model, entry.settings.code))
         ratios = {steps: None if other is None else other.ratio for steps, other in tried.items()}
         predicted = statistics.budget.ratio(plan.pj, attempt.time_steps, self.goal.accounting)
         checked = next(found for measured, found in rounds if measured is plan)
@@ -279,11 +279,3 @@ def _put(model: PreTrainedModel, plan: Plan) -> None:
         else:
             node.theta = as_threshold("theta", outlier)
         node.to(neuron_device(model, name.rpartition(".")[0]))
-
-
-def _site_codes(plan: Plan, common: MultiThresholdCode) -> Iterator[SiteCode]:
-    """The codes that differ from the common one."""
-    for name, choice in plan.choices.items():
-        channels = None if choice.massive is None else len(choice.massive.channels)
-        if channels is not None or (choice.code.levels, choice.code.max_spikes) != (common.levels, common.max_spikes):
-            yield SiteCode(name, choice.code.levels, choice.code.max_spikes, channels)

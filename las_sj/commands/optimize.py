@@ -26,7 +26,7 @@ from las_sj.data.noise import in_words
 from las_sj.data.output_folder import CONVERSION, check_output
 from las_sj.evaluation.digest import digest_of
 from las_sj.models import running
-from las_sj.optimisation.errors import OptimisationError
+from las_sj.optimisation.errors import OptimisationError, OutOfReachError
 from las_sj.optimisation.optimise import optimize
 from las_sj.optimisation.result import Optimisation
 from las_sj.optimisation.unfinished import OPTIMISATION, FinishedInFolder, finished_in
@@ -122,7 +122,11 @@ def _kept(finished: FinishedInFolder) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not finished.has_something or isinstance(error, OptimisationError):
+        out_of_reach = isinstance(error, OutOfReachError)
+        if not finished.has_something or (isinstance(error, OptimisationError) and not out_of_reach):
+            raise
+        if out_of_reach:
+            error.add_note(f"statistics are kept in {finished.folder}, another goal begins with them")
             raise
         kept = f"what is finished is kept in {finished.folder}, the same command goes on"
         if isinstance(error, KeyboardInterrupt):

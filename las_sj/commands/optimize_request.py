@@ -58,9 +58,8 @@ class OptimizeRequest:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """All that the course of the optimisation depends on, as far as it was asked for."""
-        goal = {each.name: getattr(self.goal, each.name) for each in fields(Goal)}
-        return {"goal": goal, "task": self.task, "settings": self.config.to_dict(), "dtype": self.convert.dtype}
+        """All that statistics and measurements depend on, as far as it was asked for; they do not on the goal."""
+        return {"task": self.task, "settings": self.config.to_dict(), "dtype": self.convert.dtype}
 
 
 def parse_arguments(arguments: list[str] | None = None) -> OptimizeRequest:

@@ -33,6 +33,15 @@ class MassiveThresholds:
     normal: float
     outlier: float
 
+    @property
+    def count(self) -> int:
+        """How many channels these are."""
+        return int(self.channels.sum())
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values, for JSON."""
+        return {"channels": self.count, "theta_normal": self.normal, "theta_outlier": self.outlier}
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -102,8 +102,7 @@ def _next_token_changes(batch: Batch, ann: Tensor, snn: Tensor) -> Tensor:
     targets = ids[:, 1:] if mask is None else ids[:, 1:].masked_fill(~(mask[:, 1:] & mask[:, :-1]), -100)
     targets = targets.reshape(-1)
     losses = [
-        F.cross_entropy(logits[:, :-1].flatten(0, 1).double(), targets, reduction="none")
-        for logits in (ann, snn)
+        F.cross_entropy(logits[:, :-1].flatten(0, 1).double(), targets, reduction="none") for logits in (ann, snn)
     ]
     return (losses[1] - losses[0])[targets != -100]
 

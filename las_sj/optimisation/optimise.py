@@ -168,7 +168,9 @@ class _Search:
         checked = next(found for measured, found in rounds if measured is plan)
         root = 1 / self._power
         measured = [(each.loss**root, found) for each, found in rounds]
-        return Optimisation(self.goal, attempt.time_steps, plan, plan.loss**root, predicted, checked, measured, expected)
+        return Optimisation(
+            self.goal, attempt.time_steps, plan, plan.loss**root, predicted, checked, measured, expected
+        )
 
     def _attempts(self, sites: dict[str, Site], statistics: Statistics) -> dict[int, _Attempt | None]:
         """T from the most on, until fewer steps take more than the least energy, or lose too much.

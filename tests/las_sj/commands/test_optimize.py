@@ -57,6 +57,9 @@ def test_the_report_says_who_got_what(optimised: Path) -> None:
     text = (optimised / "las_report.md").read_text()
     assert "| asked for | loss of 0.4 %, level-aware accounting, binary |" in text
     assert "the other half of" in text
+    card = (optimised / "README.md").read_text()
+    own = len(report["settings"].get("site_codes", []))
+    assert (f"but for {own} populations with codes of their own" in card) == bool(own)
     assert not (optimised.parent / "out.unfinished").exists()
 
 
@@ -88,8 +91,8 @@ def test_an_interrupted_one_is_kept_and_goes_on(
     assert "the same command goes on" in ended.visible[-1]
     assert contents(files / "again.unfinished") >= {"statistics.safetensors", "measurements.json"}
     assert not (files / "again").exists()
-    other = run(main, *again[:-3], "--loss", "0.5%")
-    assert_one_line(other, "an optimisation with other goal.*--restart begins anew")
+    other = run(main, *again, "--headroom", 2)
+    assert_one_line(other, "an optimisation with other settings.*--restart begins anew")
     monkeypatch.undo()
     monkeypatch.setattr(optimise_module, "gather", None)  # nothing is measured twice
     went_on = run(main, *again)
@@ -98,6 +101,24 @@ def test_an_interrupted_one_is_kept_and_goes_on(
     ours, theirs = (json.loads((folder / "las_report.json").read_text()) for folder in (files / "again", optimised))
     assert ours["optimization"] == theirs["optimization"]
     assert ours["quality"] == theirs["quality"]
+
+
+def test_another_goal_begins_with_the_same_statistics(
+    run: Run, files: Path, tmp_path: Path, optimised: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    refused = run(main, *arguments(files, out, "--loss", 1e-9, "--time-steps", 8, "--binary"))
+    says = (
+        "out of reach with 8 time steps: allow more, or levels; statistics are kept in .*out.unfinished, another goal"
+    )
+    assert_one_line(refused, says)
+    assert not out.exists()
+    monkeypatch.setattr(optimise_module, "gather", None)  # nothing is measured twice
+    turned = run(main, *arguments(files, out, *GOAL))
+    assert turned.code == 0, turned.err
+    ours, theirs = (json.loads((folder / "las_report.json").read_text()) for folder in (out, optimised))
+    assert ours["optimization"] == theirs["optimization"]
+    assert contents(tmp_path / "out.unfinished") == set()
 
 
 def test_a_classifier_on_its_task(run: Run, files: Path, tmp_path: Path) -> None:
@@ -125,7 +146,6 @@ def test_a_classifier_on_its_task(run: Run, files: Path, tmp_path: Path) -> None
         (("--loss", "1%", "--time-steps", 25), "time.steps must be", 2),
         (("--loss", "1%", "--execution", "temporal"), "--execution is the accumulated one", 2),
         (("--loss", "1%", "--calibration-tokens", 32), "there is one batch to calibrate and check on", 1),
-        (("--loss", 1e-9, "--time-steps", 4, "--binary"), "out of reach with 4 time steps: allow more, or levels", 1),
     ],
 )
 def test_what_cannot_be(

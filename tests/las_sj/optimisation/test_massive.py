@@ -55,6 +55,14 @@ def test_massive_channels_are_told_apart() -> None:
     assert not massive_channels(torch.ones(4, 8)).any()
 
 
+def test_channels_of_zeros_make_no_others_massive() -> None:
+    v = torch.cat([torch.zeros(5, 5), torch.ones(5, 3)], 1)
+    assert not massive_channels(v).any()
+    v[2, 7] = 17.0
+    assert massive_channels(v).nonzero().flatten().tolist() == [7]
+    assert not massive_channels(torch.zeros(5, 3)).any()
+
+
 def test_statistics_of_both_parts_are_those_of_the_whole() -> None:
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(2, 5, 8, generator=generator) * torch.tensor([1, 1, 300, 1, 1, 1, 1, 1])
@@ -96,6 +104,12 @@ def test_a_network_with_thresholds_of_their_own(found: tuple[Any, las_sj.Optimis
     model, optimisation = found
     assert optimisation.time_steps == STEPS
     assert optimisation.checked.loss <= LOSS
+    massive = optimisation.plan.choices[CENTRED].massive
+    assert massive is not None
+    entry = {"channels": 2, "theta_normal": massive.normal, "theta_outlier": massive.outlier}
+    assert optimisation.to_dict()["sites"][CENTRED]["massive"] == entry
+    (row,) = (line for line in optimisation.to_markdown().splitlines() if f"| {CENTRED} |" in line)
+    assert row.split(" | ")[5] == "2"
     node = coding_sites(model)[CENTRED].node
     assert all(theta.shape == (model.config.hidden_size,) for theta in node.thresholds)
     outlier = node.thresholds[1]

@@ -119,6 +119,11 @@ def test_hidden_states_have_a_relative_error() -> None:
     assert "pooler.dense.input_node" not in found.plan.choices
 
 
+def test_losses_of_hidden_states_are_no_squares() -> None:
+    found = optimised(bert(num_hidden_layers=1), steps=6, energy=0.6, binary=True)
+    assert found.steps_tried[found.time_steps] == pytest.approx(found.rounds[0][0])
+
+
 def test_binary_spikes() -> None:
     model = gpt2()
     found = optimised(model, steps=6, loss=0.02, accounting="paper", binary=True)

@@ -32,11 +32,15 @@ from las_sj.optimisation.result import Optimisation
 from las_sj.optimisation.unfinished import OPTIMISATION, FinishedInFolder, finished_in
 from las_sj.reports.conversion_report import ConversionReport, conversion_report
 
+MUCH = 0.1  # of a loss: may be meant in per cent
+
 
 def main(argument_list: list[str] | None = None) -> None:
     """Choose codes, check them, and write the output folder."""
     request = parse_arguments(argument_list)
-    asked = request.convert
+    asked, loss = request.convert, request.goal.loss
+    if loss is not None and loss >= MUCH:
+        print(f"warning: a loss of {100 * loss:g} % is allowed; 0.3 % is 0.3% or 0.003", file=sys.stderr)
     check_device(asked.device)
     check_output(asked.output, asked.overwrite, CONVERSION, asked.inputs)
     if not request.restart:

@@ -13,7 +13,9 @@ import las_sj.optimisation.optimise as optimise_module
 from las_sj.checkpoint.loading import load_converted
 from las_sj.commands.inspect import main as inspect_main
 from las_sj.commands.optimize import main
+from las_sj.commands.optimize_request import parse_arguments
 from las_sj.commands.report import main as report_main
+from las_sj.optimisation.goal import Goal
 from las_sj.optimisation.measurement import Measurement, measure
 from las_sj.optimisation.sensitivity import coding_sites
 
@@ -141,7 +143,14 @@ def test_a_classifier_on_its_task(run: Run, files: Path, tmp_path: Path) -> None
         (("--loss", "a lot"), "'a lot' is no share: give 0.3% or 0.003", 2),
         (("--loss", "0%"), "loss must be a positive number", 2),
         (("--loss", "1%", "--energy", 0.4), "give a loss or an energy, and not both", 2),
-        (("--loss", "1%", "--task", "MRPC"), "--task has data of its own", 2),
+        (("--loss", "-1%"), "loss must be a positive number below 100, got -0.01", 2),
+        (("--energy", "-45%"), "energy must be a positive number", 2),
+        (
+            ("--loss", "1%", "--fewer-stages", "--by-operations"),
+            "--fewer-stages is for .* leave out --by-operations",
+            2,
+        ),
+        (("--loss", "1%", "--task", "MRPC"), "--task has data of its own: leave out --calibration", 2),
         (("--loss", "1%", "--task-rows", 5), "belong to --task: leave them out", 2),
         (("--loss", "1%", "--time-steps", 25), "time.steps must be", 2),
         (("--loss", "1%", "--execution", "temporal"), "--execution is the accumulated one", 2),
@@ -153,3 +162,20 @@ def test_what_cannot_be(
 ) -> None:
     assert_one_line(run(main, *arguments(files, tmp_path / "out", *options)), says, code)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_task_without_a_classifier_or_a_folder(run: Run, files: Path, tmp_path: Path) -> None:
+    task = ("--output", tmp_path / "out", "--task", "MRPC", "--loss", "1%")
+    assert_one_line(run(main, *task), "--task is for a classifier of it: name one as MODEL", 2)
+    save(bert(BertForSequenceClassification, num_labels=2, num_hidden_layers=1, vocab_size=512), files / "pairs")
+    nowhere = run(main, files / "pairs", *task, "--data-dir", tmp_path / "nowhere")
+    assert_one_line(nowhere, "nowhere/MRPC/dev.tsv, which is not there: give a folder that holds MRPC/dev.tsv")
+
+
+def test_shares(run: Run, files: Path) -> None:
+    assert parse_arguments(["--output", "out", "--energy", "45%"]).goal == Goal(energy=0.45)
+    much, little = (
+        run(main, *arguments(files, files / "gpt2", "--loss", loss)) for loss in ("0.3", "0.3%")
+    )  # the output is the model, which is refused
+    assert "warning: a loss of 30 % is allowed; 0.3 % is 0.3% or 0.003" in much.err
+    assert "warning" not in little.err

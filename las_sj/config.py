@@ -114,7 +114,8 @@ class LASConfig:
     def in_words(self) -> str:
         """What matters most, for titles."""
         stages = ", fewer stages" if self.fewer_stages else ""
-        return f"T = {self.time_steps}, {self.levels} levels, {self.rounding}{stages}"
+        own = f" (but for {len(self.site_codes)} populations with codes of their own)" if self.site_codes else ""
+        return f"T = {self.time_steps}, {self.levels} levels{own}, {self.rounding}{stages}"
 
     def factory(self) -> NeuronFactory:
         """Makes neurons with these settings."""

@@ -74,6 +74,20 @@ def site_codes_in(values: object) -> tuple[SiteCode, ...]:
     return tuple(codes)
 
 
+def codes_of(model: nn.Module, common: MultiThresholdCode) -> tuple[SiteCode, ...]:
+    """The codes of populations that differ from the common one, or have a threshold for each channel."""
+    codes = []
+    for name, site in named_sites(model):
+        node = site.node
+        if not isinstance(node, ThresholdNode):
+            continue
+        channels = site.channels if node.per_channel else None
+        own = SiteCode(name, node.code.levels, node.code.max_spikes, channels)
+        if channels is not None or own.of(common) != common:
+            codes.append(own)
+    return tuple(codes)
+
+
 def give_codes(model: nn.Module, codes: Iterable[SiteCode], prefix: str = "") -> list[str]:
     """Give populations the codes of their own; the others keep theirs.
 

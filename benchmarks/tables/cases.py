@@ -1,21 +1,25 @@
 """Models with their data, for tables of what networks lose and cost: SmolLM2 on WikiText-2, and classifiers of GLUE."""
 
 import argparse
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from real_models import DATA, smollm2
 from support import GLUE, Classifier
 from transformers import PreTrainedModel
 
+from las_sj.data.unfinished import write_whole
 from las_sj.evaluation.classification import by_length, columns_of, read_rows, unseen_batches
 from las_sj.evaluation.digest import digest_of
 from las_sj.evaluation.glue import predictions_of, score
 
 WINDOW = 512
 Batches = list[dict[str, torch.Tensor]]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Case:
         ann: the model.
         calibration, check, evaluation: batches.
         classifier: its task, or None of a language model.
+        labels: of a classifier, one for each row of `evaluation`.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Case:
     check: Batches
     evaluation: Batches
     classifier: Classifier | None = None
+    labels: Sequence[float] = ()
 
     @property
     def digest(self) -> str:
@@ -65,9 +71,10 @@ def classifier(folder: Path, data: Path, limit: int | None) -> Case:
     found = Classifier.load(folder, data, limit)
     both, called = unseen_batches(found.task, found.ann, found.tokenizer, data, 24)
     rows = read_rows(found.task, found.data, found.limit)
-    evaluation, _ = by_length(found.task, found.ann, found.tokenizer, rows, 32)
+    evaluation, order = by_length(found.task, found.ann, found.tokenizer, rows, 32)
     name = f"{found.task.name}, {len(rows)} rows; calibrated and checked on {called}"
-    return Case(name, found.ann, both[::2], both[1::2], evaluation, found)
+    labels = [rows["label"][index] for index in order]
+    return Case(name, found.ann, both[::2], both[1::2], evaluation, found, labels)
 
 
 @torch.no_grad()
@@ -75,11 +82,25 @@ def metric_of(case: Case, model: PreTrainedModel) -> float:
     """The metric of a classifier, in points."""
     assert case.classifier is not None
     task = case.classifier.task
-    rows = read_rows(task, case.classifier.data, case.classifier.limit)
-    _, order = by_length(task, case.ann, case.classifier.tokenizer, rows, 32)
     logits = torch.cat([model(**batch).logits for batch in case.evaluation])
-    labels = [rows["label"][index] for index in order]
-    return 100 * score(task, predictions_of(task, logits.numpy()[:, columns_of(case.ann, task)]), labels)
+    return 100 * score(task, predictions_of(task, logits.numpy()[:, columns_of(case.ann, task)]), case.labels)
+
+
+def kept_row(work: Path | None, key: object, make: Callable[[], Row]) -> Row:
+    """A row of a table, from `work` if it is known.
+
+    Args:
+        work: folder for finished rows, or None.
+        key: all that the row depends on, as plain values.
+        make: makes it.
+    """
+    if work is None:
+        return make()
+    kept = work / f"{digest_of(key)[:16]}.json"
+    if not kept.exists():
+        write_whole(kept, make())
+    row: Row = json.loads(kept.read_text(encoding="utf-8"))
+    return row
 
 
 def cases(asked: argparse.Namespace) -> Iterator[Case]:

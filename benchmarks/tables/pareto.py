@@ -10,15 +10,15 @@ command goes on after an interruption.
 """
 
 import copy
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from cases import Batches, Case, cases, metric_of, parser_of
+from cases import Batches, Case, Row, cases, kept_row, metric_of, parser_of
 from support import print_origin
 from timing import print_header, print_row
 from transformers import PreTrainedModel
@@ -26,7 +26,6 @@ from transformers import PreTrainedModel
 import las_sj
 from las_sj.analysis import SpikeMonitor, audit, energy_report, plot_pareto
 from las_sj.analysis.energies.prices import EQUAL_LOSS
-from las_sj.data.unfinished import write_whole
 from las_sj.evaluation.digest import digest_of
 from las_sj.neurons import CodingHGNode, HGNode
 from las_sj.optimisation.goal import Goal
@@ -38,7 +37,6 @@ from las_sj.reports.equal_loss import fewest_bits
 AUDITED = 4  # tokens: stages do not depend on their number
 LINES = 32  # of a population, where tables are small
 COUNTED = 4  # batches of the test data whose spikes are counted for int8 weights
-Row = dict[str, Any]
 COLUMNS = (
     "goal",
     "T",
@@ -108,21 +106,8 @@ class _Statistics(Finished):
         return self.known
 
 
-def row_of(case: Case, point: Point, statistics: _Statistics, work: Path | None) -> Row:
-    """What came of a goal, from `work` if it is known."""
-    name = digest_of([case.digest, *point.key])[:16]
-    kept = None if work is None else work / f"{name}.json"
-    if kept is not None and kept.exists():
-        row: Row = json.loads(kept.read_text(encoding="utf-8"))
-        return row
-    row = made_of(case, point, statistics)
-    if kept is not None:
-        write_whole(kept, row)
-    return row
-
-
-def made_of(case: Case, point: Point, statistics: _Statistics) -> Row:
-    """Optimise, and measure on the test data."""
+def row_of(case: Case, point: Point, statistics: _Statistics) -> Row:
+    """What came of a goal, measured on the test data."""
     snn = copy.deepcopy(case.ann)
     start = time.perf_counter()
     try:
@@ -165,8 +150,8 @@ def crossing(rows: list[tuple[Point, Row]]) -> str:
 
 def sizes(case: Case, also_short: bool) -> str:
     """Stages and tables of the networks, which do not depend on their codes, in words."""
-    found = [size_of(case, short) for short in (False, True)[: 1 + also_short]]
-    return f"The networks have {found[0]}{'; those called short, ' + found[1] if also_short else ''}."
+    others = f"; those called short, {size_of(case, short=True)}" if also_short else ""
+    return f"The networks have {size_of(case, short=False)}{others}."
 
 
 def size_of(case: Case, short: bool) -> str:
@@ -223,7 +208,8 @@ def main() -> None:
         statistics = {short: _Statistics(case, short, arguments.work) for short in (False, True)}
         rows: list[tuple[Point, Row]] = []
         for point in (point for name in arguments.only for point in POINTS[name]):
-            row = row_of(case, point, statistics[point.short], arguments.work)
+            make = partial(row_of, case, point, statistics[point.short])
+            row = kept_row(arguments.work, [case.digest, *point.key], make)
             print_row([*cells_of(case, point, row)])
             rows.append((point, row))
         print(f"\n{sizes(case, any(point.short for point, _ in rows))}")

@@ -7,41 +7,29 @@ finished rows are kept: the same command goes on after an interruption. Prints a
 """
 
 import copy
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-from cases import Case, cases, metric_of, parser_of
+from cases import Case, Row, cases, kept_row, metric_of, parser_of
 from support import print_origin
 from timing import print_header, print_row
 
 import las_sj
 from las_sj.analysis import audit
-from las_sj.data.unfinished import write_whole
-from las_sj.evaluation.digest import digest_of
 from las_sj.optimisation.measurement import Measurement, measure
 from las_sj.presets import PRESETS, settings_of
 
 AUDITED = 4  # tokens: stages do not depend on their number
-Row = dict[str, Any]
 
 
-def row_of(case: Case, preset: str, work: Path | None) -> Row:
-    """What a preset loses on the test data, from `work` if it is known."""
-    name = digest_of([case.digest, preset, settings_of(preset)])[:16]
-    kept = None if work is None else work / f"{name}.json"
-    if kept is not None and kept.exists():
-        row: Row = json.loads(kept.read_text(encoding="utf-8"))
-        return row
+def row_of(case: Case, preset: str) -> Row:
+    """What a preset loses on the test data."""
     snn = las_sj.convert(copy.deepcopy(case.ann), las_sj.LASConfig.preset(preset), case.calibration)
     stages = audit(snn, {"input_ids": case.evaluation[0]["input_ids"][:1, :AUDITED]}).stages
     las_sj.set_execution(snn, "accumulated")
-    row = {"stages": stages, "measured": measure(snn, case.evaluation, f"evaluating {preset}").to_dict()}
+    row: Row = {"stages": stages, "measured": measure(snn, case.evaluation, f"evaluating {preset}").to_dict()}
     if case.classifier is not None:
         row |= {"ann": metric_of(case, case.ann), "snn": metric_of(case, snn)}
-    if kept is not None:
-        write_whole(kept, row)
     return row
 
 
@@ -65,7 +53,9 @@ def main() -> None:
         columns = ["preset", "T", "levels", "stages", "loss", case.change, "spikes per neuron"]
         print_header([*columns, "paper", "level-aware", "with memory"])
         for preset in PRESETS:
-            print_row([*cells_of(case, preset, row_of(case, preset, arguments.work))])
+            key = [case.digest, preset, settings_of(preset)]
+            row = kept_row(arguments.work, key, partial(row_of, case, preset))
+            print_row([*cells_of(case, preset, row)])
 
 
 if __name__ == "__main__":

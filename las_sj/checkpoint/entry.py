@@ -16,8 +16,10 @@ from las_sj.neurons.soundness import MOST
 
 METHOD = "las"
 # 1: the model was not marked with its attention implementation; 2: no conversion by operations; 3: operations read no
-# spikes of each other, and norms were not known; 4: no rate codes
-FORMAT_VERSION = 5
+# spikes of each other, and norms were not known; 4: no rate codes; 5: digests of neurons said nothing of their codes
+FORMAT_VERSION = 6
+_OPERATIONS_OF_THEIR_OWN = 3  # the last format of them
+_CODES_IN_DIGESTS = 6  # the first format of them
 
 
 @register_quantization_config(METHOD)
@@ -56,7 +58,7 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         _check_by_name("hg_ranges", hg_ranges, _check_range)
         _check_by_name("node_digests", node_digests, _check_digest)
         if operations is not None:
-            operations = upgraded(operations) if format_version < FORMAT_VERSION else operations
+            operations = upgraded(operations) if format_version <= _OPERATIONS_OF_THEIR_OWN else operations
             check_operations(operations)
         if islands is not None and not (isinstance(islands, list) and all(isinstance(name, str) for name in islands)):
             raise BrokenCheckpointError("islands must be a list of names: the checkpoint is broken")
@@ -75,6 +77,11 @@ class LASQuantizationConfig(QuantizationConfigMixin):
         _check_by_name("activations", activations, check_activation)
         self.activations = activations or {}
         self.settings: LASConfig | FASConfig = kind.from_dict(settings)
+
+    @property
+    def digests_codes(self) -> bool:
+        """Whether digests of neurons are of their codes too."""
+        return self.format_version >= _CODES_IN_DIGESTS
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:

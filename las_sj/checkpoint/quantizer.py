@@ -1,6 +1,7 @@
 """Saving and loading of converted models through transformers' quantizer interface."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from las_sj.models.layers.attention import NAME
 from las_sj.models.operations.attention import NAME as OPERATIONS
 from las_sj.models.operations.model import entry_of, restore
 from las_sj.models.rate_coded.attention import NAME as LANES
-from las_sj.models.site_codes import give_codes
+from las_sj.models.site_codes import codes_of, give_codes
 from las_sj.models.swap import keep_coverage, stayed_analog
 from las_sj.neurons import CodingHGNode, HGNode
 from las_sj.neurons.rate_coded import QCFSWindowNode, RateCodedNode
@@ -94,7 +95,7 @@ class LASQuantizer(HfQuantizer):
         else:
             operations = operations_in(model, entry.operations, prefix)
             restore(model, settings.factory(), operations, [name for name in islands if name in names])
-        give_codes(model, settings.site_codes, prefix)
+        _check_codes(model, give_codes(model, settings.site_codes, prefix), entry.node_digests or {}, prefix)
         for name, site in named_sites(model):
             if isinstance(site.node, HGNode | CodingHGNode):
                 bounds = entry.hg_ranges.get(name) or entry.hg_ranges.get(prefix + name)
@@ -116,9 +117,12 @@ class LASQuantizer(HfQuantizer):
                 )
             if module in nodes and not isinstance(module, RateCodedNode | QCFSWindowNode):
                 tensor.requires_grad_(False)
+        entry, prefix = self.quantization_config, f"{model.base_model_prefix}."
         for site_name, site in named_sites(model):
-            check_node(site_name, site.node, self.quantization_config.node_digests, f"{model.base_model_prefix}.")
-        if self.quantization_config.operations is None and execution_of(model).lanes is None:
+            check_node(site_name, site.node, entry.node_digests, prefix, entry.digests_codes)
+        if not entry.digests_codes:
+            entry.node_digests = digests_of(model)  # config.json is written in the newest format
+        if entry.operations is None and execution_of(model).lanes is None:
             spiking = execution_of(model).coverage.spiking
             keep_coverage(model, Coverage(spiking, dict(stayed_analog(model))))  # weights are tied by now
         mark(model)
@@ -128,10 +132,12 @@ class LASQuantizer(HfQuantizer):
 
     def get_state_dict_and_metadata(self, model: PreTrainedModel) -> tuple[None, dict[str, str]]:
         """What transformers asks for before it saves a model: the entry for config.json is brought up to date, since
-        thresholds may have been trained or set, and ranges too."""
+        thresholds may have been trained or set, ranges and codes too; a base model has names of its own."""
         entry = model.config.quantization_config
         entry.hg_ranges, entry.node_digests = _ranges_of(model), digests_of(model)
         entry.activations = activations_of(model)
+        if isinstance(entry.settings, LASConfig):
+            entry.settings = replace(entry.settings, site_codes=codes_of(model, entry.settings.code))
         return None, {}
 
     def is_serializable(self, **kwargs: Any) -> bool:
@@ -147,6 +153,24 @@ class LASQuantizer(HfQuantizer):
     def is_qat_trainable(self) -> bool:
         """Whether the Trainer may train the quantised weights: they are the ANN's."""
         return True
+
+
+def _check_codes(model: PreTrainedModel, untaken: list[str], digests: Mapping[str, str], prefix: str) -> None:
+    """Raise a BrokenCheckpointError where codes are of no population that was saved; others are outside of `model`.
+
+    Args:
+        model: with neurons.
+        untaken: names of codes that no population of it took.
+        digests: of the model that was saved, which tell its populations.
+        prefix: of names in that model, where `model` is inside of it.
+    """
+    names = {name for name, _ in named_sites(model)}
+    for name in untaken:
+        if name not in digests or name in names or name.removeprefix(prefix) in names:
+            raise BrokenCheckpointError(
+                f"site_codes of config.json name {name}, which is no population with such a code: the checkpoint is "
+                "damaged, convert the model again"
+            )
 
 
 def _tensors_of(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Module, torch.Tensor]]:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
@@ -147,11 +148,14 @@ class OneLineParser(argparse.ArgumentParser):
             make: from the options that it names and their values; a ValueError is a wrong usage.
         """
         given = vars(self.parse_args(arguments))
+        named = [name for name in given if "_" in name]  # which is no word
         try:
             return make(given)
         except ValueError as error:
             name, space, rest = str(error).partition(" ")
-            self.error(f"{option_of(name) if name in given else name}{space}{rest}")
+            for each in named:
+                rest = re.sub(rf"(?<!\S){each}\b", option_of(each), rest)
+            self.error(f"{option_of(name) if name in {*given, *named} else name}{space}{rest}")
 
 
 def option_of(name: str) -> str:

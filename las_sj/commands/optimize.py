@@ -26,17 +26,21 @@ from las_sj.data.noise import in_words
 from las_sj.data.output_folder import CONVERSION, check_output
 from las_sj.evaluation.digest import digest_of
 from las_sj.models import running
-from las_sj.optimisation.errors import OptimisationError
+from las_sj.optimisation.errors import OptimisationError, OutOfReachError
 from las_sj.optimisation.optimise import optimize
 from las_sj.optimisation.result import Optimisation
 from las_sj.optimisation.unfinished import OPTIMISATION, FinishedInFolder, finished_in
 from las_sj.reports.conversion_report import ConversionReport, conversion_report
 
+MUCH = 0.1  # of a loss: may be meant in per cent
+
 
 def main(argument_list: list[str] | None = None) -> None:
     """Choose codes, check them, and write the output folder."""
     request = parse_arguments(argument_list)
-    asked = request.convert
+    asked, loss = request.convert, request.goal.loss
+    if loss is not None and loss >= MUCH:
+        print(f"warning: a loss of {100 * loss:g} % is allowed; 0.3 % is 0.3% or 0.003", file=sys.stderr)
     check_device(asked.device)
     check_output(asked.output, asked.overwrite, CONVERSION, asked.inputs)
     if not request.restart:
@@ -122,7 +126,11 @@ def _kept(finished: FinishedInFolder) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not finished.has_something or isinstance(error, OptimisationError):
+        out_of_reach = isinstance(error, OutOfReachError)
+        if not finished.has_something or (isinstance(error, OptimisationError) and not out_of_reach):
+            raise
+        if out_of_reach:
+            error.add_note(f"statistics are kept in {finished.folder}, another goal begins with them")
             raise
         kept = f"what is finished is kept in {finished.folder}, the same command goes on"
         if isinstance(error, KeyboardInterrupt):

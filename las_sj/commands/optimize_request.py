@@ -1,16 +1,20 @@
 """What `las-sj optimize` is asked for."""
 
 import argparse
+import re
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from las_sj.commands.command_line import OneLineParser, at_least
+from las_sj.commands.command_line import OneLineParser, at_least, option_of
 from las_sj.commands.convert_request import ConvertRequest, add_data, add_model, request_of
 from las_sj.commands.fas_data import task_named
 from las_sj.config import LASConfig
 from las_sj.evaluation.glue import TASKS
 from las_sj.optimisation.goal import Goal
+
+_NEGATIVE = re.compile(r"-[\d.]+%")
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,10 @@ class OptimizeRequest:
         at_least("task_rows", self.task_rows, 1)
         if self.task is None and (self.data_dir is not None or self.task_rows is not None):
             raise ValueError("--data-dir and --task-rows belong to --task: leave them out")
-        if self.task is not None and (self.convert.data_option is not None or self.convert.model is None):
-            raise ValueError("--task has data of its own, for a classifier: name one, and no other data")
+        if self.task is not None and self.convert.model is None:
+            raise ValueError("--task is for a classifier of it: name one as MODEL")
+        if self.task is not None and self.convert.data_option is not None:
+            raise ValueError(f"--task has data of its own: leave out {option_of(self.convert.data_option)}")
         if self.convert.execution is not None:
             raise ValueError("--execution is the accumulated one: leave it out")
 
@@ -58,9 +64,8 @@ class OptimizeRequest:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """All that the course of the optimisation depends on, as far as it was asked for."""
-        goal = {each.name: getattr(self.goal, each.name) for each in fields(Goal)}
-        return {"goal": goal, "task": self.task, "settings": self.config.to_dict(), "dtype": self.convert.dtype}
+        """All that statistics and measurements depend on, as far as it was asked for; they do not on the goal."""
+        return {"task": self.task, "settings": self.config.to_dict(), "dtype": self.convert.dtype}
 
 
 def parse_arguments(arguments: list[str] | None = None) -> OptimizeRequest:
@@ -70,7 +75,18 @@ def parse_arguments(arguments: list[str] | None = None) -> OptimizeRequest:
     _add_goal(parser)
     add_data(parser)
     _add_task(parser)
-    return parser.request(arguments, _request)
+    return parser.request(_joined(sys.argv[1:] if arguments is None else arguments), _request)
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """The same, where a share below 0, "-1%", is the value of the option before it, as "-1" is, and not an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--loss", "--energy") and _NEGATIVE.fullmatch(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _request(given: dict[str, Any]) -> OptimizeRequest:
@@ -82,7 +98,7 @@ def _request(given: dict[str, Any]) -> OptimizeRequest:
 
 
 def percentage(text: str) -> float:
-    """A share, as 0.003 or 0.3%."""
+    """A share, as 0.003 or 0.3%, 0.45 or 45%."""
     try:
         return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
@@ -103,7 +119,9 @@ def _add_goal(parser: OneLineParser) -> None:
     group.add_argument(
         "--loss", type=percentage, metavar="L", help="that is allowed, 0.3%%: of perplexity, or of a prediction in nats"
     )
-    group.add_argument("--energy", type=float, metavar="E", help="that is allowed instead, SNN over ANN: 0.45")
+    group.add_argument(
+        "--energy", type=percentage, metavar="E", help="that is allowed instead, SNN over ANN: 0.45, 45%%"
+    )
     group.add_argument("--accounting", choices=("level_aware", "paper", "with_memory"), help="of energy (level_aware)")
     group.add_argument("--binary", action="store_true", help="spikes of one amplitude, without levels")
     group.add_argument("--time-steps", type=int, metavar="T", help="the most that are tried, 1…24 (16)")

@@ -164,6 +164,9 @@ def read_glue(task: GlueTask, split: str, folder: Path | None = None) -> "Datase
         texts, labels = _from_hub(task, split)
     else:
         columns, path, skipped = file_of(task, split, folder)
+        if not path.exists():
+            wanted = path.relative_to(folder)
+            raise GlueError(f"cannot read text from {path}, which is not there: give a folder that holds {wanted}")
         texts, labels = _from_file(columns, path, skipped, labelled=split != "test")
         if split == "dev" and path.name == task.other_dev:
             description = f"{path.name}, rows of the {SPLITS['train']}"

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from las_sj.models import Site
 from las_sj.neurons import MultiThresholdCode, OATNode, ThresholdNode
+from las_sj.neurons.code import emit_steps
 from las_sj.neurons.responses import outcomes
+from las_sj.neurons.thresholds import bin_centres
 from las_sj.optimisation.sensitivity import Sensitivity
 
 LARGER = 7  # thresholds are, by less than 2^-7
@@ -30,6 +32,15 @@ class MassiveThresholds:
     channels: Tensor = field(compare=False, repr=False)
     normal: float
     outlier: float
+
+    @property
+    def count(self) -> int:
+        """How many channels these are."""
+        return int(self.channels.sum())
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values, for JSON."""
+        return {"channels": self.count, "theta_normal": self.normal, "theta_outlier": self.outlier}
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,8 @@ def choices_for(
         headroom: the range is this much larger than the largest magnitude that was seen.
 
     Returns:
-        None where the population has seen nothing but zeros, or no value of it moves the first output (a pooler's
-        do not where hidden states are that): it keeps its code.
+        An empty list where the population has seen nothing but zeros, or no value of it moves the first output (a
+        pooler's do not where hidden states are that): it keeps its code.
     """
     assert isinstance(site.node, ThresholdNode)
     if seen.massive is None or not all(_matters(part) for part in seen.parts):
@@ -97,6 +108,18 @@ def choices_for(
         ordinary, massive = (lower_hull(_of_code(name, site, part, price, code, headroom)) for part in seen.parts)
         found += together(ordinary, massive, seen.massive.channels)
     return lower_hull(found)
+
+
+def spikes_of(site: Site, seen: Sensitivity, code: MultiThresholdCode) -> float:
+    """How many spikes a population emits for the values that were seen, by a code, with the thresholds that it has."""
+    node = site.node
+    assert isinstance(node, ThresholdNode)
+    counts = seen.whole.counts
+    bins = torch.nonzero(counts).squeeze(1)
+    centres = bin_centres()[bins].to(node.thresholds[0])
+    w = centres / node.alpha_of(centres, 0.5 / code.levels)
+    fired = torch.stack([step != 0 for step in emit_steps(w, code)]).sum(0)
+    return float((fired.cpu() * counts[bins]).sum())
 
 
 def _matters(seen: Sensitivity) -> bool:

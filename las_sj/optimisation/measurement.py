@@ -83,7 +83,8 @@ def measure(model: PreTrainedModel, batches: Iterable[Batch], description: str =
     loss, loss_interval = _mean(torch.cat(found))
     if not as_logits and loss > 0:  # squares
         loss, loss_interval = loss**0.5, loss_interval / (2 * loss**0.5)
-    change, change_interval = _mean(torch.cat(changes)) if changes else (None, None)
+    paired = torch.cat(changes) if changes else torch.empty(0)
+    change, change_interval = _mean(paired) if len(paired) else (None, None)  # one token alone predicts nothing next
     return Measurement(
         loss,
         loss_interval,
@@ -101,8 +102,7 @@ def _next_token_changes(batch: Batch, ann: Tensor, snn: Tensor) -> Tensor:
     targets = ids[:, 1:] if mask is None else ids[:, 1:].masked_fill(~(mask[:, 1:] & mask[:, :-1]), -100)
     targets = targets.reshape(-1)
     losses = [
-        F.cross_entropy(logits[:, :-1].reshape(len(targets), -1).double(), targets, reduction="none")
-        for logits in (ann, snn)
+        F.cross_entropy(logits[:, :-1].flatten(0, 1).double(), targets, reduction="none") for logits in (ann, snn)
     ]
     return (losses[1] - losses[0])[targets != -100]
 

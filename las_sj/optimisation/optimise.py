@@ -1,7 +1,7 @@
 """The search for the cheapest network that keeps a promise: statistics, a plan, and rounds of measuring and mending."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,13 +19,14 @@ from las_sj.conversion.convert import convert
 from las_sj.data.batches import Batch, to_device
 from las_sj.models import Site, running
 from las_sj.models.execution import is_converted
-from las_sj.models.site_codes import SiteCode
+from las_sj.models.site_codes import codes_of
 from las_sj.neurons import MTNode, MultiThresholdCode, OATNode
 from las_sj.neurons.threshold_node import as_threshold
 from las_sj.optimisation.budget import budget_of
-from las_sj.optimisation.choices import Choice, choices_for
+from las_sj.optimisation.choices import Choice, choices_for, spikes_of
+from las_sj.optimisation.data import batches_for
 from las_sj.optimisation.divergence import predicts
-from las_sj.optimisation.errors import OptimisationError
+from las_sj.optimisation.errors import OptimisationError, OutOfReachError
 from las_sj.optimisation.goal import FEW, LEAST_STEPS, Goal
 from las_sj.optimisation.measurement import Measurement, measure
 from las_sj.optimisation.plan import Plan, plan_for_energy, plan_for_loss
@@ -37,6 +38,7 @@ from las_sj.optimisation.unfinished import Finished
 ROUNDS = 6
 CLOSE = 0.88  # of the loss that is allowed: nearer is not looked for
 SAME = 1.01  # ratios of energies that count as equal: fewer time steps win
+CHOSEN = ("levels", "max_spikes", "last_step", "site_codes")  # settings
 HOPELESS = 0.2  # of the loss that is allowed: where plans for so little lose more, codes are not the reason
 
 Hulls = dict[str, list[Choice]]
@@ -63,8 +65,9 @@ def optimize(
 
     Args:
         model: a Hugging Face model; converted in place, and left in the temporal execution.
-        config: settings of the conversion; its T is the largest that is tried. None: the defaults.
-        calibration: dicts of keyword arguments.
+        config: settings of the conversion; its T is the largest that is tried. None: the defaults. Levels, spike limits
+            and the last step are chosen, and must be the defaults.
+        calibration: dicts of keyword arguments; labels and other targets are left out.
         check: the same, of other data.
         loss: that is allowed, as of `Goal`.
         energy: that is allowed.
@@ -77,7 +80,8 @@ def optimize(
 
     Raises:
         ValueError: the goal is none.
-        OptimisationError: the goal is out of reach, or there is no data.
+        OutOfReachError: the goal is out of reach.
+        OptimisationError: there is no data, a batch is all padding, or settings are given that are chosen.
         UnsupportedModelError, CalibrationError, StructureError: as `convert` does.
 
     The model is as it was after any of them.
@@ -86,10 +90,11 @@ def optimize(
     config = config or LASConfig()
     if is_converted(model):
         raise OptimisationError("the model is converted already: load the original to optimise it")
-    if config.site_codes or config.max_spikes is not None or config.last_step is not None:
-        raise OptimisationError("site_codes, max_spikes and last_step are chosen by the optimisation: leave them out")
-    batches = [checked_batch(batch) for batch in calibration] or [checked_batch(None)]
-    others = [checked_batch(batch) for batch in check]
+    default = LASConfig()
+    if any(getattr(config, name) != getattr(default, name) for name in CHOSEN):
+        raise OptimisationError(f"{', '.join(CHOSEN)} are chosen by the optimisation: leave them out")
+    batches = batches_for("calibration", calibration) or [checked_batch(None)]
+    others = batches_for("the check", check)
     if not others:
         raise OptimisationError("there is no data to check on: give at least one batch that is not calibrated on")
     with all_or_nothing(model):
@@ -98,11 +103,19 @@ def optimize(
 
 @dataclass(frozen=True)
 class _Attempt:
-    """T, the choices at it, and what a plan for the goal is expected to have: an energy, or a loss."""
+    """What T time steps can do.
+
+    Attributes:
+        time_steps: T.
+        hulls: the choices.
+        kept_pj: energy of the spikes of populations without choices, which keep their code.
+        expected: what a plan for the goal is expected to have: an energy, or a loss.
+    """
 
     time_steps: int
     hulls: Hulls
-    ratio: float
+    kept_pj: float
+    expected: float = math.nan
 
 
 class _Search:
@@ -135,7 +148,7 @@ class _Search:
             if best is not None:
                 return self._finish(attempt, best, rounds, tried, statistics)
             least = min(least, *(self._reached(found) for _, found in rounds))
-        raise OptimisationError(
+        raise OutOfReachError(
             f"{self._asked} is out of reach on the data of the check, the least there is {least:.4g}: allow more"
         )
 
@@ -149,13 +162,15 @@ class _Search:
     ) -> Optimisation:
         _put(self.model, plan)
         entry: Any = self.model.config.quantization_config
-        entry.settings = replace(entry.settings, site_codes=tuple(_site_codes(plan, entry.settings.code)))
-        ratios = {steps: None if other is None else other.ratio for steps, other in tried.items()}
-        predicted = statistics.budget.ratio(plan.pj, attempt.time_steps, self.goal.accounting)
+        entry.settings = replace(entry.settings, site_codes=codes_of(self.model, entry.settings.code))
+        expected = {steps: None if other is None else other.expected for steps, other in tried.items()}
+        predicted = statistics.budget.ratio(plan.pj + attempt.kept_pj, attempt.time_steps, self.goal.accounting)
         checked = next(found for measured, found in rounds if measured is plan)
         root = 1 / self._power
         measured = [(each.loss**root, found) for each, found in rounds]
-        return Optimisation(self.goal, attempt.time_steps, plan, plan.loss**root, predicted, checked, measured, ratios)
+        return Optimisation(
+            self.goal, attempt.time_steps, plan, plan.loss**root, predicted, checked, measured, expected
+        )
 
     def _attempts(self, sites: dict[str, Site], statistics: Statistics) -> dict[int, _Attempt | None]:
         """T from the most on, until fewer steps take more than the least energy, or lose too much.
@@ -167,9 +182,9 @@ class _Search:
         for begin, end in ((most, FEW), (min(most, FEW), min(most, LEAST_STEPS) - 1)):
             for steps in range(begin, end, -1):
                 attempt = tried[steps] = self._attempt(steps, sites, statistics)
-                if attempt is None or attempt.ratio > least * SAME:
+                if attempt is None or attempt.expected > least * SAME:
                     break
-                least = min(least, attempt.ratio)
+                least = min(least, attempt.expected)
         return tried
 
     def _statistics(self, sites: dict[str, Site]) -> Statistics:
@@ -191,24 +206,31 @@ class _Search:
             )
             for name, site in tqdm(sites.items(), desc=f"choices for T = {time_steps}", unit="site", leave=False)
         }
-        plan = self._plan(hulls, self._target, time_steps, statistics)
+        first = MultiThresholdCode(time_steps, 1, self.config.rounding)
+        kept_pj = sum(
+            spikes_of(sites[name], seen[name], first) * budget.price(name, first.levels, accounting)
+            for name, hull in hulls.items()
+            if not hull
+        )
+        attempt = _Attempt(time_steps, hulls, kept_pj)
+        plan = self._plan(attempt, self._target, statistics)
         if self.goal.loss is None:
-            return _Attempt(time_steps, hulls, plan.loss)
-        ratio = budget.ratio(plan.pj, time_steps, accounting)
-        return None if plan.loss > self._target**self._power else _Attempt(time_steps, hulls, ratio)
+            return replace(attempt, expected=plan.loss ** (1 / self._power))
+        ratio = budget.ratio(plan.pj + kept_pj, time_steps, accounting)
+        return None if plan.loss > self._target**self._power else replace(attempt, expected=ratio)
 
     def _in_order(self, tried: dict[int, _Attempt | None]) -> list[_Attempt]:
         """The fewest time steps among those of about least energy, then more: errors that no code has are less there.
 
         Raises:
-            OptimisationError: the loss is out of reach of all.
+            OutOfReachError: the loss is out of reach of all.
         """
         reached = sorted((attempt for attempt in tried.values() if attempt is not None), key=lambda a: a.time_steps)
         if not reached:
             levels = ", or levels" if self.goal.binary else ""
-            raise OptimisationError(f"{self._asked} is out of reach with {max(tried)} time steps: allow more{levels}")
-        least = min(attempt.ratio for attempt in reached)
-        first = next(number for number, attempt in enumerate(reached) if attempt.ratio <= least * SAME)
+            raise OutOfReachError(f"{self._asked} is out of reach with {max(tried)} time steps: allow more{levels}")
+        least = min(attempt.expected for attempt in reached)
+        first = next(number for number, attempt in enumerate(reached) if attempt.expected <= least * SAME)
         return reached[first:]
 
     def _rounds(self, attempt: _Attempt, statistics: Statistics) -> Rounds:
@@ -216,9 +238,9 @@ class _Search:
         rounds: Rounds = []
         aim, kept, broken = self._target, 0.0, math.inf
         for _ in range(ROUNDS):
-            plan = self._plan(attempt.hulls, aim, attempt.time_steps, statistics)
+            plan = self._plan(attempt, aim, statistics)
             _put(self.model, plan)
-            key = f"{attempt.time_steps} {plan.loss!r} {plan.pj!r}"
+            key = f"{attempt.time_steps} {plan.loss!r} {plan.digest}"
             found = self.finished.measurement(key, lambda: measure(self.model, self.check, "checking"))
             rounds.append((plan, found))
             reached = self._reached(found)
@@ -238,10 +260,11 @@ class _Search:
             return min((plan for plan, _ in kept), key=lambda plan: plan.pj, default=None)
         return min(kept, key=lambda pair: pair[1].loss, default=(None, None))[0]
 
-    def _plan(self, hulls: Hulls, aim: float, time_steps: int, statistics: Statistics) -> Plan:
+    def _plan(self, attempt: _Attempt, aim: float, statistics: Statistics) -> Plan:
         if self.goal.loss is not None:
-            return plan_for_loss(hulls, aim**self._power)
-        return plan_for_energy(hulls, statistics.budget.spikes_pj(aim, time_steps, self.goal.accounting))
+            return plan_for_loss(attempt.hulls, aim**self._power)
+        spikes_pj = statistics.budget.spikes_pj(aim, attempt.time_steps, self.goal.accounting)
+        return plan_for_energy(attempt.hulls, spikes_pj - attempt.kept_pj)
 
     @property
     def _target(self) -> float:
@@ -279,11 +302,3 @@ def _put(model: PreTrainedModel, plan: Plan) -> None:
         else:
             node.theta = as_threshold("theta", outlier)
         node.to(neuron_device(model, name.rpartition(".")[0]))
-
-
-def _site_codes(plan: Plan, common: MultiThresholdCode) -> Iterator[SiteCode]:
-    """The codes that differ from the common one."""
-    for name, choice in plan.choices.items():
-        channels = None if choice.massive is None else len(choice.massive.channels)
-        if channels is not None or (choice.code.levels, choice.code.max_spikes) != (common.levels, common.max_spikes):
-            yield SiteCode(name, choice.code.levels, choice.code.max_spikes, channels)

@@ -1,5 +1,6 @@
 """Which code each population gets: the least energy for a loss, by Lagrange multiplier."""
 
+import hashlib
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,15 @@ class Plan:
     loss: float
     pj: float
     gap: float
+
+    @property
+    def digest(self) -> str:
+        """Tells networks apart that a model becomes by plans: a digest of codes and thresholds alone."""
+        choices = [
+            (name, choice.code, choice.theta_normal, choice.theta_outlier, choice.massive)
+            for name, choice in sorted(self.choices.items())
+        ]
+        return hashlib.sha256(repr(choices).encode()).hexdigest()[:16]
 
 
 def plan_for_loss(hulls: Mapping[str, Sequence[Choice]], loss: float) -> Plan:

@@ -10,7 +10,16 @@ from las_sj.optimisation.goal import Goal
 from las_sj.optimisation.measurement import Measurement
 from las_sj.optimisation.plan import Plan
 
-COLUMNS = ("site", "levels", "spikes at most", "θ normal", "last step", "loss, share", "energy, share")
+COLUMNS = (
+    "site",
+    "levels",
+    "spikes at most",
+    "θ normal",
+    "last step",
+    "channels apart",
+    "loss, share",
+    "energy, share",
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class Optimisation:
             "max_spikes": choice.code.max_spikes,
             "theta_normal": choice.theta_normal,
             "theta_outlier": choice.theta_outlier,
+            "massive": None if choice.massive is None else choice.massive.to_dict(),
             "loss": choice.loss,
             "energy_share": choice.pj / self.plan.pj if self.plan.pj else 0.0,
         }
@@ -70,7 +80,8 @@ class Optimisation:
         lines = [
             self.summary(),
             "",
-            "A site gets a finer last step where its errors do more to the output than its spikes cost.",
+            "A site gets a finer last step where its errors do more to the output than its spikes cost. Channels apart "
+            "are massive ones, which have thresholds of their own.",
             "",
             *markdown_table(COLUMNS, self._rows()),
         ]
@@ -107,6 +118,7 @@ class Optimisation:
                 "no limit" if choice.code.max_spikes is None else str(choice.code.max_spikes),
                 f"{choice.theta_normal:.4g}",
                 f"{choice.theta_normal * 2.0**-choice.code.time_steps:.3g}",
+                "" if choice.massive is None else str(choice.massive.count),
                 f"{100 * choice.loss / loss:.2f} %",
                 f"{100 * choice.pj / pj:.2f} %",
             )

@@ -95,9 +95,10 @@ class Sensitivity:
 
 
 def massive_channels(v: Tensor) -> Tensor:
-    """The channels of values [..., C] that reach `MASSIVE` times as far as half of all channels do, bool [C]."""
+    """The channels of values [..., C] that reach `MASSIVE` times as far as half of those that are not 0, bool [C]."""
     largest = v.detach().abs().reshape(-1, v.shape[-1]).amax(0)
-    return largest > MASSIVE * largest.median()
+    reaching = largest[largest > 0]
+    return largest > MASSIVE * (reaching.median() if len(reaching) else 0)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from las_sj.config import LASConfig
 from las_sj.conversion.quality import Quality
 from las_sj.fas_config import FASConfig
 from las_sj.models import Coverage, execution_of
+from las_sj.reports.settings import settings_in_words
 from las_sj.reports.site_report import SiteReport, site_report
 
 KINDS = {"token": "next-token", "class": "class", "token of a frame": "frame"}
@@ -112,7 +113,7 @@ class ConversionReport:
         """The lines between two blank ones."""
         energy = [(name, f"{self.energy.ratio(name):.3f}") for name in self.energy.accountings]
         spiking = [(kind, str(count)) for kind, count in self.coverage.spiking.items()]
-        settings = [(name, _in_words(name, value)) for name, value in self.settings.to_dict().items()]
+        settings = settings_in_words(self.settings.to_dict())
         analog = [f"- {name}: {reason}" for name, reason in self.coverage.analog.items()]
         return [
             markdown_table(("", self.architecture), self._results()),
@@ -204,11 +205,6 @@ def conversion_report(
         quantised=quantised,
         reference=reference,
     )
-
-
-def _in_words(name: str, value: Any) -> str:
-    """A setting; codes of single populations, of which there are hundreds, by their number."""
-    return f"{len(value)} populations have their own" if name == "site_codes" and value else str(value)
 
 
 def _of_quantised(quality: Quality) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from las_sj.analysis import Audit, EnergyReport, Network, SpikeMonitor
 from las_sj.analysis.tables import Cell, Table, markdown_table
 from las_sj.data.output_file import MADE_BY
 from las_sj.reports.hardware_section import HardwareSection
+from las_sj.reports.settings import settings_in_words
 
 SITE_COLUMNS = {
     "site": "site",
@@ -180,9 +181,7 @@ class ModelReport:
 
     def settings_table(self) -> Table:
         """Settings of the conversion."""
-        codes = self.settings.get("site_codes")
-        shown = self.settings | ({"site_codes": f"{len(codes)} populations have their own"} if codes else {})
-        return ["setting", "value"], [[name, str(value)] for name, value in shown.items()]
+        return ["setting", "value"], [[*row] for row in settings_in_words(self.settings)]
 
 
 def quality_rows(quality: dict[str, Any] | None) -> list[tuple[str, str]]:

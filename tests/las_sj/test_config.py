@@ -119,6 +119,8 @@ def test_no_such_preset(name: Any) -> None:
 def test_titles_say_what_matters_most() -> None:
     assert LASConfig().in_words == "T = 16, 15 levels, nearest"
     assert LASConfig(fewer_stages=True).in_words == "T = 16, 15 levels, nearest, fewer stages"
+    own = LASConfig(levels=1, site_codes=(SiteCode("head", 63),)).in_words
+    assert own == "T = 16, 1 levels (but for 1 populations with codes of their own), nearest"
 
 
 def test_public_names() -> None:

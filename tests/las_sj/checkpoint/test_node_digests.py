@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from tiny_models import Model, convert_tiny, gpt2, run, token_ids
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM
 
-from las_sj.checkpoint.node_digests import digests_of
+from las_sj.checkpoint.node_digests import digest_of, digests_of
 from las_sj.models import named_sites
+from las_sj.models.site_codes import SiteCode
 from las_sj.neurons import HGNode
 
 THETA = "transformer.h.0.mlp.c_fc.input_node.theta_outlier"
 TABLE = "transformer.h.0.mlp.act.node.bias"
 CELLS = "transformer.h.0.mlp.act.node.cells"
+COARSE = "transformer.h.0.mlp.c_fc.input_node"
 NOT_SAVED = "are not those that were saved"
 
 
@@ -85,6 +88,97 @@ def test_a_site_without_a_digest_is_refused(folder: Path) -> None:
 def test_checkpoints_that_are_older_load(edit: Callable[[dict[str, Any]], Any], snn: Model, folder: Path) -> None:
     edit_entry(folder, edit)
     assert digests_of(AutoModelForCausalLM.from_pretrained(folder)) == digests_of(snn)
+
+
+@pytest.fixture(scope="module")
+def coded() -> Model:
+    """A network of which two populations have codes of their own, one of them outside of its base."""
+    return convert_tiny(gpt2(n_layer=1), site_codes=(SiteCode(COARSE, 63), SiteCode("lm_head.input_node", 7, 2)))
+
+
+@pytest.fixture
+def coded_folder(coded: Model, tmp_path: Path) -> Path:
+    coded.save_pretrained(tmp_path / "coded")
+    return tmp_path / "coded"
+
+
+def first_code(entry: dict[str, Any], place: int, value: object) -> None:
+    entry["site_codes"][0][place] = value
+
+
+@pytest.mark.parametrize("loader", [AutoModelForCausalLM, AutoModel])
+def test_codes_of_populations_are_loaded(loader: Any, coded: Model, coded_folder: Path) -> None:
+    """By the base model too, which has not all of the populations that have codes of their own."""
+    loaded = dict(named_sites(loader.from_pretrained(coded_folder)))
+    for name, site in named_sites(coded):
+        here = loaded.get(name) or loaded.get(name.removeprefix("transformer."))
+        assert here is not None or name == "lm_head.input_node"
+        assert here is None or getattr(here.node, "code", None) == getattr(site.node, "code", None)
+
+
+@pytest.mark.parametrize("loader", [AutoModelForCausalLM, AutoModel])
+@pytest.mark.parametrize("name", ["unknown", COARSE.rpartition(".")[0], "transformer.h.0.mlp.act.node"])
+def test_codes_of_what_is_no_population_are_refused(name: str, loader: Any, coded_folder: Path) -> None:
+    edit_entry(coded_folder, lambda entry: first_code(entry, 0, name))
+    with pytest.raises(ValueError, match=f"site_codes of config.json name {name}, which is no population"):
+        loader.from_pretrained(coded_folder)
+
+
+@pytest.mark.parametrize("loader", [AutoModelForCausalLM, AutoModel])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda entry: entry.pop("site_codes"),
+        lambda entry: entry["site_codes"].pop(0),
+        lambda entry: first_code(entry, 1, 5),
+        lambda entry: first_code(entry, 2, 3),
+        lambda entry: entry.update(levels=3),
+        lambda entry: entry.update(max_spikes=2),
+        lambda entry: entry.update(rounding="floor"),
+    ],
+)
+def test_a_changed_code_is_refused(edit: Callable[[dict[str, Any]], Any], loader: Any, coded_folder: Path) -> None:
+    edit_entry(coded_folder, edit)
+    with pytest.raises(ValueError, match=f"the code .*{NOT_SAVED}"):
+        loader.from_pretrained(coded_folder)
+
+
+def of_format_5(model: Model, folder: Path) -> None:
+    """Have a folder be as las_sj of format 5 saved it, whose digests are of no codes."""
+    digests = {name: digest_of(site.node, of_code=False) for name, site in named_sites(model)}
+    edit_entry(folder, lambda entry: entry.update(format_version=5, node_digests=digests))
+
+
+@pytest.mark.parametrize("loader", [AutoModelForCausalLM, AutoModel])
+def test_digests_without_codes_are_read(loader: Any, coded: Model, coded_folder: Path) -> None:
+    of_format_5(coded, coded_folder)
+    loaded = loader.from_pretrained(coded_folder)
+    entry = loaded.config.quantization_config.to_dict()
+    assert (entry["format_version"], entry["node_digests"]) == (6, digests_of(loaded))
+    loaded.save_pretrained(coded_folder / "again")
+    assert digests_of(loader.from_pretrained(coded_folder / "again")) == digests_of(loaded)
+    edit_tensor(coded_folder, THETA, next_number)
+    with pytest.raises(ValueError, match=NOT_SAVED):
+        loader.from_pretrained(coded_folder)
+
+
+def test_codes_that_were_set_are_saved(coded_folder: Path) -> None:
+    loaded = AutoModelForCausalLM.from_pretrained(coded_folder)
+    node = loaded.get_submodule("transformer.h.0.attn.c_proj.input_node")
+    node.code = replace(node.code, levels=3)
+    loaded.save_pretrained(coded_folder / "again")
+    assert ["transformer.h.0.attn.c_proj.input_node", 3, None] in entry_of(coded_folder / "again")["site_codes"]
+    again = AutoModelForCausalLM.from_pretrained(coded_folder / "again")
+    assert digests_of(again) == digests_of(loaded)
+
+
+@pytest.mark.parametrize("version", [5, 6])
+def test_digests_of_another_format_are_refused(version: int, coded: Model, coded_folder: Path) -> None:
+    if version == 6:
+        of_format_5(coded, coded_folder)
+    edit_entry(coded_folder, lambda entry: entry.update(format_version=version))
+    with pytest.raises(ValueError, match=NOT_SAVED):
+        AutoModelForCausalLM.from_pretrained(coded_folder)
 
 
 @pytest.mark.parametrize(

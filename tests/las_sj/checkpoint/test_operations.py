@@ -27,8 +27,9 @@ from transformers import (
 
 import las_sj
 from las_sj.checkpoint.entry import LASQuantizationConfig
+from las_sj.checkpoint.node_digests import digest_of
 from las_sj.checkpoint.operations_entry import check_operations
-from las_sj.models import execution_of
+from las_sj.models import execution_of, named_sites
 from las_sj.models.operations import Operation
 from las_sj.models.operations import model as model_of_operations
 from las_sj.models.operations.model import entry_of
@@ -133,6 +134,7 @@ def test_the_third_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     config = json.loads((tmp_path / "config.json").read_text())
     entry = config["quantization_config"]
     entry["format_version"] = 3
+    entry["node_digests"] = {name: digest_of(site.node, of_code=False) for name, site in named_sites(snn)}
     del entry["operations"]["norms"], entry["operations"]["attention"]
     for populations in entry["operations"]["populations"].values():
         assert populations.pop("readings") == {}

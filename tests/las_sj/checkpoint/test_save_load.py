@@ -81,7 +81,7 @@ def test_settings_are_kept(settings: dict[str, Any], tmp_path: Path) -> None:
     snn.save_pretrained(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
     assert stored["quant_method"] == "las"
-    assert stored["format_version"] == 5
+    assert stored["format_version"] == 6
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.config.quantization_config.settings == LASConfig(**settings, power_of_two_units=False)
     assert_same(loaded, snn)
@@ -198,10 +198,10 @@ class TestBrokenCheckpoints:
         edit(tensors)
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
-    @pytest.mark.parametrize("version", [6, 99])
+    @pytest.mark.parametrize("version", [7, 99])
     def test_newer_format_version(self, folder: Path, version: int) -> None:
         self.edit_config(folder, lambda entry: entry.update(format_version=version))
-        with pytest.raises(ValueError, match=f"format version {version}, this las_sj reads 1…5: upgrade"):
+        with pytest.raises(ValueError, match=f"format version {version}, this las_sj reads 1…6: upgrade"):
             AutoModelForCausalLM.from_pretrained(folder)
 
     @pytest.mark.parametrize("version", [0, -1, "1", None, True])
@@ -338,19 +338,19 @@ def test_three_shards_and_a_device_map(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_the_first_format(tmp_path: Path) -> None:
-    """Format 1 did not mark the model with its attention implementation."""
+    """Format 1 had no digests, and did not mark the model with its attention implementation."""
     snn = convert_tiny(gpt2())
     snn.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config.pop("_attn_implementation") == "las_sj"
-    config["quantization_config"]["format_version"] = 1
+    config["quantization_config"] |= {"format_version": 1, "node_digests": None}
     (tmp_path / "config.json").write_text(json.dumps(config))
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert_same(loaded, snn)
     loaded.save_pretrained(tmp_path / "again")
     again = json.loads((tmp_path / "again" / "config.json").read_text())
     assert again["_attn_implementation"] == "las_sj"
-    assert again["quantization_config"]["format_version"] == 5
+    assert again["quantization_config"]["format_version"] == 6
 
 
 def test_dense_checkpoint_stays_dense(tmp_path: Path) -> None:

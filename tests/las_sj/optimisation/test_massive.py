@@ -55,6 +55,14 @@ def test_massive_channels_are_told_apart() -> None:
     assert not massive_channels(torch.ones(4, 8)).any()
 
 
+def test_channels_of_zeros_make_no_others_massive() -> None:
+    v = torch.cat([torch.zeros(5, 5), torch.ones(5, 3)], 1)
+    assert not massive_channels(v).any()
+    v[2, 7] = 17.0
+    assert massive_channels(v).nonzero().flatten().tolist() == [7]
+    assert not massive_channels(torch.zeros(5, 3)).any()
+
+
 def test_statistics_of_both_parts_are_those_of_the_whole() -> None:
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(2, 5, 8, generator=generator) * torch.tensor([1, 1, 300, 1, 1, 1, 1, 1])
@@ -96,6 +104,12 @@ def test_a_network_with_thresholds_of_their_own(found: tuple[Any, las_sj.Optimis
     model, optimisation = found
     assert optimisation.time_steps == STEPS
     assert optimisation.checked.loss <= LOSS
+    massive = optimisation.plan.choices[CENTRED].massive
+    assert massive is not None
+    entry = {"channels": 2, "theta_normal": massive.normal, "theta_outlier": massive.outlier}
+    assert optimisation.to_dict()["sites"][CENTRED]["massive"] == entry
+    (row,) = (line for line in optimisation.to_markdown().splitlines() if f"| {CENTRED} |" in line)
+    assert row.split(" | ")[5] == "2"
     node = coding_sites(model)[CENTRED].node
     assert all(theta.shape == (model.config.hidden_size,) for theta in node.thresholds)
     outlier = node.thresholds[1]
@@ -127,7 +141,7 @@ def test_they_survive_a_folder(found: tuple[Any, las_sj.Optimisation], tmp_path:
     codes = config["quantization_config"]["site_codes"]
     (entry,) = (code for code in codes if code[0] == CENTRED)
     assert entry[3] == model.config.hidden_size
-    for channels, message in ((7, "size mismatch|ignore_mismatched|mismatch"), (-1, "channels must lie in")):
+    for channels, message in ((7, "no population with such a code"), (-1, "channels must lie in")):
         entry[3] = channels
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises((ValueError, RuntimeError), match=message):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_models import bert, calibration_batches, gpt2, llama, save, token_ids
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BertForSequenceClassification
 
 import las_sj
 from las_sj.config import LASConfig
@@ -119,6 +119,11 @@ def test_hidden_states_have_a_relative_error() -> None:
     assert "pooler.dense.input_node" not in found.plan.choices
 
 
+def test_losses_of_hidden_states_are_no_squares() -> None:
+    found = optimised(bert(num_hidden_layers=1), steps=6, energy=0.6, binary=True)
+    assert found.steps_tried[found.time_steps] == pytest.approx(found.rounds[0][0])
+
+
 def test_binary_spikes() -> None:
     model = gpt2()
     found = optimised(model, steps=6, loss=0.02, accounting="paper", binary=True)
@@ -154,11 +159,47 @@ def test_a_loss_out_of_reach_leaves_the_model(capfd: pytest.CaptureFixture[str])
         ({}, {"energy": True}, "energy must be a positive number"),
         ({}, {"loss": 0.1, "accounting": "joules"}, "accounting must be one of"),
         ({"max_spikes": 2}, {"loss": 0.1}, "chosen by the optimisation"),
+        ({"levels": 7}, {"loss": 0.1}, "levels, max_spikes, last_step, site_codes are chosen by the optimisation"),
     ],
 )
 def test_goals_that_are_none(settings: dict[str, Any], goal: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, las_sj.OptimisationError), match=message):
         optimize(gpt2(), LASConfig(**settings), CALIBRATION, CHECK, **goal)
+
+
+def test_targets_are_left_out(by_loss: tuple[Any, las_sj.Optimisation]) -> None:
+    """With them the first output would be a loss."""
+    _, found = by_loss
+    given = [[batch | {"labels": batch["input_ids"]} for batch in batches] for batches in (CALIBRATION, CHECK)]
+    assert optimize(gpt2(), LASConfig(time_steps=8), *given, loss=LOSS, binary=True).to_dict() == found.to_dict()
+
+
+def test_single_tokens() -> None:
+    """They predict nothing that is known, but what they predict is compared."""
+    single = {"input_ids": token_ids(1, 1)}
+    given = [*CALIBRATION, single], [single]
+    found = optimize(gpt2(n_layer=1), LASConfig(time_steps=8), *given, loss=LOSS, binary=True)
+    assert (found.checked.perplexity_change, found.checked.predictions) == (None, 1)
+    assert 0 < found.checked.loss <= LOSS
+
+
+def test_batches_of_padding_alone() -> None:
+    classifier = bert(BertForSequenceClassification, num_hidden_layers=1, num_labels=3)
+    padding = {"input_ids": token_ids(2, 4), "attention_mask": torch.zeros(2, 4, dtype=torch.int64)}
+    with pytest.raises(las_sj.OptimisationError, match="batch 2 for the check is all padding: leave it out"):
+        optimize(classifier, None, CALIBRATION, [*CHECK, padding], loss=0.1)
+    with pytest.raises(las_sj.OptimisationError, match="batch 1 for calibration is all padding"):
+        optimize(classifier, None, [padding], CHECK, loss=0.1)
+
+
+def test_spikes_of_populations_without_choices_count() -> None:
+    """No value moves the output of a head of zeros, so that all populations keep their code."""
+    for goal in ({"loss": LOSS}, {"energy": 0.6}):
+        model = llama(num_hidden_layers=1)
+        torch.nn.init.zeros_(model.lm_head.weight)
+        found = optimised(model, binary=True, **goal)
+        assert not found.plan.choices
+        assert found.predicted_ratio == pytest.approx(found.checked.ratios["level_aware"], rel=0.1)
 
 
 def test_no_data() -> None:

@@ -70,7 +70,7 @@ class ChipFile:
             return _read(path)
         except ChipFileError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ChipFileError(f"{path} does not describe a chip: {_what(error)}") from None
 
 
@@ -146,6 +146,13 @@ def _costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def _barrier(noc: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
+    found = _listed_barrier(noc)
+    if not found or not all(0 <= value < math.inf for _, value in found):
+        raise ValueError(f"latency_sync must hold times of 0 or more, got {noc.get('latency_sync')!r:.60}")
+    return found
+
+
+def _listed_barrier(noc: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
     seconds = noc.get("latency_sync", 0.0)
     if isinstance(seconds, Mapping):
         return tuple(sorted((int(least), float(value)) for least, value in seconds.items()))

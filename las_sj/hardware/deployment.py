@@ -22,7 +22,7 @@ from las_sj.hardware.costs import EventCosts
 from las_sj.hardware.errors import ChipError, PlacementError
 from las_sj.hardware.estimate import Counts, Loads, Route, fan_outs_of, routes_of
 from las_sj.hardware.placement import Placement, place
-from las_sj.hardware.populations import needs_of
+from las_sj.hardware.populations import needs_of, weights_of
 from las_sj.hardware.quantised_weights import with_weight_bits
 from las_sj.hardware.replay import TIMINGS, Replay, replay
 from las_sj.hardware.traffic import Traffic, count_traffic
@@ -106,6 +106,7 @@ class Deployment:
         energy: in the three accountings that know no chip.
         context: tokens that attention reaches back to.
         weight_bits: of a weight on the chip.
+        all_synapses: weights of all layers of the model, those among them that no spikes come to.
         payload_needed: bits that a spike carries where levels are most.
         quality: of the same network with such weights, beside its own; None where it was not measured.
         weights: energy and time of the layers of weights alone, in closed form; None where they were not replayed.
@@ -122,6 +123,7 @@ class Deployment:
     energy: EnergyReport
     context: int
     weight_bits: int
+    all_synapses: int
     payload_needed: int
     quality: Quality | None = None
     weights: ClosedForm | None = None
@@ -229,6 +231,7 @@ def deploy(
         energy_report(traffic.monitor),
         options.context or (batches[0]["input_ids"].shape[1] if text else 1),
         options.weight_bits,
+        sum(layer.synapses for layer in weights_of(model)),
         max((payload_bits(site.node) for _, site in named_sites(model)), default=1),
         _quality(model, evaluation or batches, options.weight_bits),
         weights,

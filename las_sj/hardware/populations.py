@@ -13,6 +13,7 @@ from las_sj.data.batches import Batch, is_of_text, shortened
 from las_sj.hardware.errors import PlacementError
 from las_sj.hardware.placement import Layer, Population
 from las_sj.models import Site, execution_of, named_sites, running
+from las_sj.models.operations.populations import CHILD
 from las_sj.neurons import WindowNode, WindowRecord
 from las_sj.neurons.gated import Gated
 
@@ -126,10 +127,12 @@ def layers_fed(model: nn.Module, name: str, site: Site, rows: int) -> Iterator[L
         if synapses.fan_out is not None:
             yield Layer(label, rows, synapses.fan_out)
             continue
-        weight = getattr(model.get_submodule(owner), "weight", None)
-        if not isinstance(weight, Tensor) or weight.dim() < 2:
+        module = model.get_submodule(owner.removesuffix(f".{CHILD}"))  # of operations, the layer that they are of
+        weight = weight_of(module)
+        if weight is None:
             raise PlacementError(f"{label} does not tell how many synapses it has: keep it analog (--keep-analog)")
-        yield Layer(label, weight[0].numel(), len(weight))  # of one place of a convolution
+        # Of one place of a convolution, or of a layer whose operations tell each window's synapses.
+        yield Layer(label, *(weight.shape if is_transposed(module) else (weight[0].numel(), len(weight))))
 
 
 def _is_shared(site: Site) -> bool:

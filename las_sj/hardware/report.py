@@ -15,6 +15,8 @@ NOT_IN_IT = (
     "input and output, and the host",
     "links between chips",
     "learning",
+    "accumulators of columns, which have a place but cost no update",
+    "currents from a column to its neuron on another core",
     "sums of rows that lie on several cores, which have to be sent on",
 )
 SHOWN = 5  # layers between which there is most traffic
@@ -106,6 +108,10 @@ class HardwareReport:
         rows.append(("products of two trains", "it can be programmed" if chip.has_products else "it has none: assumed"))
         if found.quality is not None:
             rows.append((f"weights of {found.weight_bits} bits", f"{_lost(found)}{_too_many_bits(found)}"))
+        placed = sum(layer.synapses for layer in found.placement.layers)
+        if placed < found.all_synapses:
+            share = 100 * (1 - placed / found.all_synapses)
+            rows.append(("not placed", f"{share:.0f} % of the weights, to which no population of their own fires"))
         if found.placement.partial_sums:
             rows.append(("columns split by rows", f"{found.placement.partial_sums:,}, whose sums must be sent on"))
         rows.append(("not in it", "; ".join(NOT_IN_IT)))

@@ -1,6 +1,7 @@
 """What `las-sj deploy` found out about a model, for its report."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def read_hardware(folder: Path) -> HardwareSection | None:
         if found["made_by"] != MADE_BY_DEPLOY:
             return None
         layers = [[str(row[0]), str(row[1]), int(row[2]), str(row[3]), _number(row[4])] for row in found["layers"]]
-        return HardwareSection(
+        section = HardwareSection(
             str(found["chip"]["name"]),
             [[str(name), str(value)] for name, value in found["summary"]],
             layers,
@@ -68,8 +69,16 @@ def read_hardware(folder: Path) -> HardwareSection | None:
             [float(value) for value in found["steps"]["seconds"]],
             max(1, int(found["time_steps"])),
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
         return None
+    return section if _is_sound(section) else None
+
+
+def _is_sound(section: HardwareSection) -> bool:
+    """Whether a section can be drawn: no negative numbers, and as many times as steps, or none."""
+    cores = [count for _, _, count in section.weights]
+    numbers = [*cores, *section.messages, *section.seconds]
+    return all(0 <= value < math.inf for value in numbers) and len(section.seconds) in (0, len(section.messages))
 
 
 def _number(value: object) -> str | float:

@@ -85,6 +85,16 @@ def test_the_page_shows_it(run: Run, copy: Path) -> None:
         assert matplotlib.image.imread(copy / f"{number}.png").std() > 0
     weight_cores = json.loads((copy / "las_hardware.json").read_text())["weight_cores"]
     assert sum(cores for _, _, cores in section.weights) == weight_cores
+    whole = json.loads((copy / "las_hardware.json").read_text())
+    changes = {
+        "weights": [["a", "none", -1]],
+        "time_steps": float("inf"),
+        "steps": {"messages": [1], "seconds": [1, 2]},
+    }
+    for key, value in changes.items():
+        (copy / "las_hardware.json").write_text(json.dumps(whole | {key: value}))
+        assert read_hardware(copy) is None, key
+    (copy / "las_hardware.json").write_text(json.dumps(whole))
     for damage in ("", "{}", json.dumps({"made_by": "somebody else"}), (copy / "las_hardware.json").read_text()[:-40]):
         (copy / "las_hardware.json").write_text(damage)
         assert read_hardware(copy) is None

@@ -20,7 +20,7 @@ from las_sj.hardware.errors import ChipError, PlacementError
 from las_sj.hardware.estimate import Loads, routes_of
 from las_sj.hardware.mesh import Mesh
 from las_sj.hardware.placement import Layer, Population, place
-from las_sj.hardware.populations import needs_of
+from las_sj.hardware.populations import needs_of, weights_of
 from las_sj.hardware.quantised_weights import rounded, with_weight_bits
 from las_sj.hardware.report import HardwareReport
 from las_sj.hardware.traffic import by_row, count_traffic, messages_of, spread
@@ -161,6 +161,22 @@ def test_a_network_of_rate_codes() -> None:
     assert report["spikes on this chip"] == "binary, as it has them"
     assert made.steps.messages > 0
     assert made.latency_steps == las_sj.models.execution_of(model).lanes.presented
+
+
+def test_weights_that_no_spikes_come_to_are_named() -> None:
+    model = las_sj.convert(gpt2(), las_sj.FASConfig(levels=4, time_steps=3), calibration_batches())
+    made = deploy(model, [batch()], LOIHI)
+    placed = sum(layer.synapses for layer in made.placement.layers)
+    assert placed < made.all_synapses == sum(layer.synapses for layer in weights_of(model))
+    rows = dict(HardwareReport("fas", "a sample", made).summary_rows())
+    assert rows["not placed"].startswith(f"{100 * (1 - placed / made.all_synapses):.0f} % of the weights")
+
+
+def test_a_model_converted_by_operations() -> None:
+    model = convert_tiny(gpt2(), time_steps=4, by_operations=True)
+    made = deploy(model, [batch()], LOIHI)
+    assert sum(layer.synapses for layer in made.placement.layers) == made.all_synapses
+    assert "not placed" not in dict(HardwareReport("tiny", "a sample", made).summary_rows())
 
 
 def test_what_does_not_fit(snn: torch.nn.Module) -> None:

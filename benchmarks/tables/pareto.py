@@ -77,7 +77,7 @@ POINTS = {
     "short": [Point(Goal(loss=0.004), 16, short=True)],
     "energy": [Point(Goal(energy=0.44), 10)],
     "binary": [Point(Goal(loss=loss, binary=True), 16) for loss in (0.004, 0.008)],
-    "paper": [Point(Goal(loss=loss, accounting="paper"), 12) for loss in (0.0015, 0.004)],
+    "paper": [Point(Goal(loss=loss, accounting="paper"), 12) for loss in (0.0015, 0.004, 0.005)],
     "steps": [Point(Goal(loss=0.0025), 8), Point(Goal(loss=0.012), 6)],
     "memory": [Point(Goal(loss=loss, accounting="with_memory"), 10) for loss in (0.004, 0.01, 0.02)],
 }

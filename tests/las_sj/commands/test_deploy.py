@@ -109,7 +109,7 @@ def test_the_page_shows_it(run: Run, copy: Path) -> None:
             "no core of truenorth holds one neuron of .* convert with smaller tables .--hg-lines",
             1,
         ),
-        (("--weight-bits", 1), "weight_bits must be at least 2, got 1", 2),
+        (("--weight-bits", 1), "--weight-bits must be at least 2, got 1", 2),
         (("--chips", 0), "chips must be at least 1, got 0", 2),
         (("--context", 0), "context must be at least 1, got 0", 2),
         (("--tokens", 1), "tokens must be", 2),

@@ -294,5 +294,5 @@ BAD: dict[str, Bad] = {
     "adapter, fine-tuned": tuned("holds an adapter", containing("adapter_config.json", ADAPTER)),
     "rate": tuned("--learning-rate must be positive, got 0.0", options=("--learning-rate", 0), code=2),
     "rate too high": tuned("infinite or NaN: .* a smaller --learning-rate", options=("--learning-rate", 1e30)),
-    "no rows": tuned("cannot read text from .*train.tsv .No such file", options=("--data", "no")),
+    "no rows": tuned("cannot read text from .*train.tsv, .* give a folder that holds", options=("--data", "no")),
 }

@@ -183,8 +183,8 @@ CHIPS = {
         state_bits=24,
         sources={
             "mesh": f"{DAVIES}; tiles as in SANA-FE's loihi.yaml",
-            "weight_bits": DAVIES,
-            "payload_bits": DAVIES,
+            "weight_bits": f"{DAVIES}, as others quote it",
+            "payload_bits": f"{DAVIES}, as others quote it",
             "state_bits": LAVA,
         }
         | dict.fromkeys(("neurons", "synapse_bits", "axons_in", "axons_out"), NENGO_LOIHI),
@@ -213,15 +213,11 @@ CHIPS = {
         EventCosts("no cost of an event was found"),
         synapse_bits=128 * 1024 * 8,
         weight_bits=8,
-        payload_bits=32,
-        state_bits=32,
         has_products=True,
         sources={
             "mesh": f"{SPINNAKER2}: 152 processors, four to a tile; where tiles lie is not modelled",
             "synapse_bits": f"{SPINNAKER2}: 128 KB, programs among them",
-            "weight_bits": "its array of 8-bit MACs",
-            "payload_bits": "a word of its ARM cores",
-            "state_bits": "a word of its ARM cores",
+            "weight_bits": "its array of 8-bit MACs; payloads and states are set by programs",
         },
     ),
     "truenorth": Chip(
@@ -235,6 +231,6 @@ CHIPS = {
         weight_bits=1,
         payload_bits=1,
         state_bits=20,
-        sources=dict.fromkeys(("mesh", *LIMITS), AKOPYAN),
+        sources=dict.fromkeys(LIMITS, f"{AKOPYAN}, as others quote it") | dict.fromkeys(("mesh", "neurons"), AKOPYAN),
     ),
 }

@@ -1,6 +1,6 @@
 """Energy and time of a chip by closed form, as SANA-FE's "simple" timing has them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,13 +41,18 @@ class ClosedForm:
     @property
     def total_pj(self) -> float | None:
         """Energy of all components; None where one of them is not published."""
-        parts = [value for value in self.energy_pj.values() if value is not None]
-        return sum(parts) if len(parts) == len(self.energy_pj) else None
+        return total_of(self.energy_pj)
 
     @property
     def seconds(self) -> float | None:
         """Time of all steps; None where it is not published."""
         return None if self.step_seconds is None else float(self.step_seconds.sum())
+
+
+def total_of(energy_pj: Mapping[str, float | None]) -> float | None:
+    """Energy of all components, pJ; None where one of them is not published."""
+    parts = [value for value in energy_pj.values() if value is not None]
+    return sum(parts) if len(parts) == len(energy_pj) else None
 
 
 def closed_form(connections: Sequence[Connection], costs: EventCosts, mesh: Mesh) -> ClosedForm:

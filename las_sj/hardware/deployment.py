@@ -16,7 +16,7 @@ from las_sj.data.batches import Batch, is_of_text, shortened, to_device
 from las_sj.extras import require_extra
 from las_sj.hardware.chip import Chip
 from las_sj.hardware.chip_file import installed_chip
-from las_sj.hardware.closed_form import COMPONENTS, ClosedForm, closed_form, of_loads
+from las_sj.hardware.closed_form import COMPONENTS, ClosedForm, closed_form, of_loads, total_of
 from las_sj.hardware.connections import connections_of
 from las_sj.hardware.costs import EventCosts
 from las_sj.hardware.errors import ChipError, PlacementError
@@ -81,8 +81,7 @@ class Steps:
     @property
     def total_pj(self) -> float | None:
         """Energy of all components; None where one of them is not published."""
-        parts = [value for value in self.energy_pj.values() if value is not None]
-        return sum(parts) if len(parts) == len(self.energy_pj) else None
+        return total_of(self.energy_pj)
 
     @property
     def mean_seconds(self) -> float | None:

@@ -124,8 +124,12 @@ class _Call:
             self.trains.setdefault(name, []).append(rows.bool().cpu().numpy())
         counts = messages_of(fired, [piece.neurons[1] for _, piece in self.slices[name]])
         before = self.found.get(name)
-        same = before is not None and before.shape == counts.shape
-        self.found[name] = before + counts if same and before is not None else counts
+        if before is None:
+            self.found[name] = counts
+        elif before.shape == counts.shape:  # another part of the heads
+            self.found[name] = before + counts
+        else:  # other rows, as where a call runs a layer more than once
+            self.found[name] = torch.cat([before, counts], dim=1)
 
     def take(self, tokens: int, time_steps: int) -> Counts:
         """Messages [slices, tokens·T] of the call, whose counts begin anew.

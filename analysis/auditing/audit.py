@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -58,12 +58,16 @@ class Audit:
         time_steps: T, or None where the model is not converted.
         stages: populations of integrate-and-fire neurons on the longest way from input to output.
         lanes: of a network of rate codes; None of all others.
+        flow: names of populations that each population's output comes to with no others in between, by name.
+        drivers: names of layers of weights whose results each population integrates, by name.
     """
 
     rows: list[AuditRow]
     time_steps: int | None
     stages: int
     lanes: Lanes | None = None
+    flow: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    drivers: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -176,7 +180,10 @@ def audit(model: nn.Module, batch: Mapping[str, Any]) -> Audit:
         for (module, kind, operator, place), count in follower.counts.items()
         if count
     ]
-    return Audit(rows, time_steps if lanes is None else lanes.time_steps, max(depths, default=0), lanes)
+    flow, drivers = (
+        {name: frozenset(found) for name, found in each.items()} for each in (follower.flow, follower.drivers)
+    )
+    return Audit(rows, time_steps if lanes is None else lanes.time_steps, max(depths, default=0), lanes, flow, drivers)
 
 
 def _held_by(model: nn.Module) -> Iterator[Tensor]:

@@ -48,12 +48,16 @@ class Follower(TorchDispatchMode):
     Attributes:
         provenance: where numbers come from.
         counts: operations by module, class, operator and place.
+        flow: populations that each population's output comes to with no others in between, by name.
+        drivers: layers of weights whose results each population integrates, by name.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.provenance = Provenance()
         self.counts: dict[tuple[str, str, str, str], int] = {}
+        self.flow: dict[str, set[str]] = {}
+        self.drivers: dict[str, set[str]] = {}
         weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
         self._classifier = Classifier(self.provenance, weights)
         self._names = {module: name or type(model).__name__ for name, module in model.named_modules()}
@@ -79,10 +83,22 @@ class Follower(TorchDispatchMode):
             owner = self._names.get(module, type(module).__name__)
             self._add((NEURON_UPDATE, type(module).__name__, output.numel()), owner)
             with _disable_current_modes():
-                self.provenance.mark_train(module, output, self._node_input)
+                self._connect(owner)
+                self.provenance.mark_train(owner, module, output, self._node_input)
                 honest = same_train(self._node_train, output)
             if not honest:
                 self._add((ANALOG_PRODUCT, "not what its neurons emit for its input", output.numel()), owner)
+
+        if is_matrix(getattr(module, "weight", None)) and isinstance(output, Tensor):
+            with _disable_current_modes():
+                self.provenance.mark_layer(self._names.get(module, ""), output)
+
+    def _connect(self, population: str) -> None:
+        """Remember what comes to a population."""
+        if self._node_input is not None:
+            for source in self._node_input.populations:
+                self.flow.setdefault(source, set()).add(population)
+            self.drivers.setdefault(population, set()).update(self._node_input.layers)
 
     @property
     def _inside_neurons(self) -> bool:
@@ -152,7 +168,12 @@ class Follower(TorchDispatchMode):
         if not parts:
             return None
         index = all(part.index for part in parts) and (not holds_fractions(tensor) or is_mask(tensor))
-        return Origin(max(part.depth for part in parts), index=index)
+        return Origin(
+            max(part.depth for part in parts),
+            index=index,
+            populations=frozenset().union(*(part.populations for part in parts)),
+            layers=frozenset().union(*(part.layers for part in parts)),
+        )
 
     def _of_masked(self, args: Any, product: Tensor) -> Origin | None:
         """The origin of spikes that a mask lets pass."""
@@ -181,6 +202,11 @@ def _written_by(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
     return tensors_in(values)
+
+
+def is_matrix(weight: object) -> bool:
+    """Whether a module's weight is one that values are multiplied by in sums, [F, C] or of a convolution."""
+    return isinstance(weight, Tensor) and weight.dim() > 1
 
 
 def place_in_code() -> str:

@@ -32,6 +32,8 @@ class Origin:
         emitted: the neurons whose train the storage holds, contiguous, and the train's shape.
         codes: of each number in the storage (`Emissions`), where spikes have been moved to it; float64.
         dtype: the coarsest type that spikes were rounded to on the way; None: that of the tensor.
+        populations: those whose output comes here with no other neurons in between.
+        layers: of weights, whose results come here likewise.
     """
 
     depth: int = 0
@@ -39,6 +41,8 @@ class Origin:
     emitted: tuple[SpikingNode, torch.Size] | None = None
     codes: Tensor | None = field(default=None, compare=False, repr=False)
     dtype: torch.dtype | None = None
+    populations: frozenset[str] = frozenset()
+    layers: frozenset[str] = frozenset()
 
     @property
     def has_spikes(self) -> bool:
@@ -85,12 +89,18 @@ class Provenance:
             shape = activation.execution.split_time(output).shape
             self.mark(output, replace(origin, emitted=(activation.node, shape)))
 
-    def mark_train(self, node: WindowNode | RateCodedNode, train: Tensor, inputs: Origin | None) -> None:
-        """Say that a population emitted a train [T, ...]; HG neurons emit currents of any amplitude, not spikes.
+    def mark_layer(self, name: str, output: Tensor) -> None:
+        """Say that a tensor is the result of the layer of weights of a name."""
+        origin = self.of(output)
+        if origin is not None:
+            self.mark(output, replace(origin, layers=frozenset((name,))))
+
+    def mark_train(self, name: str, node: WindowNode | RateCodedNode, train: Tensor, inputs: Origin | None) -> None:
+        """Say that the population of a name emitted a train [T, ...]; HG neurons emit currents of any amplitude.
 
         Of rate codes, spikes are what the layer around the neurons makes of them.
         """
-        origin = Origin(1 if inputs is None else inputs.depth + 1)
+        origin = Origin(1 if inputs is None else inputs.depth + 1, populations=frozenset((name,)))
         if isinstance(node, SpikingNode) and train.dim():
             if covers_its_storage(train):
                 origin = replace(origin, emitted=(node, train.shape))
@@ -104,7 +114,12 @@ class Provenance:
         origins = [origin for origin in map(self.of, tensors) if origin is not None]
         if not origins:
             return None
-        return Origin(max(origin.depth for origin in origins), index=all(origin.index for origin in origins))
+        return Origin(
+            max(origin.depth for origin in origins),
+            index=all(origin.index for origin in origins),
+            populations=frozenset().union(*(origin.populations for origin in origins)),
+            layers=frozenset().union(*(origin.layers for origin in origins)),
+        )
 
     def has_spikes(self, tensor: Tensor) -> bool:
         """Whether numbers of a tensor may be spikes."""

@@ -56,6 +56,9 @@ def _request(given: dict[str, Any]) -> DeployRequest:
     own = {each.name: given.pop(each.name) for each in fields(Options) if each.name in given}
     if "timing" in own and own.get("engine") != "sanafe":
         raise ValueError("--timing belongs to --engine sanafe: leave it out")
+    chip = given.get("chip", DeployRequest.chip)
+    if chip not in CHIPS and not Path(chip).suffix and not Path(chip).is_file():
+        raise ValueError(f"--chip must be one of {', '.join(CHIPS)}, or a SANA-FE architecture file, got {chip!r}")
     return DeployRequest(**given, options=Options(**own))
 
 

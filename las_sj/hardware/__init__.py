@@ -16,7 +16,8 @@ from las_sj.hardware.costs import EventCosts
 from las_sj.hardware.deployment import Deployment, Options, deploy
 from las_sj.hardware.errors import ChipError, PlacementError
 from las_sj.hardware.mesh import Mesh
-from las_sj.hardware.placement import Layer, Placement, Population, place
+from las_sj.hardware.placement import Layer, Placement, Population
+from las_sj.hardware.placer import place
 from las_sj.hardware.populations import needs_of, weights_of
 from las_sj.hardware.replay import Replay, replay
 from las_sj.hardware.replay_job import ReplayError

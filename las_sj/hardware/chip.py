@@ -37,7 +37,7 @@ class Chip:
         axons_in, axons_out: sources of messages of a core; pairs of its neurons and the cores that they fire at.
         weight_bits, payload_bits, state_bits: the most of a weight, of what a spike carries (1: nothing besides being
             there), and of a membrane potential.
-        has_products: whether spikes can be multiplied by states, as products of two trains need.
+        has_products: whether spikes can be multiplied by states, as products of two trains need; None: nobody says.
         sources: where limits come from, by the name of the field.
         architecture: file for SANA-FE, or the name of one that it brings; None where there is none with costs.
 
@@ -55,7 +55,7 @@ class Chip:
     weight_bits: int | None = None
     payload_bits: int | None = None
     state_bits: int | None = None
-    has_products: bool = False
+    has_products: bool | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     architecture: str | Path | None = None
 
@@ -106,7 +106,8 @@ class Chip:
             ChipError: neither a preset nor a file.
             ChipFileError: the file cannot be used.
         """
-        return cls.load(Path(name)) if name not in CHIPS and Path(name).is_file() else cls.preset(name)
+        is_file = name not in CHIPS and (Path(name).is_file() or Path(name).suffix in (".yaml", ".yml"))
+        return cls.load(Path(name)) if is_file else cls.preset(name)
 
     def figures(self) -> list[list[str]]:
         """Each limit and cost with its source, for a table."""
@@ -180,6 +181,7 @@ CHIPS = {
         axons_out=4096,
         weight_bits=9,
         payload_bits=1,
+        has_products=False,
         state_bits=24,
         sources={
             "mesh": f"{DAVIES}; tiles as in SANA-FE's loihi.yaml",
@@ -230,6 +232,7 @@ CHIPS = {
         axons_out=256,
         weight_bits=1,
         payload_bits=1,
+        has_products=False,
         state_bits=20,
         sources=dict.fromkeys(LIMITS, f"{AKOPYAN}, as others quote it") | dict.fromkeys(("mesh", "neurons"), AKOPYAN),
     ),

@@ -12,6 +12,8 @@ from las_sj.extras import require_extra
 from las_sj.hardware.mesh import Mesh
 
 KINDS = ("axon_in", "synapse", "dendrite", "soma", "axon_out")
+MOST = 1 << 20  # tiles, cores of one, neurons of a core: what is larger is a slip, and would take all memory
+LONGEST_NAME = 80
 _RANGE = re.compile(r"\[(\d+)\.\.(\d+)\]$")
 
 
@@ -70,7 +72,7 @@ class ChipFile:
             return _read(path)
         except ChipFileError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise ChipFileError(f"{path} does not describe a chip: {_what(error)}") from None
 
 
@@ -84,15 +86,15 @@ def _read(path: Path) -> ChipFile:
     attributes = core["attributes"]
     if attributes["buffer_position"] != "soma" or attributes.get("buffer_inside_unit", False):
         raise ChipFileError(f"{path}: replays need cores with buffer_position soma and buffer_inside_unit false")
-    width, height = (_at_least(1, key, noc[key]) for key in ("width", "height"))
+    width, height = (_whole(key, noc[key]) for key in ("width", "height"))
     if _times(tile["name"]) != width * height:
         raise ChipFileError(f"{path}: {width} × {height} tiles, but {_times(tile['name'])} are described")
     return ChipFile(
         path,
-        str(chip["name"]),
+        " ".join(str(chip["name"]).split())[:LONGEST_NAME],
         Mesh(width, height, _times(core["name"])),
-        _at_least(1, "link_buffer_size", noc["link_buffer_size"]),
-        _at_least(1, "max_neurons_supported", attributes.get("max_neurons_supported", 1024)),
+        _whole("link_buffer_size", noc["link_buffer_size"]),
+        _whole("max_neurons_supported", attributes.get("max_neurons_supported", 1024)),
         _barrier(noc),
         _costs(tile["attributes"]),
         {kind: _first(kind, core[kind]) for kind in KINDS},
@@ -117,15 +119,21 @@ def _only(path: Path, kind: str, described: Any) -> Any:
     return entries[0]
 
 
-def _at_least(least: int, key: str, value: Any) -> int:
-    if int(value) < least:
-        raise ValueError(f"{key} must be {least} or more, got {value}")
-    return int(value)
+def _whole(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+        raise ValueError(f"{key} must be a whole number from 1 to {MOST}, got {value!r:.60}")
+    return value
+
+
+def _cost(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not 0 <= float(value) < math.inf:
+        raise ValueError(f"{key} must be 0 or more, got {value!r:.60}")
+    return float(value)
 
 
 def _times(name: str) -> int:
     found = _RANGE.search(name)
-    return int(found[2]) - int(found[1]) + 1 if found else 1
+    return _whole(f"the number of {name[:60]}", int(found[2]) - int(found[1]) + 1) if found else 1
 
 
 def _first(kind: str, units: Any) -> Mapping[str, float]:
@@ -138,27 +146,17 @@ def _first(kind: str, units: Any) -> Mapping[str, float]:
 
 
 def _costs(attributes: Mapping[str, Any]) -> Mapping[str, float]:
-    costs = {key: float(value) for key, value in attributes.items() if key.startswith(("energy_", "latency_"))}
-    for key, value in costs.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{key} must be 0 or more, got {value}")
-    return costs
+    return {key: _cost(key, value) for key, value in attributes.items() if key.startswith(("energy_", "latency_"))}
 
 
 def _barrier(noc: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
-    found = _listed_barrier(noc)
-    if not found or not all(0 <= value < math.inf for _, value in found):
-        raise ValueError(f"latency_sync must hold times of 0 or more, got {noc.get('latency_sync')!r:.60}")
-    return found
-
-
-def _listed_barrier(noc: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
     seconds = noc.get("latency_sync", 0.0)
-    if isinstance(seconds, Mapping):
-        return tuple(sorted((int(least), float(value)) for least, value in seconds.items()))
     if isinstance(seconds, list):
-        return tuple((least, float(value)) for least, value in enumerate(seconds))
-    return ((0, float(seconds)),)
+        seconds = dict(enumerate(seconds))
+    listed = seconds if isinstance(seconds, Mapping) else {0: seconds}
+    if not listed:
+        raise ValueError(f"latency_sync must hold times of 0 or more, got {seconds!r:.60}")
+    return tuple(sorted((int(least), _cost("latency_sync", value)) for least, value in listed.items()))
 
 
 def _what(error: Exception) -> str:

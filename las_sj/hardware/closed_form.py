@@ -71,15 +71,15 @@ def of_loads(loads: CoreLoads, costs: EventCosts) -> ClosedForm:
 
 
 def _energy(loads: CoreLoads, costs: EventCosts) -> dict[str, float | None]:
-    events, steps = int(loads.events.sum()), len(loads.events)
-    messages = int(loads.messages_out.sum())
+    events, steps = float(loads.events.sum()), len(loads.events)
+    messages = float(loads.messages_out.sum())
     return {
         "synapse": _sum((events, costs.synaptic_event_pj)),
         "dendrite": _sum((events, costs.dendrite_update_pj)),
         "soma": _sum(
             (int(loads.neurons.sum()) * steps, costs.neuron_access_pj),
             (int(loads.updates.sum()), costs.neuron_update_pj),
-            (int(loads.fired.sum()), costs.spike_out_pj),
+            (float(loads.fired.sum()), costs.spike_out_pj),
         ),
         "network": _sum(
             (messages, costs.message_out_pj),
@@ -90,7 +90,7 @@ def _energy(loads: CoreLoads, costs: EventCosts) -> dict[str, float | None]:
     }
 
 
-def _sum(*counted: tuple[int, float | None]) -> float | None:
+def _sum(*counted: tuple[float, float | None]) -> float | None:
     """Counts times costs; None where one cost is not published, however small its count."""
     parts = [count * cost for count, cost in counted if cost is not None]
     return sum(parts) if len(parts) == len(counted) else None

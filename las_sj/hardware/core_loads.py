@@ -10,11 +10,12 @@ from las_sj.hardware.connection import Connection
 from las_sj.hardware.mesh import Mesh
 
 Counts = NDArray[np.int64]
+Work = NDArray[np.int64] | NDArray[np.float64]  # counted, or expected where slices of neurons are counted together
 
 
 @dataclass(frozen=True, eq=False)
 class CoreLoads:
-    """Work by step and core, from which time and energy follow; integers [steps, K] for cores 0 … K − 1 where not said.
+    """Work by step and core, from which time and energy follow: [steps, K] for cores 0 … K − 1 where not said.
 
     Attributes:
         neurons: target neurons on each core, which are accessed in every step, [K].
@@ -29,16 +30,16 @@ class CoreLoads:
 
     neurons: Counts
     updates: Counts
-    events: Counts
-    messages_in: Counts
-    messages_out: Counts
-    hops_east_west: int
-    hops_north_south: int
+    events: Work
+    messages_in: Work
+    messages_out: Work
+    hops_east_west: float
+    hops_north_south: float
     tiles: int
-    fired: Counts
+    fired: Work
 
     @property
-    def hops(self) -> int:
+    def hops(self) -> float:
         """Steps from tile to tile, in every direction."""
         return self.hops_east_west + self.hops_north_south
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -18,13 +19,17 @@ from las_sj.hardware.chip import Chip
 from las_sj.hardware.chip_file import installed_chip
 from las_sj.hardware.closed_form import COMPONENTS, ClosedForm, closed_form, of_loads, total_of
 from las_sj.hardware.connections import connections_of
+from las_sj.hardware.core_loads import CoreLoads
 from las_sj.hardware.costs import EventCosts
 from las_sj.hardware.errors import ChipError, PlacementError
-from las_sj.hardware.estimate import Counts, Loads, Route, fan_outs_of, routes_of
-from las_sj.hardware.placement import Placement, place
+from las_sj.hardware.estimate import Counts, Loads
+from las_sj.hardware.fan_outs import FanOuts
+from las_sj.hardware.placement import Placement
+from las_sj.hardware.placer import place
 from las_sj.hardware.populations import needs_of, weights_of
 from las_sj.hardware.quantised_weights import with_weight_bits
 from las_sj.hardware.replay import TIMINGS, Replay, replay
+from las_sj.hardware.routes import currents_of, routes_of
 from las_sj.hardware.traffic import Traffic, count_traffic
 from las_sj.models import execution_of, named_sites, running
 from las_sj.neurons import ThresholdNode
@@ -32,6 +37,7 @@ from las_sj.neurons import ThresholdNode
 AUDITED = 16  # tokens
 SHOWN_STEPS = 1024  # whose traffic and time are kept for a picture
 ENGINES = ("closed", "sanafe")
+RANGES = {"context": (1, 10**7), "weight_bits": (2, 32), "cores_per_layer": (1, 10**6), "chips": (1, 10**6)}
 
 
 @dataclass
@@ -52,24 +58,24 @@ class Steps:
     longest: float = 0.0
     slowest: Counter[int] = field(default_factory=Counter)
     energy_pj: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(COMPONENTS, 0.0))
-    events: int = 0
-    messages: int = 0
-    hops: int = 0
+    events: float = 0.0
+    messages: float = 0.0
+    hops: float = 0.0
     shown_seconds: list[float] = field(default_factory=list)
-    shown_messages: list[int] = field(default_factory=list)
+    shown_messages: list[float] = field(default_factory=list)
 
-    def add(self, loads: Loads, costs: EventCosts, counts: Counts) -> None:
-        """The steps of one call, whose messages are `counts`, [slices, steps]."""
-        found = of_loads(loads.of(counts), costs)
-        self.count += counts.shape[1]
+    def add(self, loads: CoreLoads, costs: EventCosts) -> None:
+        """The steps of one call."""
+        found = of_loads(loads, costs)
+        self.count += len(loads.events)
         room = SHOWN_STEPS - len(self.shown_messages)
         for name, value in found.energy_pj.items():
             before = self.energy_pj[name]
             self.energy_pj[name] = None if value is None or before is None else before + value
-        self.events += int(found.loads.events.sum())
-        self.messages += int(found.loads.messages_out.sum())
-        self.hops += found.loads.hops
-        self.shown_messages += found.loads.messages_out.sum(1)[:room].tolist()
+        self.events += float(loads.events.sum())
+        self.messages += float(loads.messages_out.sum())
+        self.hops += loads.hops
+        self.shown_messages += loads.messages_out.sum(1)[:room].tolist()
         if found.step_seconds is None or found.slowest is None:
             self.seconds = None
             return
@@ -98,6 +104,7 @@ class Deployment:
         placement: where everything lies.
         traffic: messages, and spikes by site.
         steps: time and energy of all steps, in closed form.
+        messages: that each population and each layer's columns sent, by name: one for each core that they go to.
         payload_pj: of the synapses, if each bit that a spike carries cost what a binary spike does; None where nobody
             publishes that.
         stages: populations on the longest way from input to output.
@@ -116,6 +123,7 @@ class Deployment:
     placement: Placement
     traffic: Traffic
     steps: Steps
+    messages: dict[str, float]
     payload_pj: float | None
     stages: int
     latency_steps: int
@@ -165,10 +173,10 @@ class Options:
     timing: str = "detailed"
 
     def __post_init__(self) -> None:
-        for name, least in (("context", 1), ("weight_bits", 2), ("cores_per_layer", 1), ("chips", 1)):
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} must be from {least} to {most}, got {value}")
         if self.engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         if self.timing not in TIMINGS:
@@ -189,7 +197,7 @@ def deploy(
 
     Args:
         model: a converted model; its execution is left as it was.
-        batches: dicts of keyword arguments; the first tells how large populations are.
+        batches: dicts of keyword arguments; the longest tells how large populations are.
         chip: or the name of a preset.
         options: None takes the defaults.
         evaluation: what weights of few bits are judged by; None: by `batches`.
@@ -205,30 +213,26 @@ def deploy(
         if chip.architecture is None:
             raise ChipError(f"SANA-FE knows no {chip.name}: give an architecture file of it, or --engine closed")
     batches = [to_device(batch, input_device(model)) for batch in batches]
-    layers, populations = needs_of(model, batches[0], options.context, chip.memory_bits)
+    largest = max(batches, key=length_of)
+    found = audit(model, shortened(largest, AUDITED))
+    layers, populations = needs_of(model, largest, found, options.context, chip.memory_bits)
     placement = place(chip, layers, populations, options.weight_bits, options.cores_per_layer)
     check_fits(placement, options.chips)
-    steps, loads = Steps(), LazyLoads(placement)
-    traffic = count_traffic(
-        model,
-        batches,
-        placement,
-        lambda monitor, counts: steps.add(loads.given(monitor), chip.costs, counts),
-        keep_trains=options.engine == "sanafe",
-    )
-    found = audit(model, shortened(batches[0], AUDITED))
+    window = execution_of(model).time_steps if found.lanes is None else 1
+    running_costs = _Costs(model, chip, Loads(placement, routes_of(placement), currents_of(placement), window))
+    traffic = count_traffic(model, batches, placement, running_costs.add, keep_trains=options.engine == "sanafe")
     weights, replayed = _replayed(placement, traffic, options)
-    text = is_of_text(batches[0])
     return Deployment(
         chip,
         placement,
         traffic,
-        steps,
-        _payload_pj(model, loads.routes, traffic, placement, chip.costs),
+        running_costs.steps,
+        running_costs.messages(traffic),
+        running_costs.payload_pj,
         found.stages,
         found.latency_steps or 0,
         energy_report(traffic.monitor),
-        options.context or (batches[0]["input_ids"].shape[1] if text else 1),
+        options.context or length_of(largest),
         options.weight_bits,
         sum(layer.synapses for layer in weights_of(model)),
         max((payload_bits(site.node) for _, site in named_sites(model)), default=1),
@@ -236,6 +240,49 @@ def deploy(
         weights,
         replayed,
     )
+
+
+class _Costs:
+    """Time and energy of the calls of a placed model.
+
+    Args:
+        model: the converted model.
+        chip: with its costs.
+        loads: of the placement.
+    """
+
+    def __init__(self, model: PreTrainedModel, chip: Chip, loads: Loads) -> None:
+        self.chip, self.loads, self.steps, self.fan_outs = chip, loads, Steps(), FanOuts()
+        bits = {name: payload_bits(site.node) for name, site in named_sites(model)}
+        self._bits = np.array([bits[route.population] for route in loads.routes])
+        self._payload_events = 0.0
+
+    def add(self, monitor: SpikeMonitor, counts: Counts) -> None:
+        """One call, whose spikes are `counts`, [slices, steps]."""
+        fan_outs = self.loads.fan_outs(self.fan_outs.of_call(monitor))
+        self.steps.add(self.loads.of(counts, fan_outs), self.chip.costs)
+        self._payload_events += float(counts.sum(1) @ (self.loads.events_of_spikes(fan_outs) * self._bits))
+
+    @property
+    def payload_pj(self) -> float | None:
+        """Energy of synapses, if each bit of a spike's payload cost what a binary spike costs."""
+        cost = self.chip.costs.synaptic_event_pj
+        return None if cost is None else self._payload_events * cost
+
+    def messages(self, traffic: Traffic) -> dict[str, float]:
+        """Messages that each population and layer sent, by name."""
+        sent = dict.fromkeys([population.name for population in self.loads.placement.populations], 0.0)
+        for route, spikes, copies in zip(self.loads.routes, traffic.messages, self.loads.copies, strict=True):
+            sent[route.population] += float(spikes * copies)
+        windows = self.steps.count // self.loads.window
+        for current in self.loads.currents:
+            sent[current.layer] = sent.get(current.layer, 0.0) + current.sums * windows
+        return sent
+
+
+def length_of(batch: Batch) -> int:
+    """How many tokens a sequence of a batch has; 1 of what is no text."""
+    return int(batch["input_ids"].shape[1]) if is_of_text(batch) else 1
 
 
 def check_fits(placement: Placement, chips: int) -> None:
@@ -250,33 +297,6 @@ def check_fits(placement: Placement, chips: int) -> None:
             f"{placement.chip.name} ({placement.chip.cores:,} cores each): give --chips {placement.chips}, or smaller "
             f"weights (--weight-bits)"
         )
-
-
-class LazyLoads:
-    """Loads of a placement whose fan-outs are known once something was counted."""
-
-    def __init__(self, placement: Placement) -> None:
-        self.placement = placement
-        self.routes: list[Route] = []
-
-    def given(self, monitor: SpikeMonitor) -> Loads:
-        """Loads by the fan-outs that were counted so far."""
-        self.routes = routes_of(self.placement, fan_outs_of(monitor))
-        return Loads(self.placement, self.routes)
-
-
-def _payload_pj(
-    model: PreTrainedModel, routes: Sequence[Route], traffic: Traffic, placement: Placement, costs: EventCosts
-) -> float | None:
-    """Energy of synapses, if each bit of a spike's payload cost what a binary spike costs."""
-    if costs.synaptic_event_pj is None:
-        return None
-    bits = {name: payload_bits(site.node) for name, site in named_sites(model)}
-    events = sum(
-        messages * sum(route.events) * bits[piece.population]
-        for messages, route, piece in zip(traffic.messages.tolist(), routes, placement.neurons, strict=True)
-    )
-    return float(events * costs.synaptic_event_pj)
 
 
 def payload_bits(node: object) -> int:

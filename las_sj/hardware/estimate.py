@@ -1,90 +1,16 @@
 """What the traffic of a placed network asks of each core, and what that costs, in closed form."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
-from las_sj.analysis import SpikeMonitor
 from las_sj.hardware.core_loads import CoreLoads
-from las_sj.hardware.placement import NeuronSlice, Placement, WeightSlice
+from las_sj.hardware.placement import Placement
+from las_sj.hardware.routes import Current, Route
 
 Counts = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Route:
-    """Where the spikes of a slice of neurons go.
-
-    Attributes:
-        source: core of the neurons.
-        targets: cores that each spike comes to, as one message.
-        events: synaptic events of a spike at each of them.
-    """
-
-    source: int
-    targets: tuple[int, ...]
-    events: tuple[float, ...]
-
-
-def routes_of(placement: Placement, fan_outs: Mapping[str, float]) -> list[Route]:
-    """A route for each slice of neurons, in the order of the placement.
-
-    Spikes that come to weights go to all cores of their rows. Others, into products and neurons, go to one core: that
-    of the population which follows, where its first neurons lie.
-
-    Args:
-        placement: where everything lies.
-        fan_outs: synaptic events of a spike that comes to no weights, by population; 1 where it is not named.
-    """
-    layers: dict[str, list[WeightSlice]] = {}
-    for weights in placement.weights:
-        layers.setdefault(weights.layer, []).append(weights)
-    fed = {population.name: population.layers for population in placement.populations}
-    following = _following(placement)
-    routes = []
-    for piece in placement.neurons:
-        found = [each for name in fed[piece.population] for each in layers[name] if _reaches(piece, each)]
-        if found:
-            events: dict[int, float] = {}
-            for each in found:
-                events[each.core] = events.get(each.core, 0.0) + each.columns[1] - each.columns[0]
-            routes.append(Route(piece.core, tuple(events), tuple(events.values())))
-        else:
-            fan_out = fan_outs.get(piece.population, 1.0)
-            routes.append(Route(piece.core, (following[piece.population],), (fan_out,)))
-    return routes
-
-
-def _reaches(source: NeuronSlice, weights: WeightSlice) -> bool:
-    return weights.rows[0] <= source.neurons[0] < weights.rows[1]
-
-
-def _following(placement: Placement) -> dict[str, int]:
-    """The core of the first neurons of the population after each; of the last, its own."""
-    first: dict[str, int] = {}
-    for piece in placement.neurons:
-        first.setdefault(piece.population, piece.core)
-    names = [population.name for population in placement.populations]
-    return {name: first[after] for name, after in zip(names, [*names[1:], *names[-1:]], strict=True)}
-
-
-def fan_outs_of(monitor: SpikeMonitor) -> dict[str, float]:
-    """Synaptic events of a spike that comes to no weights, by site: fixed, or the mean over live partners.
-
-    Operations that read the spikes of another one's neurons are counted with those neurons.
-    """
-    fan_outs = {}
-    read = {id(readings.site.node): readings for readings in monitor.readings.values()}
-    for name, counts in monitor.sites.items():
-        operations = sum((each.fan_out or 0) * counts.spikes for each in counts.site.synapses)
-        operations += counts.synaptic_operations
-        readings = read.get(id(counts.site.node))
-        operations += 0 if readings is None else readings.synaptic_operations
-        fan_outs[name] = operations / counts.spikes if counts.spikes else 1.0
-    return fan_outs
 
 
 class Loads:
@@ -93,25 +19,39 @@ class Loads:
     Args:
         placement: where everything lies.
         routes: as `routes_of` returns.
+        currents: as `currents_of` returns.
+        window: time steps after which currents are sent, together: T, or 1 of neurons that fire as they are driven.
     """
 
-    def __init__(self, placement: Placement, routes: Sequence[Route]) -> None:
-        self.placement, self.routes = placement, routes
-        self.mesh = placement.chip.mesh.with_cores(len(placement.cores))
+    def __init__(
+        self, placement: Placement, routes: Sequence[Route], currents: Sequence[Current] = (), window: int = 1
+    ) -> None:
+        self.placement, self.routes, self.currents, self.window = placement, routes, currents, window
         self.cores = len(placement.cores)
-        self.neurons = np.zeros(self.cores, np.int64)
-        for piece in placement.neurons:
-            self.neurons[piece.core] += piece.size
-        sources = np.array([route.source for route in routes])
-        self._fired = self._matrix([(route.source,) for route in routes], [(1.0,) for _ in routes])
-        self._out = self._matrix([(route.source,) for route in routes], [(len(route.targets),) for route in routes])
-        self._in = self._matrix([route.targets for route in routes], [(1.0,) * len(route.targets) for route in routes])
+        self.neurons = np.array([core.neurons for core in placement.cores])
+        sources = [(route.source,) for route in routes]
+        copies = [sum(route.messages) for route in routes]
+        self.copies = np.array(copies)
+        self._fired = self._matrix(sources, [(1.0,) for _ in routes])
+        self._out = self._matrix(sources, [(number,) for number in copies])
+        self._in = self._matrix([route.targets for route in routes], [route.messages for route in routes])
         self._events = self._matrix([route.targets for route in routes], [route.events for route in routes])
-        hops = [self.mesh.hops(source, np.array(route.targets)) for source, route in zip(sources, routes, strict=True)]
-        self._east_west = np.array([int(across.sum()) for across, _ in hops])
-        self._north_south = np.array([int(along.sum()) for _, along in hops])
+        self._weighted = np.array([route.is_weighted for route in routes])
+        self._hops = [
+            _hops(placement, [route.source], route.targets, route.messages) for route in routes
+        ]  # of a spike of each slice
+        self._sums_out, self._sums_in = np.zeros((2, self.cores))
+        for current in currents:
+            self._sums_out[current.source] += current.sums
+            self._sums_in[current.target] += current.sums
+        self._hops_of_sums = _hops(
+            placement,
+            [each.source for each in currents],
+            [each.target for each in currents],
+            [each.sums for each in currents],
+        )
         used = [core for core, held in enumerate(placement.cores) if held.neurons]
-        self.tiles = len(np.unique(self.mesh.tiles_of(np.array(used))))
+        self.tiles = len(np.unique(placement.chip.mesh.with_cores(self.cores).tiles_of(np.array(used))))
 
     def _matrix(self, cores: Sequence[Sequence[int]], values: Sequence[Sequence[float]]) -> csr_array:
         """Sparse [cores, slices]."""
@@ -120,28 +60,47 @@ class Loads:
         flat = [value for found in values for value in found]
         return coo_array((flat, (rows, columns)), shape=(self.cores, len(self.routes))).tocsr()
 
-    def of(self, messages: Counts) -> CoreLoads:
+    def fan_outs(self, measured: Mapping[str, float]) -> Counts:
+        """What the events of each slice's spikes are multiplied with, [slices]: 1 of weights, else the fan-out."""
+        expected = {population.name: population.fan_out for population in self.placement.populations} | {**measured}
+        return np.array([1.0 if route.is_weighted else expected[route.population] for route in self.routes])
+
+    def events_of_spikes(self, fan_outs: Counts) -> Counts:
+        """Synaptic events of one spike of each slice, [slices]."""
+        return np.array([sum(route.events) for route in self.routes]) * fan_outs
+
+    def of(self, messages: Counts, fan_outs: Counts) -> CoreLoads:
         """What each core has to do.
 
-        Every neuron is read and updated in each step: on which steps nothing comes to it is not looked at.
+        Every neuron and accumulator is read and updated in each step: on which steps nothing comes to it is not looked
+        at.
 
         Args:
-            messages: of each slice in each step, [slices, steps].
+            messages: spikes of each slice in each step, [slices, steps].
+            fan_outs: as the method of that name returns.
         """
         steps, totals = messages.shape[1], messages.sum(1)
+        sent = (np.arange(1, steps + 1) % self.window == 0).astype(np.float64)
+        across, along = np.array(self._hops).reshape(-1, 2).T
+        across_sums, along_sums = (each * sent.sum() for each in self._hops_of_sums)
         return CoreLoads(
             neurons=self.neurons,
             updates=np.broadcast_to(self.neurons, (steps, self.cores)),
-            events=_whole(self._events @ messages),
-            messages_in=_whole(self._in @ messages),
-            messages_out=_whole(self._out @ messages),
-            hops_east_west=round(float(totals @ self._east_west)),
-            hops_north_south=round(float(totals @ self._north_south)),
+            events=(self._events @ (messages * fan_outs[:, None])).T + np.outer(sent, self._sums_in),
+            messages_in=(self._in @ messages).T + np.outer(sent, self._sums_in),
+            messages_out=(self._out @ messages).T + np.outer(sent, self._sums_out),
+            hops_east_west=float(totals @ across + across_sums),
+            hops_north_south=float(totals @ along + along_sums),
             tiles=self.tiles,
-            fired=_whole(self._fired @ messages),
+            fired=(self._fired @ messages).T,
         )
 
 
-def _whole(counts: Counts) -> NDArray[np.int64]:
-    """[cores, steps] to whole numbers [steps, cores]."""
-    return np.rint(counts.T).astype(np.int64)
+def _hops(
+    placement: Placement, sources: Sequence[int], targets: Sequence[int], messages: Sequence[float]
+) -> tuple[float, float]:
+    """Steps from tile to tile that messages take, east or west and north or south."""
+    mesh = placement.chip.mesh.with_cores(len(placement.cores))
+    across, along = mesh.hops(np.array(sources, np.int64), np.array(targets, np.int64))
+    sent = np.array(messages, np.float64)
+    return float(across @ sent), float(along @ sent)

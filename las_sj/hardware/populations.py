@@ -1,16 +1,18 @@
 """What a converted model asks of a chip for one token: layers of weights, and populations of neurons."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from las_sj.analysis import SpikeMonitor
+from las_sj.analysis import Audit, SpikeMonitor
 from las_sj.data.batches import Batch, is_of_text, shortened
 from las_sj.hardware.errors import PlacementError
+from las_sj.hardware.fan_outs import FanOuts
 from las_sj.hardware.placement import Layer, Population
 from las_sj.models import Site, execution_of, named_sites, running
 from las_sj.models.operations.populations import CHILD
@@ -50,9 +52,22 @@ def rows_of(shape: torch.Size) -> int:
     return shape[0] * (shape[-2] if len(shape) > 2 else 1)
 
 
+@dataclass(frozen=True)
+class Size:
+    """What one token needs of a site.
+
+    Attributes:
+        neurons: how many, in a call of a single sequence.
+        fan_out: synaptic events of a spike that comes to no weights.
+    """
+
+    neurons: float
+    fan_out: float
+
+
 @torch.no_grad()
-def sizes_of(model: PreTrainedModel, batch: Batch) -> dict[str, float]:
-    """Neurons of each site that one token needs, by name, in a call of a single sequence; of sites that it reaches."""
+def sizes_of(model: PreTrainedModel, batch: Batch) -> dict[str, Size]:
+    """What one token needs of each site that a call of a single sequence reaches, by name."""
     neurons: dict[str, int] = {}
     rows: dict[str, int] = {}
 
@@ -67,11 +82,16 @@ def sizes_of(model: PreTrainedModel, batch: Batch) -> dict[str, float]:
         windows_seen(monitor, seen),
     ):
         model(**shortened(batch, 1 << 30))
-    return {name: count / rows[name] for name, count in neurons.items() if count}
+    fan_outs = FanOuts().of_call(monitor)
+    return {name: Size(count / rows[name], fan_outs.get(name, 1.0)) for name, count in neurons.items() if count}
 
 
 def needs_of(
-    model: PreTrainedModel, batch: Batch, context: int | None = None, state_bits: int = 24
+    model: PreTrainedModel,
+    batch: Batch,
+    found: Audit | None = None,
+    context: int | None = None,
+    state_bits: int = 24,
 ) -> tuple[list[Layer], list[Population]]:
     """Layers and populations of a converted model, in its order.
 
@@ -81,6 +101,7 @@ def needs_of(
     Args:
         model: a converted model.
         batch: what it is called with; its first sequence is.
+        found: audit of the model, which tells what each population's output comes to; None: it stays on its core.
         context: L, tokens that attention reaches back to; None: as many as the first sequence has.
         state_bits: of a membrane potential, a kept key or value, or a number of a table.
 
@@ -93,20 +114,63 @@ def needs_of(
     if is_of_text(batch) and length > 1 and context != length:
         half = max(1, length // 2)
         shorter = sizes_of(model, shortened(batch, half))
-        slopes = {name: (sizes[name] - shorter.get(name, sizes[name])) / (length - half) for name in sizes}
-        sizes = {name: size + slopes[name] * (context - length) for name, size in sizes.items()}
+        for name, size in sizes.items():
+            before = shorter.get(name, size)
+            longer = (context - length) / (length - half)
+            sizes[name] = Size(
+                size.neurons + longer * (size.neurons - before.neurons),
+                max(1.0, size.fan_out + longer * (size.fan_out - before.fan_out)),
+            )
     layers: dict[str, Layer] = {}
     populations = []
     for name, site in named_sites(model):
         if name not in sizes:
             continue
-        fed = [*layers_fed(model, name, site, round(sizes[name]))] if site.feeds == "weights" else []
+        count = max(1, round(sizes[name].neurons))
+        fed = [*layers_fed(model, name, site, count)] if site.feeds == "weights" else []
         layers |= {layer.name: layer for layer in fed}
-        neurons = fed[0].rows if fed and _is_shared(site) else max(1, round(sizes[name]))
+        neurons = fed[0].rows if fed and _is_shared(site) else count
         table = site.node.stored_lines * NUMBERS_OF_A_LINE * state_bits if isinstance(site.node, Gated) else 0
         kept = context * state_bits if _is_kept(site) else 0
-        populations.append(Population(name, neurons, tuple(layer.name for layer in fed), table, kept))
-    return [*layers.values()], populations
+        names = tuple(layer.name for layer in fed)
+        populations.append(Population(name, neurons, names, table, kept, fan_out=sizes[name].fan_out))
+    return [*layers.values()], connected(populations, layers, found)
+
+
+def connected(populations: list[Population], layers: Mapping[str, Layer], found: Audit | None) -> list[Population]:
+    """Populations with what they fire at and what drives them.
+
+    Args:
+        populations: in the order of the model.
+        layers: by name.
+        found: audit of the model; what it knows of others than these is left out. None: nothing is known.
+    """
+    if found is None:
+        return populations
+    order = {population.name: number for number, population in enumerate(populations)}
+    placed = {name.partition(f".{CHILD}.")[0]: name for name in layers}  # by module
+    alone: dict[str, list[str]] = {}  # by layer: populations to which nothing else comes
+    reached: dict[str, list[str]] = {}
+    drivers: dict[str, tuple[str, ...]] = {}
+    for name in order:
+        reached[name] = sorted(found.flow.get(name, frozenset()) & order.keys(), key=order.__getitem__)
+        driving = found.drivers.get(name, frozenset())
+        drivers[name] = tuple(layer for module, layer in placed.items() if module in driving)
+        sources = [source for source, targets in found.flow.items() if name in targets]
+        if len(driving) == len(drivers[name]) == len(sources) == 1:
+            alone.setdefault(drivers[name][0], []).append(name)
+    sizes = {population.name: population.neurons for population in populations}
+    filled = [names for layer, names in alone.items() if sum(sizes[name] for name in names) == layers[layer].columns]
+    columns = {name for names in filled for name in names}
+    return [
+        replace(
+            population,
+            targets=() if population.layers else tuple(reached[population.name]),
+            drivers=drivers[population.name],
+            are_columns=population.name in columns,
+        )
+        for population in populations
+    ]
 
 
 def layers_fed(model: nn.Module, name: str, site: Site, rows: int) -> Iterator[Layer]:

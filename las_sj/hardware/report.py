@@ -15,10 +15,13 @@ NOT_IN_IT = (
     "input and output, and the host",
     "links between chips",
     "learning",
-    "accumulators of columns, which have a place but cost no update",
-    "currents from a column to its neuron on another core",
     "sums of rows that lie on several cores, which have to be sent on",
 )
+PRODUCTS = {
+    True: "it can be programmed",
+    False: "it has none: assumed",
+    None: f"whether it has them is {NOT_PUBLISHED}: assumed",
+}
 SHOWN = 5  # layers between which there is most traffic
 Rows = list[tuple[str, str]]
 
@@ -105,7 +108,7 @@ class HardwareReport:
     def _limit_rows(self) -> Rows:
         found, chip = self.found, self.found.chip
         rows = [("spikes on this chip", _payloads(found))]
-        rows.append(("products of two trains", "it can be programmed" if chip.has_products else "it has none: assumed"))
+        rows.append(("products of two trains", PRODUCTS[chip.has_products]))
         if found.quality is not None:
             rows.append((f"weights of {found.weight_bits} bits", f"{_lost(found)}{_too_many_bits(found)}"))
         placed = sum(layer.synapses for layer in found.placement.layers)
@@ -118,8 +121,8 @@ class HardwareReport:
         return rows
 
     def busiest(self) -> list[tuple[str, float]]:
-        """Populations that send most messages, with their share."""
-        found = self.found.traffic.by_population
+        """Populations and layers that send most messages, with their share."""
+        found = self.found.messages
         total = max(sum(found.values()), 1)
         return [(name, count / total) for name, count in Counter(found).most_common(SHOWN)]
 
@@ -154,7 +157,7 @@ class HardwareReport:
         return ["layers of weights alone", "SANA-FE", "closed form"], rows
 
     def layers_table(self) -> Table:
-        """Each layer and population: size, cores, the limit that binds, messages per token."""
+        """Each layer and population: size, cores, the limit that binds, messages per token, one for each core."""
         placement, tokens = self.found.placement, max(self.found.traffic.tokens, 1)
         cores: dict[str, set[int]] = {}
         for piece in placement.weights:
@@ -162,7 +165,13 @@ class HardwareReport:
         for each in placement.neurons:
             cores.setdefault(each.population, set()).add(each.core)
         rows: list[list[Cell]] = [
-            [layer.name, f"{layer.rows} × {layer.columns}", len(cores[layer.name]), placement.binding[layer.name], ""]
+            [
+                layer.name,
+                f"{layer.rows} × {layer.columns}",
+                len(cores[layer.name]),
+                placement.binding[layer.name],
+                round(self.found.messages.get(layer.name, 0.0) / tokens, 1),
+            ]
             for layer in placement.layers
         ]
         rows += [
@@ -171,7 +180,7 @@ class HardwareReport:
                 f"{population.neurons} neurons",
                 len(cores[population.name]),
                 placement.binding[population.name],
-                round(self.found.traffic.by_population.get(population.name, 0) / tokens, 1),
+                round(self.found.messages[population.name] / tokens, 1),
             ]
             for population in placement.populations
         ]

@@ -221,7 +221,7 @@ def test_values_that_are_no_spikes_are_found() -> None:
 
 def train_of(node: ThresholdNode, x: Tensor) -> tuple[Provenance, Tensor]:
     provenance, train = Provenance(), node(x)
-    provenance.mark_train(node, train, None)
+    provenance.mark_train("a", node, train, None)
     return provenance, train
 
 

@@ -103,15 +103,18 @@ def test_the_page_shows_it(run: Run, copy: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says", "code"),
     [
-        (("--chip", "loihi3"), "chip must be one of loihi, loihi2, spinnaker2, truenorth", 1),
+        (("--chip", "loihi3"), "chip must be one of loihi, loihi2, spinnaker2, truenorth", 2),
+        (("--chip", "/nowhere.yaml"), "/nowhere.yaml cannot be read: No such file", 1),
         (
             ("--chip", "truenorth"),
             "no core of truenorth holds one neuron of .* convert with smaller tables .--hg-lines",
             1,
         ),
-        (("--weight-bits", 1), "--weight-bits must be at least 2, got 1", 2),
-        (("--chips", 0), "chips must be at least 1, got 0", 2),
-        (("--context", 0), "context must be at least 1, got 0", 2),
+        (("--weight-bits", 1), "--weight-bits must be from 2 to 32, got 1", 2),
+        (("--weight-bits", 33), "--weight-bits must be from 2 to 32, got 33", 2),
+        (("--chips", 0), "chips must be from 1 to 1000000, got 0", 2),
+        (("--context", 0), "context must be from 1 to 10000000, got 0", 2),
+        (("--context", 10**8), "context must be from 1 to 10000000, got 100000000", 2),
         (("--tokens", 1), "tokens must be", 2),
         (("--timing", "simple"), "--timing belongs to --engine sanafe", 2),
         (("--engine", "lava"), "invalid choice", 2),
@@ -129,6 +132,7 @@ BAD_CHIPS = {
     "not YAML": ("architecture: [", "is not YAML"),
     "no chip": ("a: 1\n", "does not describe a chip: architecture is missing"),
     "a list": ("- 1\n", "describes no architecture"),
+    "brackets": ("[" * 5000 + "]" * 5000, "does not describe a chip: .*recursion"),
 }
 
 

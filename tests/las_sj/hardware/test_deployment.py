@@ -11,18 +11,21 @@ from tiny_models import bert, calibration_batches, convert_tiny, gpt2, llama, to
 import las_sj
 from las_sj.analysis import SpikeMonitor, audit
 from las_sj.hardware.chip import CHIPS, Chip
+from las_sj.hardware.chip_file import ChipFileError
 from las_sj.hardware.closed_form import of_loads
 from las_sj.hardware.connections import connections_of
 from las_sj.hardware.core_loads import core_loads
 from las_sj.hardware.costs import EventCosts
 from las_sj.hardware.deployment import Deployment, Options, deploy, payload_bits
 from las_sj.hardware.errors import ChipError, PlacementError
-from las_sj.hardware.estimate import Loads, routes_of
+from las_sj.hardware.estimate import Loads
 from las_sj.hardware.mesh import Mesh
-from las_sj.hardware.placement import Layer, Population, place
+from las_sj.hardware.placement import Layer, Population
+from las_sj.hardware.placer import place
 from las_sj.hardware.populations import needs_of, weights_of
 from las_sj.hardware.quantised_weights import rounded, with_weight_bits
 from las_sj.hardware.report import HardwareReport
+from las_sj.hardware.routes import currents_of, routes_of
 from las_sj.hardware.traffic import by_row, count_traffic, messages_of, spread
 from las_sj.models import running
 
@@ -30,21 +33,27 @@ LOIHI = CHIPS["loihi"]
 
 
 def test_two_layers_by_hand() -> None:
-    """Neurons a feed two columns of weights, b feeds c, c itself: each on a core of its own, in a row of four tiles."""
+    """Neurons a feed two columns, whose sums drive b and c; b feeds c: each on a core of its own, in a row."""
     chip = Chip("toy", Mesh(4, 1, 1), LOIHI.costs, neurons=2)
-    placement = place(chip, [Layer("w", 2, 2)], [Population("a", 2, ("w",)), Population("b", 2), Population("c", 1)])
+    populations = [
+        Population("a", 2, ("w",)),
+        Population("b", 2, targets=("c",), drivers=("w",)),
+        Population("c", 1, drivers=("w",)),
+    ]
+    placement = place(chip, [Layer("w", 2, 2)], populations)
     assert [piece.core for piece in placement.neurons] == [1, 2, 3]  # the columns of the weights fill core 0
-    loads = Loads(placement, routes_of(placement, {"b": 1.0, "c": 1.0}))
+    loads = Loads(placement, routes_of(placement), currents_of(placement), window=2)
     messages = np.array([[2.0, 1.0], [0.0, 3.0], [0.0, 1.0]])  # of a, b and c in two steps
-    found = loads.of(messages)
-    assert found.events.tolist() == [[4, 0, 0, 0], [2, 0, 0, 4]]  # a: two columns a spike; b and c come to core 3
-    assert found.messages_in.tolist() == [[2, 0, 0, 0], [1, 0, 0, 4]]
-    assert found.messages_out.tolist() == [[0, 2, 0, 0], [0, 1, 3, 1]]
-    assert found.hops == 3 + 3  # a goes from core 1 to 0, b from 2 to 3, and c stays
+    found = loads.of(messages, loads.fan_outs({}))
+    assert found.events.tolist() == [[4, 0, 0, 0], [2, 0, 2, 3 + 1 + 1]]  # a: two columns a spike; sums: two and one
+    assert found.messages_in.tolist() == [[2, 0, 0, 0], [1, 0, 2, 3 + 1 + 1]]  # c's own spike stays on core 3
+    assert found.messages_out.tolist() == [[0, 2, 0, 0], [3, 1, 3, 1]]
+    assert found.neurons.tolist() == [2, 2, 2, 1]  # the accumulators of the columns, too
+    assert found.hops == 3 + 3 + 2 * 2 + 3  # a goes from core 1 to 0, b from 2 to 3, two sums to core 2, one to 3
     form = of_loads(found, chip.costs)
-    assert form.energy_pj["synapse"] == pytest.approx(10 * 35.5)
-    assert form.energy_pj["soma"] == pytest.approx(2 * 5 * (51.2 + 21.6) + 7 * 69.3)
-    assert form.energy_pj["network"] == pytest.approx(7 * 111.0 + 6 * 3.0)
+    assert form.energy_pj["synapse"] == pytest.approx(13 * 35.5)
+    assert form.energy_pj["soma"] == pytest.approx(2 * 7 * (51.2 + 21.6) + 7 * 69.3)
+    assert form.energy_pj["network"] == pytest.approx(10 * 111.0 + 13 * 3.0)
     first = 2 * (6.0 + 3.7) + 2 * (30.0 + 5.1)  # of core 1, which sends two; core 0 needs 2 · 16 + 4 · 3.8
     second = 2 * (6.0 + 3.7) + 3 * (30.0 + 5.1)  # of core 2, which sends three
     assert form.step_seconds is not None
@@ -86,6 +95,53 @@ def test_messages_and_events_are_those_that_a_monitor_counts(snn: torch.nn.Modul
     assert loads.events.sum() == sum(each.synaptic_events for each in connections)
 
 
+def test_events_are_the_operations_of_the_monitor_however_calls_are_split(snn: torch.nn.Module) -> None:
+    """Those of biases and of sums come on top; lengths differ, and so do live partners."""
+    calls = [{"input_ids": token_ids(1, length)} for length in (8, 3, 5)]
+    parts = [deploy(snn, [call], LOIHI, Options(context=8)).steps for call in calls]
+    whole = deploy(snn, calls, LOIHI, Options(context=8))
+    for name in ("events", "messages", "hops"):
+        total = sum(getattr(each, name) for each in parts)
+        assert getattr(whole.steps, name) == pytest.approx(total, rel=1e-6), name
+    operations = sum(
+        counts.synaptic_operations + sum((each.fan_out or 0) * counts.spikes for each in counts.site.synapses)
+        for counts in whole.traffic.monitor.sites.values()
+    )
+    windows = whole.traffic.tokens
+    sums = sum(each.sums for each in currents_of(whole.placement)) * windows
+    spikes = sum(counts.spikes for counts in whole.traffic.monitor.sites.values())
+    biases = int(whole.traffic.messages.sum()) - spikes
+    assert biases > 0
+    assert whole.steps.events == pytest.approx(operations + sums + biases, rel=1e-6)  # HG neurons have a fan-out of 1
+    assert sum(whole.messages.values()) == pytest.approx(whole.steps.messages)
+
+
+def test_data_flow_and_columns(found: Deployment) -> None:
+    """Where spikes go in a block of GPT-2: not to the module that follows, but to what reads them."""
+    populations = {each.name.removeprefix("transformer.h.0."): each for each in found.placement.populations}
+    attention = "attn.las_attention"
+    targets = {
+        "ln_1.centred_node": {"ln_1.square_node", "ln_1.output_node"},
+        f"{attention}.query_node": {f"{attention}.exp_node"},
+        f"{attention}.key_node": {f"{attention}.exp_node"},
+        f"{attention}.value_node": {"attn.c_proj.input_node"},
+        f"{attention}.weight_node": {f"{attention}.reciprocal_node", f"{attention}.probability_node"},
+        f"{attention}.probability_node": {"attn.c_proj.input_node"},
+        "mlp.act.node": {"mlp.c_proj.input_node"},
+        "attn.c_proj.input_node": set(),
+    }
+    for name, reached in targets.items():
+        assert {each.removeprefix("transformer.h.0.") for each in populations[name].targets} == reached, name
+    columns = {name.removeprefix("transformer.h.0.") for name in found.placement.columns}
+    assert {name for name in columns if not name.startswith("transformer")} == {
+        *(f"{attention}.{name}_node" for name in ("query", "key", "value")),
+        "mlp.act.node",
+    }
+    assert populations["ln_2.centred_node"].drivers == ("transformer.h.0.attn.c_proj",)
+    later = next(each for each in found.placement.populations if each.name == "transformer.ln_f.centred_node")
+    assert {name.rpartition(".")[2] for name in later.drivers} == {"c_proj"}
+
+
 def test_latency_is_that_of_the_audit(snn: torch.nn.Module, found: Deployment) -> None:
     stages = audit(snn, batch()).stages
     assert (found.stages, found.latency_steps) == (stages, stages * 6)
@@ -109,10 +165,13 @@ def test_deploying_leaves_the_model_as_it_was(snn: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize("build", [gpt2, llama, bert])
 def test_populations_at_another_context(build: object) -> None:
-    """What is extended from a short call is what a long one shows."""
+    """What is extended from a short call is what a long one shows, and nearly as many live partners."""
     model = convert_tiny(build(), time_steps=4)  # type: ignore[operator]
-    long = needs_of(model, {"input_ids": token_ids(1, 12)})
-    assert needs_of(model, {"input_ids": token_ids(1, 6)}, 12) == long
+    layers, long = needs_of(model, {"input_ids": token_ids(1, 12)})
+    same, extended = needs_of(model, {"input_ids": token_ids(1, 6)}, context=12)
+    assert same == layers
+    assert [replace(each, fan_out=1.0) for each in extended] == [replace(each, fan_out=1.0) for each in long]
+    assert [each.fan_out for each in extended] == pytest.approx([each.fan_out for each in long], rel=0.3)
 
 
 def test_fewer_stages_and_lines_show(snn: torch.nn.Module, found: Deployment) -> None:
@@ -185,7 +244,7 @@ def test_what_does_not_fit(snn: torch.nn.Module) -> None:
         deploy(snn, [batch()], small)
     with pytest.raises(ChipError, match="chip must be one of loihi, loihi2, spinnaker2, truenorth"):
         deploy(snn, [batch()], "loihi3")
-    with pytest.raises(ValueError, match="weight_bits must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="weight_bits must be from 2 to 32, got 1"):
         Options(weight_bits=1)
 
 
@@ -219,7 +278,9 @@ def test_chips(tmp_path: Path) -> None:
     costs = EventCosts("a test", synaptic_event_pj=1.0)
     assert "not published" in str(Chip("c", Mesh(1, 1, 1), costs).figures())
     assert Chip.named("loihi") is LOIHI
-    with pytest.raises(ChipError, match=r"or a SANA-FE architecture file, got '/nowhere\.yaml'"):
+    with pytest.raises(ChipError, match=r"or a SANA-FE architecture file, got '/nowhere'"):
+        Chip.named("/nowhere")
+    with pytest.raises(ChipFileError, match=r"/nowhere\.yaml cannot be read"):
         Chip.named("/nowhere.yaml")
 
 

@@ -12,7 +12,8 @@ from las_sj.hardware.chip import CHIPS, Chip
 from las_sj.hardware.costs import EventCosts
 from las_sj.hardware.errors import ChipError, PlacementError
 from las_sj.hardware.mesh import Mesh
-from las_sj.hardware.placement import Layer, Placement, Population, place
+from las_sj.hardware.placement import FITS, Layer, Placement, Population
+from las_sj.hardware.placer import place
 from las_sj.hardware.populations import weights_of
 
 LOIHI = CHIPS["loihi"]
@@ -102,9 +103,12 @@ def test_one_more_than_a_limit_needs_another_core() -> None:
 
 def test_outgoing_axons_spread_a_population() -> None:
     """Four neurons that fire at five cores each need 20 axons, and a core has 16."""
-    chip = replace(SMALL, neurons=None, synapse_bits=4 * 8, axons_in=None)
-    placement = place(chip, [Layer("a", 4, 5)], [Population("input", 4, ("a",))])
-    assert [piece.size for piece in placement.neurons] == [3, 1]
+    chip = replace(SMALL, neurons=None, synapse_bits=None, axons_in=None)
+    placement = place(chip, [Layer("a", 4, 5)], [Population("input", 4, ("a",))], cores_per_layer=5)
+    assert [(piece.core, piece.size) for piece in placement.neurons] == [(0, 1), (1, 1), (2, 1), (3, 1)]  # of five
+    assert placement.binding["input"] == FITS
+    placement = place(chip, [Layer("a", 20, 5)], [Population("input", 20, ("a",))], cores_per_layer=5)
+    assert [(piece.core, piece.size) for piece in placement.neurons] == [*((core, 3) for core in range(6)), (6, 2)]
     assert placement.binding["input"] == "axons out"
 
 
@@ -113,7 +117,7 @@ def test_what_fits_nowhere() -> None:
         place(SMALL, [Layer("a", 1, 1)], weight_bits=257)
     with pytest.raises(PlacementError, match="no core of small holds one neuron of exp, with its table of 300 bits"):
         place(SMALL, [], [Population("exp", 1, table_bits=300)])
-    with pytest.raises(ValueError, match="populations feed layers that are not there: b"):
+    with pytest.raises(ValueError, match="populations name layers that are not there: b"):
         place(SMALL, [Layer("a", 1, 1)], [Population("p", 1, ("b",))])
     with pytest.raises(ValueError, match="layers must have different names"):
         place(SMALL, [Layer("a", 1, 1), Layer("a", 1, 1)])

@@ -219,8 +219,14 @@ def test_an_error_of_sanafe_is_its_last_line() -> None:
         ("tile[0..5]", "tile[0..4]", "2 × 3 tiles, but 5 are described"),
         ("energy_north_hop: 4.5e-12", "energy_north_hop: 1e-12", "a hop north and one south must have the same energy"),
         ("energy_access_neuron: 17.0e-12", "energy_access_neuron: -1.0", "energy_access_neuron must be 0 or more"),
-        ("width: 2", "width: two", "does not describe a chip"),
-        ("link_buffer_size: 4", "link_buffer_size: 0", "link_buffer_size must be 1 or more, got 0"),
+        ("width: 2", "width: two", "width must be a whole number from 1 to 1048576, got 'two'"),
+        ("width: 2", "width: true", "width must be a whole number from 1 to 1048576, got True"),
+        ("width: 2", "width: .inf", "width must be a whole number from 1 to 1048576, got inf"),
+        ("width: 2", "width: 99999999999", "width must be a whole number from 1 to 1048576, got 99999999999"),
+        ("tile[0..5]", "tile[0..99999999999]", "the number of .* must be a whole number from 1 to 1048576"),
+        ("link_buffer_size: 4", "link_buffer_size: 0", "link_buffer_size must be a whole number from 1 to .*, got 0"),
+        ("energy_process_spike: 29.0e-12", "energy_process_spike: true", "energy_process_spike must be 0 or more"),
+        ("energy_process_spike: 29.0e-12", "energy_process_spike: 1e999", "energy_process_spike must be 0 or more"),
     ],
 )
 def test_bad_chip_files(old: str, new: str, said: str, tmp_path: Path) -> None:
@@ -232,6 +238,13 @@ def test_bad_chip_files(old: str, new: str, said: str, tmp_path: Path) -> None:
         EventCosts.from_sanafe(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_name_is_one_line(tmp_path: Path) -> None:
+    text = CHIP.read_text(encoding="utf-8")
+    name = next(line for line in text.splitlines() if line.strip().startswith("name:"))
+    (tmp_path / "chip.yaml").write_text(text.replace(name, '  name: "a\\n# b"', 1), encoding="utf-8")
+    assert ChipFile.read(tmp_path / "chip.yaml").name == "a # b"
 
 
 def test_no_chip_file(tmp_path: Path) -> None:

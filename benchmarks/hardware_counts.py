@@ -4,7 +4,8 @@
     python benchmarks/hardware_counts.py out
 
 Each layer alone on a simulated Loihi, its inputs on one core and its outputs on --cores others; with --together, all of
-them side by side on one. Prints a Markdown table; fails where a count differs, or an energy from the closed form.
+them side by side on one, or scattered over its cores at random. Large networks are taken by part: --only takes layers
+whose names begin so. Prints a Markdown table; fails where a count differs, or an energy from the closed form.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import math
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from las_sj.analysis import SpikeMonitor
 from las_sj.checkpoint.loading import load_converted
 from las_sj.checkpoint.sample import sample_of
+from las_sj.hardware.chip import CHIPS
 from las_sj.hardware.chip_file import installed_chip
 from las_sj.hardware.closed_form import ClosedForm, closed_form
 from las_sj.hardware.connection import Connection
@@ -63,14 +65,24 @@ def recorded(folder: Path, tokens: int) -> dict[str, tuple[int, int, NDArray[np.
     return {name: (each.spikes, each.site.fan_out, trains[name]) for name, each in kept.items()}
 
 
-def layers_on(folder: Path, tokens: int, cores: int, together: bool) -> list[tuple[Connection, int]]:
+def layers_on(folder: Path, tokens: int, cores: int, together: bool, only: str = "") -> list[tuple[Connection, int]]:
     """Each weight layer, its inputs on one core and its outputs on the next ones, and the spikes that were counted."""
     found: list[tuple[Connection, int]] = []
-    for name, (spikes, fan_out, fired) in recorded(folder, tokens).items():
+    chosen = {name: each for name, each in recorded(folder, tokens).items() if name.startswith(only)}
+    for name, (spikes, fan_out, fired) in chosen.items():
         first = len(found) * (1 + cores) if together else 0
         targets = first + 1 + np.arange(fan_out) * cores // fan_out
         found.append((Connection(name, fired, np.full(fired.shape[1], first), targets), spikes))
     return found
+
+
+def scattered(layers: list[tuple[Connection, int]], seed: int) -> list[tuple[Connection, int]]:
+    """Layers whose cores are swapped for others of the chip at random."""
+    cores = np.random.default_rng(seed).permutation(CHIPS["loihi"].cores)
+    return [
+        (replace(each, source_cores=cores[each.source_cores], target_cores=cores[each.target_cores]), spikes)
+        for each, spikes in layers
+    ]
 
 
 def check(layers: list[tuple[Connection, int]], run: Replay, costs: EventCosts) -> ClosedForm:
@@ -126,10 +138,15 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=1, help="on which the outputs of a layer lie")
     parser.add_argument("--timing", choices=TIMINGS, default="detailed")
     parser.add_argument("--together", action="store_true", help="all layers on one chip, in step")
+    parser.add_argument("--scattered", type=int, metavar="SEED", help="likewise, on cores at random")
+    parser.add_argument("--only", default="", metavar="START", help="layers whose names begin so")
     arguments = parser.parse_args()
-    layers = layers_on(arguments.folder, arguments.tokens, arguments.cores, arguments.together)
+    together = arguments.together or arguments.scattered is not None
+    layers = layers_on(arguments.folder, arguments.tokens, arguments.cores, together, arguments.only)
+    if arguments.scattered is not None:
+        layers = scattered(layers, arguments.scattered)
     start = time.perf_counter()
-    run = in_step if arguments.together else one_by_one
+    run = in_step if together else one_by_one
     energy = run(layers, arguments.timing, EventCosts.from_sanafe(installed_chip()))
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     seconds = time.perf_counter() - start

@@ -1,13 +1,17 @@
 """The command `las-sj deploy`, and the section of its findings in a report."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib.image
 import pytest
 from commands import Run, assert_one_line, contents
+from programs import ENVIRONMENT, started
 from tiny_models import gpt2, save
 
 import las_sj.hardware.deployment as deployment_module
@@ -168,6 +172,48 @@ def test_a_replay_by_sana_fe(run: Run, copy: Path) -> None:
     _, _, theirs, ours, _ = row.split("|")
     assert theirs.strip() == ours.strip() != "0"
     assert_one_line(run(main, copy, "--engine", "sanafe", "--chip", "loihi2"), "SANA-FE knows no loihi2")
+
+
+@pytest.mark.skipif(not HAS_SANA_FE, reason="the extra hardware is not installed")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the process in /proc")
+@pytest.mark.parametrize("ended", ["the replay is killed", "the command is interrupted", "the command is killed"])
+def test_an_end_while_it_replays(ended: str, copy: Path, tmp_path: Path) -> None:
+    """Nothing half-written, one line from whoever is there to say it, and no process of SANA-FE goes on."""
+    before = contents(copy)
+    environment = {**ENVIRONMENT, "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    command = ("-m", "las_sj.deploy", copy, "--engine", "sanafe", "--tokens", 32)
+    with started(*command, environment=environment) as running:
+        while (child := replaying(running.process.pid)) is None:
+            assert not running.ended, running.err.read_text()
+            time.sleep(0.005)
+        if ended == "the replay is killed":
+            os.kill(child, signal.SIGKILL)
+        else:
+            running.send(signal.SIGINT if ended == "the command is interrupted" else signal.SIGKILL)
+        code, last = running.wait(), running.err.read_text().strip().rsplit("\n", 1)[-1]
+    if ended == "the replay is killed":
+        assert (code, "error: SANA-FE was killed" in last) == (1, True), last
+    elif ended == "the command is interrupted":
+        assert (code, last.endswith("interrupted: nothing was written")) == (130, True), last
+    else:
+        assert code == -signal.SIGKILL
+    for _ in range(2000):  # a replay looks every few steps whether somebody waits for it
+        if not Path(f"/proc/{child}").exists():
+            break
+        time.sleep(0.01)
+    assert not Path(f"/proc/{child}").exists()
+    assert contents(copy) == before
+    assert ended == "the command is killed" or not [*(tmp_path / "tmp").iterdir()]
+
+
+def replaying(parent: int | None) -> int | None:
+    """Number of the process that replays for another one."""
+    for children in Path(f"/proc/{parent}/task").glob("*/children"):
+        for child in children.read_text(encoding="utf-8").split():
+            if b"replay_process.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+    return None
 
 
 def test_an_end_before_its_time_leaves_nothing(run: Run, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,21 @@ def test_deploying_leaves_the_model_as_it_was(snn: torch.nn.Module) -> None:
     assert torch.equal(snn(**batch()).logits, logits)
 
 
+def test_a_layer_that_a_call_runs_twice() -> None:
+    """Its windows take their turn on the same neurons: messages are those of the monitor, none is lost."""
+    model = convert_tiny(gpt2(), time_steps=6, levels=3)
+    model.config.use_cache = False  # the keys of a layer that runs twice would lie in one place of it
+    blocks = model.transformer.h
+    blocks[1] = blocks[0]
+    found = deploy(model, [batch()], LOIHI)
+    with SpikeMonitor(model) as monitor, running(model, "temporal"):
+        model(**batch())
+    sites = {name: counts for name, counts in monitor.sites.items() if not hasattr(counts.site.node, "gates")}
+    assert any(name.startswith("transformer.h.0.") for name in sites)
+    for name, counts in sites.items():
+        assert found.traffic.by_population[name] == counts.spikes, name
+
+
 @pytest.mark.parametrize("build", [gpt2, llama, bert])
 def test_populations_at_another_context(build: object) -> None:
     """What is extended from a short call is what a long one shows, and nearly as many live partners."""

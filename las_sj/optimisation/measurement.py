@@ -89,7 +89,7 @@ def measure(model: PreTrainedModel, batches: Iterable[Batch], description: str =
         loss,
         loss_interval,
         None if change is None else 100 * math.expm1(change),
-        None if change_interval is None else 100 * change_interval,
+        None if change is None or change_interval is None else 100 * math.exp(change) * change_interval,
         {name: energy.ratio(name) for name in energy.accountings},
         monitor.spikes_per_neuron,
         sum(map(len, found)),

@@ -119,8 +119,8 @@ def test_llama_is_lossless(
     decoder: tuple[PreTrainedModel, PreTrainedTokenizerBase],
 ) -> None:
     ann, tokenizer = decoder
-    calibration = token_windows(tokenizer, read_text(DATA / "wikitext-2" / "valid.txt"), 1024, 256, 1)
-    evaluation = token_windows(tokenizer, read_text(DATA / "wikitext-2-raw" / "wiki.test.raw"), 1024, 256, 1)
+    calibration = token_windows(tokenizer, read_text(DATA / "wikitext-2" / "valid.txt"), 512, 256, 1)
+    evaluation = token_windows(tokenizer, read_text(DATA / "wikitext-2-raw" / "wiki.test.raw"), 512, 256, 1)
     snn = las_sj.convert(copy.deepcopy(ann), las_sj.LASConfig(**settings), calibration)
     las_sj.set_execution(snn, "accumulated")
     quality, monitor = compare(ann, snn, evaluation)

@@ -191,7 +191,9 @@ def _of_result(name: str, tensor: Tensor, merged: Origin | None) -> Origin | Non
         return None
     if holds_fractions(tensor):
         return replace(merged, index=merged.index and name in MOVEMENTS | COMPARISONS and is_mask(tensor))
-    return replace(merged, index=merged.index or name in COMPARISONS or tensor.dtype == torch.bool)
+    if merged.index or name in COMPARISONS or tensor.dtype == torch.bool:  # decided, and no current any more
+        return Origin(merged.depth, index=True)
+    return merged
 
 
 def _written_by(func: Any, args: Any, kwargs: Any) -> list[Tensor]:

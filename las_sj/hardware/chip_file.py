@@ -1,6 +1,5 @@
 """Architecture files of SANA-FE."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from las_sj.hardware.mesh import Mesh
 
 KINDS = ("axon_in", "synapse", "dendrite", "soma", "axon_out")
 MOST = 1 << 20  # tiles, cores of one, neurons of a core: what is larger is a slip, and would take all memory
+LARGEST_COST = 1.0  # J or s of an event
 LONGEST_NAME = 80
 _RANGE = re.compile(r"\[(\d+)\.\.(\d+)\]$")
 
@@ -72,8 +72,12 @@ class ChipFile:
             return _read(path)
         except ChipFileError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            raise ChipFileError(f"{path} does not describe a chip: {_what(error)}") from None
+        except KeyError as error:
+            raise ChipFileError(f"{path} does not describe a chip: {error.args[0]} is missing") from None
+        except (TypeError, AttributeError, RecursionError):
+            raise ChipFileError(f"{path} does not describe a chip: a part of it has another form") from None
+        except (ValueError, OverflowError) as error:
+            raise ChipFileError(f"{path} does not describe a chip: {error}") from None
 
 
 def _read(path: Path) -> ChipFile:
@@ -91,8 +95,8 @@ def _read(path: Path) -> ChipFile:
         raise ChipFileError(f"{path}: {width} × {height} tiles, but {_times(tile['name'])} are described")
     return ChipFile(
         path,
-        " ".join(str(chip["name"]).split())[:LONGEST_NAME],
-        Mesh(width, height, _times(core["name"])),
+        _name(chip["name"]),
+        _mesh(width, height, _times(core["name"])),
         _whole("link_buffer_size", noc["link_buffer_size"]),
         _whole("max_neurons_supported", attributes.get("max_neurons_supported", 1024)),
         _barrier(noc),
@@ -125,9 +129,21 @@ def _whole(key: str, value: Any) -> int:
     return value
 
 
+def _mesh(width: int, height: int, cores_per_tile: int) -> Mesh:
+    _whole("the number of cores", width * height * cores_per_tile)
+    return Mesh(width, height, cores_per_tile)
+
+
+def _name(value: Any) -> str:
+    """A name in one line."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"name must be text, got {value!r:.60}")
+    return "".join(each for each in " ".join(value.split()) if each.isprintable())[:LONGEST_NAME]
+
+
 def _cost(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not 0 <= float(value) < math.inf:
-        raise ValueError(f"{key} must be 0 or more, got {value!r:.60}")
+    if isinstance(value, bool) or not 0 <= float(value) <= LARGEST_COST:
+        raise ValueError(f"{key} must be from 0 to {LARGEST_COST:g}, got {value!r:.60}")
     return float(value)
 
 
@@ -154,10 +170,6 @@ def _barrier(noc: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
     if isinstance(seconds, list):
         seconds = dict(enumerate(seconds))
     listed = seconds if isinstance(seconds, Mapping) else {0: seconds}
-    if not listed:
-        raise ValueError(f"latency_sync must hold times of 0 or more, got {seconds!r:.60}")
+    if not listed or any(int(least) < 0 for least in listed):
+        raise ValueError(f"latency_sync must hold times by numbers of tiles, got {seconds!r:.60}")
     return tuple(sorted((int(least), _cost("latency_sync", value)) for least, value in listed.items()))
-
-
-def _what(error: Exception) -> str:
-    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)

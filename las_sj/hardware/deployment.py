@@ -114,6 +114,7 @@ class Deployment:
         weight_bits: of a weight on the chip.
         all_synapses: weights of all layers of the model, those among them that no spikes come to.
         payload_needed: bits that a spike carries where levels are most.
+        unknown: sites whose spikes come to weights of which nobody knows how many there are.
         quality: of the same network with such weights, beside its own; None where it was not measured.
         weights: energy and time of the layers of weights alone, in closed form; None where they were not replayed.
         replay: what SANA-FE made of them; None likewise.
@@ -132,6 +133,7 @@ class Deployment:
     weight_bits: int
     all_synapses: int
     payload_needed: int
+    unknown: tuple[str, ...] = ()
     quality: Quality | None = None
     weights: ClosedForm | None = None
     replay: Replay | None = None
@@ -218,6 +220,7 @@ def deploy(
     layers, populations = needs_of(model, largest, found, options.context, chip.memory_bits)
     placement = place(chip, layers, populations, options.weight_bits, options.cores_per_layer)
     check_fits(placement, options.chips)
+    feeds = {name: site.feeds for name, site in named_sites(model)}
     window = execution_of(model).time_steps if found.lanes is None else 1
     running_costs = _Costs(model, chip, Loads(placement, routes_of(placement), currents_of(placement), window))
     traffic = count_traffic(model, batches, placement, running_costs.add, keep_trains=options.engine == "sanafe")
@@ -236,6 +239,7 @@ def deploy(
         options.weight_bits,
         sum(layer.synapses for layer in weights_of(model)),
         max((payload_bits(site.node) for _, site in named_sites(model)), default=1),
+        tuple(each.name for each in populations if not each.layers and feeds[each.name] == "weights"),
         _quality(model, evaluation or batches, options.weight_bits),
         weights,
         replayed,
@@ -294,8 +298,8 @@ def check_fits(placement: Placement, chips: int) -> None:
     if placement.chips > chips:
         raise PlacementError(
             f"the network needs {len(placement.cores):,} cores, which are {placement.chips} chips of "
-            f"{placement.chip.name} ({placement.chip.cores:,} cores each): give --chips {placement.chips}, or smaller "
-            f"weights (--weight-bits)"
+            f"{placement.chip.name} ({placement.chip.cores:,} cores each): give --chips {placement.chips}, fewer "
+            "--cores-per-layer, or smaller weights (--weight-bits)"
         )
 
 

@@ -1,5 +1,7 @@
 """How many synapses the spikes of each population reach, where they come to no weights."""
 
+from collections import Counter
+
 from las_sj.analysis import SpikeMonitor
 
 
@@ -15,12 +17,13 @@ class FanOuts:
         Operations that read the spikes of another one's neurons are counted with those neurons.
         """
         fan_outs = {}
-        read = {id(readings.site.node): readings for readings in monitor.readings.values()}
+        read: Counter[int] = Counter()
+        for readings in monitor.readings.values():
+            read[id(readings.site.node)] += readings.synaptic_operations
         for name, counts in monitor.sites.items():
             operations = float(sum((each.fan_out or 0) * counts.spikes for each in counts.site.synapses))
             operations += counts.synaptic_operations
-            readings = read.get(id(counts.site.node))
-            operations += 0 if readings is None else readings.synaptic_operations
+            operations += read[id(counts.site.node)]
             before, spikes = self._before.get(name, (0.0, 0))
             if counts.spikes > spikes:
                 fan_outs[name] = (operations - before) / (counts.spikes - spikes)

@@ -48,11 +48,11 @@ class Population:
         targets: names of the populations that spikes come to otherwise, into products and neurons.
         fan_out: synaptic events of such a spike, as is expected.
         drivers: names of layers whose columns' sums come to them.
-        are_columns: whether they are the accumulators of their only driver's columns, and nothing else comes to them.
-            Several such populations share the columns, in their order.
+        columns: of their only driver, whose accumulators they are, one for each neuron; none of what is more than that.
+        parts: into how many equal ones the neurons fall, such as heads.
 
     Raises:
-        ValueError: there are no neurons, or a number is negative.
+        ValueError: there are no neurons, a number is negative, or columns are too few or of no single driver.
     """
 
     name: str
@@ -63,11 +63,14 @@ class Population:
     targets: tuple[str, ...] = ()
     fan_out: float = 1.0
     drivers: tuple[str, ...] = ()
-    are_columns: bool = False
+    columns: tuple[int, ...] = ()
+    parts: int = 1
 
     def __post_init__(self) -> None:
         if self.neurons < 1 or min(self.table_bits, self.state_bits) < 0:
             raise ValueError(f"{self.name} needs neurons, and no negative number of bits")
+        if self.columns and (len(self.columns) != self.neurons or len(self.drivers) != 1):
+            raise ValueError(f"{self.name} needs a column of one layer for each of {self.neurons} neurons, or none")
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Core:
         neurons: accumulators of columns, and neurons of populations that are none.
         memory_bits: weights, tables and states.
         axons_in: sources that messages come from; one for each neuron of a population that is not a column.
-        axons_out: pairs of a neuron and a core that its spikes go to.
+        axons_out: pairs of a neuron and a core that its spikes go to; of a target without weights, one core.
         tables: populations whose tables are there.
     """
 

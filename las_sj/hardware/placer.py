@@ -1,6 +1,7 @@
 """Which neurons, weights and tables lie on which core: greedy, deterministic, and never over a limit."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from las_sj.hardware.chip import Chip
@@ -71,7 +72,6 @@ class _Placer:
         self.slices_of: dict[str, list[WeightSlice]] = {}
         self.home: list[int] = []  # cores of the layers that were reached last
         self.columns: set[str] = set()
-        self.taken: dict[str, int] = {}  # columns of each layer that populations are
 
     def placement(self) -> Placement:
         """What came of it."""
@@ -131,34 +131,35 @@ class _Placer:
         pieces = [piece for name in population.layers for piece in self.slices_of[name]]
         if pieces:
             self.home = sorted({piece.core for piece in pieces})
-        if not (population.are_columns and self._take_columns(population, pieces)):
+        if not (population.columns and self._take_columns(population, pieces)):
             self._spread(population, pieces)
 
     def _take_columns(self, population: Population, pieces: Sequence[WeightSlice]) -> bool:
         """Whether the cores of a population's columns have room for its tables and states, where it then lies."""
-        (layer,) = population.drivers
-        start = self.taken.get(layer, 0)
-        end = self.taken[layer] = start + population.neurons
-        parts = []
-        for piece in self.slices_of[layer]:
-            first, last = max(start, piece.columns[0]), min(end, piece.columns[1])
-            if piece.rows[0] == 0 and first < last:
-                parts.append((piece.core, first - start, last - start))
-        fanout = max((self._destinations(pieces, neuron) for _, neuron, _ in parts), default=1)
-        for core, first, last in parts:
+        cores = self._cores_of_columns(population.drivers[0])
+        where = [cores[column] for column in population.columns]
+        fanout = max(self._destinations(population, pieces, neuron) for neuron in range(population.neurons))
+        for core, held in Counter(where).items():
             limits = self._limits(self.cores[core], population, fanout)
-            if min(limits["axons out"], limits["memory"]) < last - first:
+            if min(limits["axons out"], limits["memory"]) < held:
                 return False
-        for core, first, last in parts:
-            while first < last:
-                size = min(last - first, self._same_destinations(pieces, first))
-                self._add_neurons(population, core, (first, first + size), self._destinations(pieces, first))
-                self.cores[core].neurons -= size  # as columns, they were counted
-                self.cores[core].axons_in -= size  # and nothing comes to them but sums
-                first += size
+        first = 0
+        while first < population.neurons:
+            most = min(population.neurons, first + self._same_destinations(pieces, first))
+            end = next((neuron for neuron in range(first, most) if where[neuron] != where[first]), most)
+            core = self.cores[where[first]]
+            self._add_neurons(population, where[first], (first, end), self._destinations(population, pieces, first))
+            core.neurons -= end - first  # as columns, they were counted
+            core.axons_in -= end - first  # and nothing comes to them but sums
+            first = end
         self.columns.add(population.name)
         self.binding[population.name] = FITS
         return True
+
+    def _cores_of_columns(self, layer: str) -> list[int]:
+        """Where each column's sum is: if rows are split, with the first of them."""
+        pieces = [piece for piece in self.slices_of[layer] if piece.rows[0] == 0]
+        return [piece.core for piece in pieces for _ in range(*piece.columns)]
 
     def _spread(self, population: Population, pieces: Sequence[WeightSlice]) -> None:
         """Put equal parts on the cores at home, and what has no room there on the first ones behind that have."""
@@ -176,8 +177,8 @@ class _Placer:
                 raise PlacementError(
                     f"no core of {self.chip.name} holds one neuron of {population.name}, with its table of "
                     f"{population.table_bits:,} bits, {population.state_bits:,} bits of state and "
-                    f"{self._destinations(pieces, done)} cores that it fires at, for lack of {limit}: give a smaller "
-                    "--context, convert with smaller tables (--hg-lines), or take another chip"
+                    f"{self._destinations(population, pieces, done)} cores to fire at, for lack of {limit}: give a "
+                    "smaller --context, convert with smaller tables (--hg-lines), or take another chip"
                 )
             if done < population.neurons:
                 binds, core = limit, self._next_open(core + 1)
@@ -189,7 +190,7 @@ class _Placer:
         """Put neurons from `done` on onto a core; for how many there was room, and what there is no more of."""
         placed = 0
         while placed < most:
-            fanout = self._destinations(pieces, done + placed)
+            fanout = self._destinations(population, pieces, done + placed)
             limits = self._limits(self.cores[number], population, fanout)
             limit, room = min(limits.items(), key=lambda item: item[1])
             room = min(room, most - placed, self._same_destinations(pieces, done + placed))
@@ -207,9 +208,11 @@ class _Placer:
         return core
 
     @staticmethod
-    def _destinations(pieces: Sequence[WeightSlice], neuron: int) -> int:
-        """How many cores a neuron fires at."""
-        return len({piece.core for piece in pieces if piece.rows[0] <= neuron < piece.rows[1]}) if pieces else 1
+    def _destinations(population: Population, pieces: Sequence[WeightSlice], neuron: int) -> int:
+        """How many cores a neuron fires at: those of its rows, or one for each target."""
+        if not pieces:
+            return max(1, len(population.targets))
+        return len({piece.core for piece in pieces if piece.rows[0] <= neuron < piece.rows[1]})
 
     @staticmethod
     def _same_destinations(pieces: Sequence[WeightSlice], neuron: int) -> int:

@@ -1,7 +1,7 @@
 """What a converted model asks of a chip for one token: layers of weights, and populations of neurons."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,9 +11,10 @@ from transformers.pytorch_utils import Conv1D
 
 from las_sj.analysis import Audit, SpikeMonitor
 from las_sj.data.batches import Batch, is_of_text, shortened
-from las_sj.hardware.errors import PlacementError
+from las_sj.hardware.columns import columns_of
 from las_sj.hardware.fan_outs import FanOuts
 from las_sj.hardware.placement import Layer, Population
+from las_sj.hardware.windows import rows_of, windows_seen
 from las_sj.models import Site, execution_of, named_sites, running
 from las_sj.models.operations.populations import CHILD
 from las_sj.neurons import WindowNode, WindowRecord
@@ -21,35 +22,6 @@ from las_sj.neurons.gated import Gated
 
 NUMBERS_OF_A_LINE = 4  # of a sub-neuron: where its range begins, its width, amplitude and bias
 KEPT = ("scores", "values")  # operators whose second operand is kept for later tokens
-Seen = Callable[[str, WindowNode, WindowRecord], None]
-
-
-@contextmanager
-def windows_seen(monitor: SpikeMonitor, seen: Seen) -> Iterator[None]:
-    """Within this context `seen` is told of each window that an entered monitor counts, too.
-
-    Args:
-        monitor: within its own context, whose end ends this one's effect.
-        seen: is called with the site's name, its node and the record.
-    """
-    for name, counts in monitor.sites.items():
-        node = counts.site.node
-        counting = node.recorder
-        assert counting is not None
-
-        def both(
-            node: WindowNode, record: WindowRecord, name: str = name, counting: Callable[..., None] = counting
-        ) -> None:
-            counting(node, record)
-            seen(name, node, record)
-
-        node.recorder = both
-    yield
-
-
-def rows_of(shape: torch.Size) -> int:
-    """How many tokens, or what else takes its turn on the same neurons, a window [B, ..., S, C] has: B·S."""
-    return shape[0] * (shape[-2] if len(shape) > 2 else 1)
 
 
 @dataclass(frozen=True)
@@ -59,10 +31,12 @@ class Size:
     Attributes:
         neurons: how many, in a call of a single sequence.
         fan_out: synaptic events of a spike that comes to no weights.
+        parts: into how many equal ones they fall, such as heads.
     """
 
     neurons: float
     fan_out: float
+    parts: int
 
 
 @torch.no_grad()
@@ -70,11 +44,13 @@ def sizes_of(model: PreTrainedModel, batch: Batch) -> dict[str, Size]:
     """What one token needs of each site that a call of a single sequence reaches, by name."""
     neurons: dict[str, int] = {}
     rows: dict[str, int] = {}
+    parts: dict[str, int] = {}
 
     def seen(name: str, node: WindowNode, record: WindowRecord) -> None:
         shape = record.potential.shape
         neurons[name] = neurons.get(name, 0) + shape.numel()
         rows[name] = max(rows.get(name, 0), rows_of(shape))
+        parts[name] = parts.get(name, 0) + math.prod(shape[1:-2])
 
     with (
         running(model, execution_of(model).counted_in),
@@ -83,7 +59,11 @@ def sizes_of(model: PreTrainedModel, batch: Batch) -> dict[str, Size]:
     ):
         model(**shortened(batch, 1 << 30))
     fan_outs = FanOuts().of_call(monitor)
-    return {name: Size(count / rows[name], fan_outs.get(name, 1.0)) for name, count in neurons.items() if count}
+    return {
+        name: Size(count / rows[name], fan_outs.get(name, 1.0), max(parts[name], 1))
+        for name, count in neurons.items()
+        if count
+    }
 
 
 def needs_of(
@@ -104,9 +84,6 @@ def needs_of(
         found: audit of the model, which tells what each population's output comes to; None: it stays on its core.
         context: L, tokens that attention reaches back to; None: as many as the first sequence has.
         state_bits: of a membrane potential, a kept key or value, or a number of a table.
-
-    Raises:
-        PlacementError: nobody knows how many synapses a layer has.
     """
     sizes = sizes_of(model, batch)
     length = batch["input_ids"].shape[1] if is_of_text(batch) else 1
@@ -120,6 +97,7 @@ def needs_of(
             sizes[name] = Size(
                 size.neurons + longer * (size.neurons - before.neurons),
                 max(1.0, size.fan_out + longer * (size.fan_out - before.fan_out)),
+                size.parts,
             )
     layers: dict[str, Layer] = {}
     populations = []
@@ -133,57 +111,56 @@ def needs_of(
         table = site.node.stored_lines * NUMBERS_OF_A_LINE * state_bits if isinstance(site.node, Gated) else 0
         kept = context * state_bits if _is_kept(site) else 0
         names = tuple(layer.name for layer in fed)
-        populations.append(Population(name, neurons, names, table, kept, fan_out=sizes[name].fan_out))
-    return [*layers.values()], connected(populations, layers, found)
+        size = sizes[name]
+        populations.append(Population(name, neurons, names, table, kept, fan_out=size.fan_out, parts=size.parts))
+    known = populations if found is None else connected(model, batch, populations, layers, found)
+    return [*layers.values()], known
 
 
-def connected(populations: list[Population], layers: Mapping[str, Layer], found: Audit | None) -> list[Population]:
+def connected(
+    model: PreTrainedModel, batch: Batch, populations: list[Population], layers: Mapping[str, Layer], found: Audit
+) -> list[Population]:
     """Populations with what they fire at and what drives them.
 
     Args:
+        model: a converted model.
+        batch: what it is called with.
         populations: in the order of the model.
         layers: by name.
-        found: audit of the model; what it knows of others than these is left out. None: nothing is known.
+        found: audit of the model; what it knows of others than these is left out.
     """
-    if found is None:
-        return populations
     order = {population.name: number for number, population in enumerate(populations)}
     placed = {name.partition(f".{CHILD}.")[0]: name for name in layers}  # by module
-    alone: dict[str, list[str]] = {}  # by layer: populations to which nothing else comes
-    reached: dict[str, list[str]] = {}
+    targets: dict[str, tuple[str, ...]] = {}
     drivers: dict[str, tuple[str, ...]] = {}
+    alone: dict[str, str] = {}  # layers, by the populations to which nothing else comes
     for name in order:
-        reached[name] = sorted(found.flow.get(name, frozenset()) & order.keys(), key=order.__getitem__)
+        targets[name] = tuple(sorted(found.flow.get(name, frozenset()) & order.keys(), key=order.__getitem__))
         driving = found.drivers.get(name, frozenset())
         drivers[name] = tuple(layer for module, layer in placed.items() if module in driving)
-        sources = [source for source, targets in found.flow.items() if name in targets]
+        sources = [source for source, reached in found.flow.items() if name in reached]
         if len(driving) == len(drivers[name]) == len(sources) == 1:
-            alone.setdefault(drivers[name][0], []).append(name)
-    sizes = {population.name: population.neurons for population in populations}
-    filled = [names for layer, names in alone.items() if sum(sizes[name] for name in names) == layers[layer].columns]
-    columns = {name for names in filled for name in names}
+            alone[name] = next(iter(driving))
+    columns = columns_of(model, batch, alone)
     return [
         replace(
             population,
-            targets=() if population.layers else tuple(reached[population.name]),
+            targets=() if population.layers else targets[population.name],
             drivers=drivers[population.name],
-            are_columns=population.name in columns,
+            columns=columns.get(population.name, ()),
         )
         for population in populations
     ]
 
 
 def layers_fed(model: nn.Module, name: str, site: Site, rows: int) -> Iterator[Layer]:
-    """The layers that the spikes of a site come to through weights.
+    """The layers that the spikes of a site come to through weights; none of what nobody knows the size of.
 
     Args:
         model: a converted model.
         name: of the site.
         site: feeds weights.
         rows: its neurons for one token.
-
-    Raises:
-        PlacementError: nobody knows how many synapses one has.
     """
     owner = name.rpartition(".")[0]
     for synapses in site.synapses:
@@ -193,10 +170,9 @@ def layers_fed(model: nn.Module, name: str, site: Site, rows: int) -> Iterator[L
             continue
         module = model.get_submodule(owner.removesuffix(f".{CHILD}"))  # of operations, the layer that they are of
         weight = weight_of(module)
-        if weight is None:
-            raise PlacementError(f"{label} does not tell how many synapses it has: keep it analog (--keep-analog)")
-        # Of one place of a convolution, or of a layer whose operations tell each window's synapses.
-        yield Layer(label, *(weight.shape if is_transposed(module) else (weight[0].numel(), len(weight))))
+        if weight is not None:
+            # Of one place of a convolution, or of a layer whose operations tell each window's synapses.
+            yield Layer(label, *(weight.shape if is_transposed(module) else (weight[0].numel(), len(weight))))
 
 
 def _is_shared(site: Site) -> bool:

@@ -115,6 +115,8 @@ class HardwareReport:
         if placed < found.all_synapses:
             share = 100 * (1 - placed / found.all_synapses)
             rows.append(("not placed", f"{share:.0f} % of the weights, to which no population of their own fires"))
+        if found.unknown:
+            rows.append(("weights of unknown size", f"not placed: those that {', '.join(found.unknown)} fires at"))
         if found.placement.partial_sums:
             rows.append(("columns split by rows", f"{found.placement.partial_sums:,}, whose sums must be sent on"))
         rows.append(("not in it", "; ".join(NOT_IN_IT)))
@@ -147,10 +149,16 @@ class HardwareReport:
                 f"{int(form.loads.messages_out.sum()):,}",
             ],
             ["hops", f"{sum(layer.hops for layer in replayed.layers):,}", f"{form.loads.hops:,}"],
-            ["energy per token", _micro(replayed.total_pj, tokens), _micro(form.total_pj, tokens)],
+            [
+                "energy per token",
+                NOT_PUBLISHED if form.total_pj is None else _micro(replayed.total_pj, tokens),
+                _micro(form.total_pj, tokens),
+            ],
             [
                 "time of a step",
-                f"{1e6 * replayed.seconds / steps:.2f} µs ({replayed.timing})",
+                NOT_PUBLISHED
+                if form.seconds is None
+                else f"{1e6 * replayed.seconds / steps:.2f} µs ({replayed.timing})",
                 NOT_PUBLISHED if form.seconds is None else f"{1e6 * form.seconds / steps:.2f} µs (simple)",
             ],
         ]
@@ -237,13 +245,16 @@ class HardwareReport:
         return [(layer.name, placement.binding[layer.name], cores[layer.name]) for layer in placement.layers]
 
     def _replay_dict(self) -> dict[str, Any]:
-        replayed = self.found.replay
+        replayed, form = self.found.replay, self.found.weights
         assert replayed is not None
+        assert form is not None
         return {
             "timing": replayed.timing,
             "pieces": replayed.pieces,
-            "energy_pj": replayed.energy_pj,
-            "seconds": replayed.seconds,
+            "energy_pj": {
+                name: None if form.energy_pj[name] is None else energy for name, energy in replayed.energy_pj.items()
+            },
+            "seconds": None if form.seconds is None else replayed.seconds,
             "events": {layer.name: layer.synaptic_events for layer in replayed.layers},
         }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from las_sj.hardware.placement import NeuronSlice, Placement, Population, WeightSlice
 
 Places = NDArray[np.int64]
-Shares = dict[int, tuple[float, float]]  # by core: of the spikes, and of their synaptic events
+Shares = NDArray[np.float64]  # of the synaptic events of each neuron of a slice
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class Current:
 def routes_of(placement: Placement) -> list[Route]:
     """A route for each slice of neurons, in the order of the placement.
 
-    Spikes that come to weights go to all cores of their rows. Others go to the neurons of their targets, in order: of a
-    population with half as many neurons, two and two come to one. With a fan-out, the targets are blocks of so many,
-    such as the scores of a head. Where a population has several targets, its fan-out is shared equally. Spikes without
-    a target stay on their core.
+    Spikes that come to weights go to all cores of their rows. Others go to the neurons of their targets, in order: of
+    a population with half as many neurons, two and two come to one. With a fan-out, the targets are the same part, such
+    as a head, or blocks of so many. Where a population has several targets, its fan-out is shared equally. Spikes
+    without a target stay on their core.
     """
     layers: dict[str, list[WeightSlice]] = {}
     for weights in placement.weights:
@@ -69,8 +70,8 @@ def routes_of(placement: Placement) -> list[Route]:
         if reached:
             routes.append(_into_weights(piece, reached))
         else:
-            parts = [_shares(piece, source, populations[name], lying[name]) for name in source.targets]
-            routes.append(_into_neurons(piece, parts))
+            targets = [(populations[name], lying[name]) for name in source.targets]
+            routes.append(_into_neurons(piece, source, targets))
     return routes
 
 
@@ -93,49 +94,72 @@ def _into_weights(piece: NeuronSlice, reached: Iterable[WeightSlice]) -> Route:
     return Route(piece.population, piece.core, tuple(events), (1.0,) * len(events), tuple(events.values()), True)
 
 
-def _into_neurons(piece: NeuronSlice, parts: list[Shares]) -> Route:
+def _into_neurons(
+    piece: NeuronSlice, source: Population, targets: Iterable[tuple[Population, list[NeuronSlice]]]
+) -> Route:
     """One message for each core, even if neurons of several targets lie there."""
-    messages: dict[int, float] = {}
-    events: dict[int, float] = {}
-    for shares in parts or [{piece.core: (1.0, 1.0)}]:
-        for core, (of_spikes, of_events) in shares.items():
-            messages[core] = max(messages.get(core, 0.0), of_spikes)
-            events[core] = events.get(core, 0.0) + of_events / max(len(parts), 1)
-    return Route(piece.population, piece.core, tuple(messages), tuple(messages.values()), tuple(events.values()), False)
+    events: dict[int, Shares] = {}
+    for target, lying in targets:
+        for core, shares in _shares(piece, source, target, lying).items():
+            events[core] = events.get(core, 0.0) + shares / len(source.targets)
+    if not events:
+        events[piece.core] = np.ones(piece.size)
+    return Route(
+        piece.population,
+        piece.core,
+        tuple(events),
+        tuple(float((shares > 0).mean()) for shares in events.values()),
+        tuple(float(shares.mean()) for shares in events.values()),
+        False,
+    )
 
 
-def _shares(piece: NeuronSlice, source: Population, target: Population, lying: Iterable[NeuronSlice]) -> Shares:
-    """Which part of a slice's spikes comes to which core of a target, and which part of their events is there."""
-    ratio = target.neurons / source.neurons
-    width = min(max(ratio, source.fan_out / len(source.targets), 1.0), float(target.neurons))
-    first = np.floor(np.arange(*piece.neurons) * ratio / width) * width
+def _shares(
+    piece: NeuronSlice, source: Population, target: Population, lying: Iterable[NeuronSlice]
+) -> dict[int, Shares]:
+    """Which part of the events that each neuron causes at a target is on which core, by core."""
+    width = min(_width(source, target), float(target.neurons))
+    first = np.floor(np.arange(*piece.neurons) * (target.neurons / source.neurons) / width) * width
     first = np.minimum(first, target.neurons - width)
-    shares: Shares = {}
-    there: dict[int, NDArray[np.float64]] = {}
+    found: dict[int, Shares] = {}
     for each in lying:
         shared = np.minimum(first + width, each.neurons[1]) - np.maximum(first, each.neurons[0])
         if shared.max() > 0:
-            there[each.core] = there.get(each.core, np.zeros(len(first))) + np.maximum(shared, 0.0)
-    for core, found in there.items():
-        shares[core] = (float((found > 0).mean()), float(found.mean() / width))
-    return shares
+            found[each.core] = found.get(each.core, 0.0) + np.maximum(shared, 0.0) / width
+    return found
+
+
+def _width(source: Population, target: Population) -> float:
+    """How many neurons of a target one neuron fires at."""
+    fan_out = source.fan_out / len(source.targets)
+    if fan_out > 1 and source.parts == target.parts > 1:  # queries and keys to the scores of their head
+        return target.neurons / target.parts
+    if source.neurons == target.neurons:  # values to their sums, for token after token
+        return 1.0
+    return max(target.neurons / source.neurons, fan_out, 1.0)
 
 
 def currents_of(placement: Placement) -> list[Current]:
-    """Sums that have to leave the cores of their columns, in the order of the populations that integrate them.
+    """Sums that leave the cores of their columns: along residual streams, and to the neurons that integrate them.
 
-    Where several layers drive a population, as along a residual stream, they are added on the way, so that a neuron is
-    sent one sum: by the last of the layers.
+    Where several layers drive a population, as along a residual stream, their columns are one after the other: each
+    adds the sums so far to its own, and the last one sends them to the population. Streams of several populations are
+    one where they go the same way.
     """
     lying = _by_population(placement)
+    cores = {layer.name: _cores_of_columns(placement, layer.name) for layer in placement.layers}
     found: list[Current] = []
+    ways: dict[tuple[str, str], None] = {}  # in order
     for population in placement.populations:
+        ways |= dict.fromkeys(pairwise(population.drivers))
         if population.drivers and population.name not in placement.columns:
-            layer = population.drivers[-1]
-            columns = _cores_of_columns(placement, layer)
+            columns = cores[population.drivers[-1]]
             for piece in lying[population.name]:
                 places = np.arange(*piece.neurons) * len(columns) // population.neurons
-                found += _sums(layer, columns[places], piece.core)
+                found += _sums(population.drivers[-1], columns[places], np.full(piece.size, piece.core))
+    for before, after in ways:
+        places = np.arange(len(cores[after])) * len(cores[before]) // len(cores[after])
+        found += _sums(before, cores[before][places], cores[after])
     return found
 
 
@@ -145,7 +169,8 @@ def _cores_of_columns(placement: Placement, layer: str) -> Places:
     return np.concatenate([np.full(piece.columns[1] - piece.columns[0], piece.core) for piece in pieces])
 
 
-def _sums(layer: str, sources: Places, target: int) -> Iterator[Current]:
-    for core, sums in zip(*np.unique(sources, return_counts=True), strict=True):
-        if core != target:
-            yield Current(layer, int(core), target, int(sums))
+def _sums(layer: str, sources: Places, targets: Places) -> Iterator[Current]:
+    pairs, sums = np.unique(np.stack([sources, targets]), axis=1, return_counts=True)
+    for source, target, count in zip(*pairs.tolist(), sums.tolist(), strict=True):
+        if source != target:
+            yield Current(layer, source, target, count)

@@ -16,7 +16,7 @@ from las_sj.checkpoint.placement import input_device
 from las_sj.data.batches import Batch, to_device
 from las_sj.hardware.connection import Trains
 from las_sj.hardware.placement import NeuronSlice, Placement
-from las_sj.hardware.populations import rows_of, windows_seen
+from las_sj.hardware.windows import rows_of, windows_seen
 from las_sj.models import running
 from las_sj.neurons import WindowNode, WindowRecord
 

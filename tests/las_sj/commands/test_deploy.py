@@ -18,6 +18,7 @@ import las_sj.hardware.deployment as deployment_module
 from las_sj.commands.convert import main as convert_main
 from las_sj.commands.deploy import main
 from las_sj.commands.report import main as report_main
+from las_sj.hardware.chip_file import installed_chip
 from las_sj.reports.hardware_section import read_hardware
 
 TEXT = "All: Speak, speak.\n\nFirst Citizen: You are all resolved rather to die than to famish?\n" * 12
@@ -136,7 +137,7 @@ BAD_CHIPS = {
     "not YAML": ("architecture: [", "is not YAML"),
     "no chip": ("a: 1\n", "does not describe a chip: architecture is missing"),
     "a list": ("- 1\n", "describes no architecture"),
-    "brackets": ("[" * 5000 + "]" * 5000, "does not describe a chip: .*recursion"),
+    "brackets": ("[" * 5000 + "]" * 5000, "does not describe a chip: a part of it has another form"),
 }
 
 
@@ -172,6 +173,11 @@ def test_a_replay_by_sana_fe(run: Run, copy: Path) -> None:
     _, _, theirs, ours, _ = row.split("|")
     assert theirs.strip() == ours.strip() != "0"
     assert_one_line(run(main, copy, "--engine", "sanafe", "--chip", "loihi2"), "SANA-FE knows no loihi2")
+    without_costs = installed_chip("truenorth")
+    assert run(main, copy, "--engine", "sanafe", "--tokens", 2, "--chip", without_costs).code == 0
+    assert "| energy per token | not published | not published |" in (copy / "las_hardware.md").read_text()
+    replayed = json.loads((copy / "las_hardware.json").read_text())["replay"]
+    assert {*replayed["energy_pj"].values()} == {replayed["seconds"]} == {None}
 
 
 @pytest.mark.skipif(not HAS_SANA_FE, reason="the extra hardware is not installed")

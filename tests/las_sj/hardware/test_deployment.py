@@ -97,7 +97,7 @@ def test_messages_and_events_are_those_that_a_monitor_counts(snn: torch.nn.Modul
 
 def test_events_are_the_operations_of_the_monitor_however_calls_are_split(snn: torch.nn.Module) -> None:
     """Those of biases and of sums come on top; lengths differ, and so do live partners."""
-    calls = [{"input_ids": token_ids(1, length)} for length in (8, 3, 5)]
+    calls = [{"input_ids": token_ids(1, length)} for length in (8, 4, 5)]
     parts = [deploy(snn, [call], LOIHI, Options(context=8)).steps for call in calls]
     whole = deploy(snn, calls, LOIHI, Options(context=8))
     for name in ("events", "messages", "hops"):

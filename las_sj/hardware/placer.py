@@ -147,10 +147,9 @@ class _Placer:
         while first < population.neurons:
             most = min(population.neurons, first + self._same_destinations(pieces, first))
             end = next((neuron for neuron in range(first, most) if where[neuron] != where[first]), most)
-            core = self.cores[where[first]]
             self._add_neurons(population, where[first], (first, end), self._destinations(population, pieces, first))
-            core.neurons -= end - first  # as columns, they were counted
-            core.axons_in -= end - first  # and nothing comes to them but sums
+            self.cores[where[first]].neurons -= end - first  # as columns, they were counted
+            self.cores[where[first]].axons_in -= end - first  # and nothing comes to them but sums
             first = end
         self.columns.add(population.name)
         self.binding[population.name] = FITS

@@ -19,6 +19,7 @@ from las_sj.hardware.costs import EventCosts
 from las_sj.hardware.deployment import Deployment, Options, deploy, payload_bits
 from las_sj.hardware.errors import ChipError, PlacementError
 from las_sj.hardware.estimate import Loads
+from las_sj.hardware.fan_outs import FanOuts
 from las_sj.hardware.mesh import Mesh
 from las_sj.hardware.placement import Layer, Population
 from las_sj.hardware.placer import place
@@ -251,6 +252,19 @@ def test_a_model_converted_by_operations() -> None:
     made = deploy(model, [batch()], LOIHI)
     assert sum(layer.synapses for layer in made.placement.layers) == made.all_synapses
     assert "not placed" not in dict(HardwareReport("tiny", "a sample", made).summary_rows())
+
+
+def test_spikes_that_several_operations_read() -> None:
+    """Q, K and V read those of one population, which reach the columns of all three."""
+    model = convert_tiny(llama(), time_steps=4, by_operations=True)
+    counting = FanOuts()
+    with SpikeMonitor(model) as monitor, running(model, "temporal"):
+        model(**batch())
+        found = counting.of_call(monitor)
+        assert counting.of_call(monitor) == {}  # nothing since
+    layers = model.model.layers[0].self_attn
+    columns = sum(len(layer.weight) for layer in (layers.q_proj, layers.k_proj, layers.v_proj))
+    assert found["model.layers.0.self_attn.q_proj.spiking.linear_1"] == pytest.approx(columns)
 
 
 def test_what_does_not_fit(snn: torch.nn.Module) -> None:

@@ -133,13 +133,12 @@ def connected(
     placed = {name.partition(f".{CHILD}.")[0]: name for name in layers}  # by module
     targets: dict[str, tuple[str, ...]] = {}
     drivers: dict[str, tuple[str, ...]] = {}
-    alone: dict[str, str] = {}  # layers, by the populations to which nothing else comes
+    alone: dict[str, str] = {}  # modules of the layers, by the populations that one alone drives
     for name in order:
         targets[name] = tuple(sorted(found.flow.get(name, frozenset()) & order.keys(), key=order.__getitem__))
         driving = found.drivers.get(name, frozenset())
         drivers[name] = tuple(layer for module, layer in placed.items() if module in driving)
-        sources = [source for source, reached in found.flow.items() if name in reached]
-        if len(driving) == len(drivers[name]) == len(sources) == 1:
+        if len(driving) == len(drivers[name]) == 1:
             alone[name] = next(iter(driving))
     columns = columns_of(model, batch, alone)
     return [

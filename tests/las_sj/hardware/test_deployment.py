@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import bert, calibration_batches, convert_tiny, gpt2, llama, token_ids
+from tiny_models import bert, calibration_batches, convert_tiny, gpt2, llama, padding_mask, token_ids
 
 import las_sj
 from las_sj.analysis import SpikeMonitor, audit
@@ -162,6 +162,16 @@ def test_deploying_leaves_the_model_as_it_was(snn: torch.nn.Module) -> None:
     assert las_sj.models.execution_of(snn).name == "accumulated"
     assert all(torch.equal(before[name], value) for name, value in snn.state_dict().items())
     assert torch.equal(snn(**batch()).logits, logits)
+
+
+def test_padding_sends_no_messages(snn: torch.nn.Module, found: Deployment) -> None:
+    padded = {"input_ids": token_ids(2, 8), "attention_mask": padding_mask("left", 8)[:2]}
+    counted = count_traffic(snn, [padded], found.placement)  # type: ignore[arg-type]
+    sites = counted.monitor.sites
+    spiking = {name: counts for name, counts in sites.items() if not hasattr(counts.site.node, "gates")}
+    assert len(spiking) > 10
+    for name, counts in spiking.items():
+        assert counted.by_population[name] == counts.spikes, name
 
 
 def test_a_layer_that_a_call_runs_twice() -> None:

@@ -88,7 +88,6 @@ class Follower(TorchDispatchMode):
                 honest = same_train(self._node_train, output)
             if not honest:
                 self._add((ANALOG_PRODUCT, "not what its neurons emit for its input", output.numel()), owner)
-
         if is_matrix(getattr(module, "weight", None)) and isinstance(output, Tensor):
             with _disable_current_modes():
                 self.provenance.mark_layer(self._names.get(module, ""), output)
@@ -207,7 +206,7 @@ def _written_by(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
 
 
 def is_matrix(weight: object) -> bool:
-    """Whether a module's weight is one that values are multiplied by in sums, [F, C] or of a convolution."""
+    """Whether a module's weight has columns: [F, C], of a convolution, or an embedding's, whose rows drive too."""
     return isinstance(weight, Tensor) and weight.dim() > 1
 
 

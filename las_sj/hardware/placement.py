@@ -1,6 +1,7 @@
 """Layers of weights, populations of neurons, and where they lie on the cores of a chip."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from las_sj.hardware.chip import Chip
@@ -92,6 +93,11 @@ class WeightSlice:
     def synapses(self) -> int:
         """How many weights."""
         return (self.rows[1] - self.rows[0]) * (self.columns[1] - self.columns[0])
+
+
+def cores_of_columns(pieces: Iterable[WeightSlice]) -> list[int]:
+    """Where the sum of each column of a layer is, [F], given its slices in order: if rows are split, with the first."""
+    return [piece.core for piece in pieces if piece.rows[0] == 0 for _ in range(*piece.columns)]
 
 
 @dataclass(frozen=True)

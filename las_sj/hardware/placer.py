@@ -6,7 +6,16 @@ from collections.abc import Iterable, Sequence
 
 from las_sj.hardware.chip import Chip
 from las_sj.hardware.errors import PlacementError
-from las_sj.hardware.placement import FITS, Core, Layer, NeuronSlice, Placement, Population, WeightSlice
+from las_sj.hardware.placement import (
+    FITS,
+    Core,
+    Layer,
+    NeuronSlice,
+    Placement,
+    Population,
+    WeightSlice,
+    cores_of_columns,
+)
 
 
 def place(
@@ -136,7 +145,7 @@ class _Placer:
 
     def _take_columns(self, population: Population, pieces: Sequence[WeightSlice]) -> bool:
         """Whether the cores of a population's columns have room for its tables and states, where it then lies."""
-        cores = self._cores_of_columns(population.drivers[0])
+        cores = cores_of_columns(self.slices_of[population.drivers[0]])
         where = [cores[column] for column in population.columns]
         fanout = max(self._destinations(population, pieces, neuron) for neuron in range(population.neurons))
         for core, held in Counter(where).items():
@@ -154,11 +163,6 @@ class _Placer:
         self.columns.add(population.name)
         self.binding[population.name] = FITS
         return True
-
-    def _cores_of_columns(self, layer: str) -> list[int]:
-        """Where each column's sum is: if rows are split, with the first of them."""
-        pieces = [piece for piece in self.slices_of[layer] if piece.rows[0] == 0]
-        return [piece.core for piece in pieces for _ in range(*piece.columns)]
 
     def _spread(self, population: Population, pieces: Sequence[WeightSlice]) -> None:
         """Put equal parts on the cores at home, and what has no room there on the first ones behind that have."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from las_sj.hardware.placement import NeuronSlice, Placement, Population, WeightSlice
+from las_sj.hardware.placement import NeuronSlice, Placement, Population, WeightSlice, cores_of_columns
 
 Places = NDArray[np.int64]
 Shares = NDArray[np.float64]  # of the synaptic events of each neuron of a slice
@@ -58,9 +58,7 @@ def routes_of(placement: Placement) -> list[Route]:
     as a head, or blocks of so many. Where a population has several targets, its fan-out is shared equally. Spikes
     without a target stay on their core.
     """
-    layers: dict[str, list[WeightSlice]] = {}
-    for weights in placement.weights:
-        layers.setdefault(weights.layer, []).append(weights)
+    layers = _by_layer(placement)
     populations = {population.name: population for population in placement.populations}
     lying = _by_population(placement)
     routes = []
@@ -73,6 +71,14 @@ def routes_of(placement: Placement) -> list[Route]:
             targets = [(populations[name], lying[name]) for name in source.targets]
             routes.append(_into_neurons(piece, source, targets))
     return routes
+
+
+def _by_layer(placement: Placement) -> dict[str, list[WeightSlice]]:
+    """Slices of each layer, by name."""
+    found: dict[str, list[WeightSlice]] = {}
+    for piece in placement.weights:
+        found.setdefault(piece.layer, []).append(piece)
+    return found
 
 
 def _by_population(placement: Placement) -> dict[str, list[NeuronSlice]]:
@@ -147,7 +153,8 @@ def currents_of(placement: Placement) -> list[Current]:
     one where they go the same way.
     """
     lying = _by_population(placement)
-    cores = {layer.name: _cores_of_columns(placement, layer.name) for layer in placement.layers}
+    slices = _by_layer(placement)
+    cores = {name: np.array(cores_of_columns(pieces)) for name, pieces in slices.items()}
     found: list[Current] = []
     ways: dict[tuple[str, str], None] = {}  # in order
     for population in placement.populations:
@@ -161,12 +168,6 @@ def currents_of(placement: Placement) -> list[Current]:
         places = np.arange(len(cores[after])) * len(cores[before]) // len(cores[after])
         found += _sums(before, cores[before][places], cores[after])
     return found
-
-
-def _cores_of_columns(placement: Placement, layer: str) -> Places:
-    """Where each column's sum is, [F]: if rows are split, with the first of them."""
-    pieces = [piece for piece in placement.weights if piece.layer == layer and piece.rows[0] == 0]
-    return np.concatenate([np.full(piece.columns[1] - piece.columns[0], piece.core) for piece in pieces])
 
 
 def _sums(layer: str, sources: Places, targets: Places) -> Iterator[Current]:
